@@ -1,0 +1,40 @@
+"""Declarations of environments: one block an id, strings and data only.
+
+A package of yours adds its own through the entry-point group ``optenvs.environments`` (each entry names a
+function that calls :func:`register`), or by calling :func:`register` itself.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+
+from .landscapes import LANDSCAPES
+from .spec import EnvSpec
+from .training import TRAINING
+
+__all__ = ["ENVIRONMENTS", "EnvSpec", "load_plugins", "register"]
+
+ENVIRONMENTS: dict[str, EnvSpec] = {}
+"""Every declared environment by id."""
+
+
+def register(spec: EnvSpec) -> EnvSpec:
+    """Declare an environment.
+
+    Raises:
+        ValueError: the id is taken by another declaration.
+    """
+    if ENVIRONMENTS.get(spec.id, spec) != spec:
+        raise ValueError(f"id: {spec.id!r} is already registered")
+    ENVIRONMENTS[spec.id] = spec
+    return spec
+
+
+def load_plugins() -> None:
+    """Call the declaring function of every installed package that offers environments."""
+    for entry in importlib.metadata.entry_points(group="optenvs.environments"):
+        entry.load()()
+
+
+for _spec in (*LANDSCAPES, *TRAINING):
+    register(_spec)

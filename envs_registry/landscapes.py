@@ -1,0 +1,85 @@
+"""Synthetic functions with known optima."""
+
+from .spec import EnvSpec
+
+_MODULE = "optenvs.envs.landscapes"
+_ALL = ("value", "gradient", "hvp")
+
+
+def _landscape(
+    name: str, path: str, summary: str, reference: str, best_known: float | None = 0.0
+) -> EnvSpec:
+    return EnvSpec(
+        id=f"optenvs/{name}-v0",
+        entry_point=f"{_MODULE}.{path}",
+        family="landscapes",
+        oracles=_ALL,
+        summary=summary,
+        reference=reference,
+        best_known=best_known,
+    )
+
+
+LANDSCAPES = (
+    _landscape(
+        "Quadratic",
+        "quadratic:Quadratic",
+        "A convex quadratic with a chosen spectrum and condition number",
+        "Nesterov, Lectures on Convex Optimization, 2018",
+    ),
+    _landscape(
+        "LeastSquares",
+        "quadratic:LeastSquares",
+        "|Wx - y|^2 with random W and y, the quadratics of learned optimizers",
+        "Andrychowicz et al., Learning to learn by gradient descent by gradient descent, 2016",
+    ),
+    _landscape(
+        "Rosenbrock",
+        "classic:Rosenbrock",
+        "A curved valley in n dimensions",
+        "Rosenbrock, An automatic method for finding the greatest or least value, 1960",
+    ),
+    _landscape(
+        "Rastrigin",
+        "classic:Rastrigin",
+        "A bowl under a lattice of local minima",
+        "Rastrigin 1974; Muehlenbein, Schomisch, Born, The parallel genetic algorithm, 1991",
+    ),
+    _landscape(
+        "Ackley",
+        "classic:Ackley",
+        "A funnel in a nearly flat plain of local minima",
+        "Ackley, A connectionist machine for genetic hillclimbing, 1987",
+    ),
+    _landscape(
+        "StyblinskiTang",
+        "classic:StyblinskiTang",
+        "A separable quartic with 2^n minima",
+        "Styblinski and Tang, Experiments in nonconvex optimization, 1990",
+        best_known=None,
+    ),
+    _landscape(
+        "Beale",
+        "classic:Beale",
+        "Sharp corners around a flat valley in two dimensions",
+        "Beale, On an iterative method for finding a local minimum, 1958",
+    ),
+    *(
+        _landscape(
+            f"DiffGradF{i}",
+            f"diffgrad:DiffGradF{i}",
+            f"Function F{i} of the diffGrad paper, in one dimension",
+            f"Dubey et al., diffGrad, 2020, eq. {23 + i}",
+            best_known=None if i == 2 else 0.0,
+        )
+        for i in (1, 2, 3)
+    ),
+    EnvSpec(
+        id="optenvs/AdaBeliefToy-v0",
+        entry_point=f"{_MODULE}.adabelief:AdaBeliefToy",
+        family="landscapes",
+        oracles=_ALL,
+        summary="The two-dimensional toy problems of the AdaBelief paper, by keyword",
+        reference="Zhuang et al., AdaBelief Optimizer, 2020, section 3",
+    ),
+)

@@ -1,0 +1,51 @@
+"""What is known of an environment without importing it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+_ID = re.compile(r"^(?P<namespace>[\w.-]+)/(?P<name>[\w.-]+)-v(?P<version>\d+)$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvSpec:
+    """One registered environment: strings and JSON data only, so that declaring imports nothing.
+
+    Attributes:
+        id: ``namespace/Name-vN``; N grows whenever a number that the environment gives can change.
+        entry_point: ``module:Class`` of the :class:`optenvs.core.OptimizationEnv`.
+        family: the folder of ``optenvs/envs`` that it lives in.
+        oracles: every oracle kind that some setting of its keywords answers.
+        summary: one line.
+        reference: where it comes from.
+        best_known: the lowest known merit, where one number holds for all instances.
+        kwargs: keywords that differ from the class's defaults.
+        needs: packages beyond the core that it needs, as pip names.
+    """
+
+    id: str
+    entry_point: str
+    family: str
+    oracles: tuple[str, ...]
+    summary: str
+    reference: str = ""
+    best_known: float | None = None
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not _ID.match(self.id):
+            raise ValueError(f"id: expected 'namespace/Name-vN', got {self.id!r}")
+        module, _, name = self.entry_point.partition(":")
+        if not module or not name:
+            raise ValueError(f"entry_point: expected 'module:Class', got {self.entry_point!r}")
+
+    @property
+    def name(self) -> str:
+        """The id without namespace and version."""
+        match = _ID.match(self.id)
+        assert match is not None
+        return match["name"]

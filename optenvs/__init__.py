@@ -1,0 +1,93 @@
+"""Optimization problems as Gymnasium environments: an environment is an oracle.
+
+``import optenvs`` registers every id with Gymnasium and loads neither torch nor any problem; the functions
+below load what they need on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as _gymnasium
+
+from envs_registry import ENVIRONMENTS as _ENVIRONMENTS
+from envs_registry import EnvSpec as _EnvSpec
+from envs_registry import load_plugins as _load_plugins
+
+if TYPE_CHECKING:
+    from optenvs.core.checker import check as check
+    from optenvs.core.env import OptimizationEnv as OptimizationEnv
+    from optenvs.core.rollout import rollout as rollout
+    from optenvs.core.rollout import unroll as unroll
+    from optenvs.core.rollout import unroll_windows as unroll_windows
+    from optenvs.core.snapshot import load as load
+    from optenvs.core.snapshot import save as save
+    from optenvs.envs.landscapes.function import from_function as from_function
+    from optenvs.making import as_function as as_function
+    from optenvs.making import make as make
+    from optenvs.making import make_sb3 as make_sb3
+
+try:
+    __version__ = version("optenvs")
+except PackageNotFoundError:  # run from a source tree that is not installed
+    __version__ = "0.0.0"
+
+_LAZY = {
+    "OptimizationEnv": "optenvs.core.env",
+    "as_function": "optenvs.making",
+    "check": "optenvs.core.checker",
+    "from_function": "optenvs.envs.landscapes.function",
+    "load": "optenvs.core.snapshot",
+    "make": "optenvs.making",
+    "make_sb3": "optenvs.making",
+    "rollout": "optenvs.core.rollout",
+    "save": "optenvs.core.snapshot",
+    "unroll": "optenvs.core.rollout",
+    "unroll_windows": "optenvs.core.rollout",
+}
+
+__all__ = [*_LAZY, "list_envs", "register"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        value = getattr(importlib.import_module(_LAZY[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'optenvs' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def list_envs(family: str | None = None, oracle: str | None = None) -> list[str]:
+    """The registered ids, of one family, or of those that can answer one oracle kind."""
+    return sorted(
+        spec.id
+        for spec in _ENVIRONMENTS.values()
+        if (family is None or spec.family == family) and (oracle is None or oracle in spec.oracles)
+    )
+
+
+def register(spec: _EnvSpec) -> None:
+    """Declare an environment of yours, here and with Gymnasium."""
+    from envs_registry import register as declare
+
+    _register_with_gymnasium(declare(spec))
+
+
+def _register_with_gymnasium(spec: _EnvSpec) -> None:
+    _gymnasium.register(
+        id=spec.id,
+        entry_point="optenvs.making:RegisteredEnv",
+        vector_entry_point="optenvs.making:RegisteredVectorEnv",
+        kwargs={"env_id": spec.id},
+    )
+
+
+_load_plugins()
+for _spec in _ENVIRONMENTS.values():
+    _register_with_gymnasium(_spec)

@@ -1,0 +1,1 @@
+"""Benchmarks: environments x agents x seeds x budget -> resumable results -> report."""

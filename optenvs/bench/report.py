@@ -1,0 +1,247 @@
+"""The report of a folder of runs: tables, figures, and one HTML page that holds them all."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from optenvs.bench import plots
+from optenvs.bench.results import RunRecord, scan
+from optenvs.bench.summary import Comparison
+
+MANIFEST = "manifest.json"
+
+_FIGURES: dict[str, tuple[str, Callable[..., Any], str]] = {
+    "scores": (
+        "Overall",
+        plots.scores,
+        "Share of targets reached; bar: 95 % bootstrap interval, stratified by environment.",
+    ),
+    "progress": (
+        "Progress by calls",
+        plots.progress,
+        "Median over seeds; band: first to third quartile. A failed run counts as infinite from its "
+        "last call on, so a line can rise there; cross: here half of the runs have failed.",
+    ),
+    "progress_time": (
+        "Progress by time",
+        lambda comparison: plots.progress(comparison, "time"),
+        "The same runs by wall-clock time, which depends on the machine and its other work.",
+    ),
+    "finals": (
+        "Final values",
+        plots.finals,
+        "A dot a run; tick: median; bar: first to third quartile; cross and number: failed runs.",
+    ),
+    "data_profiles": (
+        "Data profiles",
+        plots.data_profiles,
+        "Share of problems solved, by the test of Moré and Wild (2009), within a cost.",
+    ),
+    "performance_profiles": (
+        "Performance profiles",
+        plots.performance_profiles,
+        "Share of problems solved within a multiple of the lowest cost (Dolan and Moré 2002).",
+    ),
+    "ecdf": (
+        "Runtime distributions",
+        plots.ecdf,
+        "Share of pairs of a run and one of 51 targets reached (Hansen et al. 2021).",
+    ),
+}
+
+
+def report(
+    directory: str | os.PathLike[str], destination: str | os.PathLike[str] | None = None
+) -> list[Path]:
+    """Writes the report of a folder of runs.
+
+    If the folder has a ``manifest.json`` with the list ``runs`` (run ids of the current
+    experiment), only those runs are reported, so that results of an earlier grid or budget in the
+    same folder do not mix with today's.
+
+    Args:
+        directory: Folder with the run files.
+        destination: Folder of the report; by default the same.
+
+    Returns: The paths written: ``report.html`` first, then ``table.csv``, ``table.md`` and the PNG
+        files.
+
+    Raises:
+        ValueError: If there are no judged runs, or runs that must not be compared.
+    """
+    source = Path(directory)
+    folder = Path(destination) if destination is not None else source
+    folder.mkdir(parents=True, exist_ok=True)
+    records, notes = _selected(source)
+    comparison = Comparison(records)
+    table = comparison.table()
+    paths = [folder / "report.html", folder / "table.csv", folder / "table.md"]
+    table.to_csv(paths[1], index=False)
+    paths[2].write_text(_markdown(table), encoding="utf-8")
+    figures = []
+    for key, (title, draw, caption) in _FIGURES.items():
+        if (
+            key in ("scores", "data_profiles", "performance_profiles", "ecdf")
+            and not comparison.problems
+        ):
+            continue  # no problem that all agents have run: the notes say what is missing
+        data = _png(draw(comparison))
+        path = folder / f"{key}.png"
+        path.write_bytes(data)
+        paths.append(path)
+        figures.append(
+            {
+                "key": key,
+                "title": title,
+                "caption": caption,
+                "data": base64.b64encode(data).decode(),
+            }
+        )
+    page = _page(comparison, table, figures, notes + comparison.notes)
+    paths[0].write_text(page, encoding="utf-8")
+    return paths
+
+
+def _selected(folder: Path) -> tuple[list[RunRecord], list[str]]:
+    """The runs to report, and what a reader must know about those that are not."""
+    found = scan(folder)
+    records, notes = found.records, list(found.warnings)
+    manifest = folder / MANIFEST
+    if manifest.exists():
+        wanted = json.loads(manifest.read_text(encoding="utf-8"))["runs"]
+        other = sum(
+            r.spec.phase == "judge" for name, r in records.items() if name not in set(wanted)
+        )
+        if other:
+            notes.append(f"{other} judged runs of earlier settings in the folder are not shown")
+        records = {name: records[name] for name in wanted if name in records}
+        if len(records) < len(wanted):
+            notes.append(f"{len(wanted) - len(records)} of {len(wanted)} runs are not done yet")
+    return list(records.values()), notes
+
+
+def _png(figure: Any) -> bytes:
+    """A figure as PNG, without the software's version: the same figure is the same file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _number(value: float) -> str:
+    """Four significant digits, or the sign of a failure."""
+    return "∞" if value == np.inf else f"{value:.4g}"
+
+
+def _interval(low: float, high: float) -> str:
+    """An interval in words; one run has none."""
+    return "one run only" if np.isnan(low) else f"[{_number(low)}, {_number(high)}]"
+
+
+def _text(hyperparameters: str) -> str:
+    """Hyperparameters as ``lr=0.01, beta=0.9``."""
+    return (
+        ", ".join(f"{key}={value}" for key, value in json.loads(hyperparameters).items())
+        or "defaults"
+    )
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The table's rows as text, in the order of the table."""
+    lowest = table.groupby("environment")["median"].transform("min")
+    rows = []
+    previous = None
+    for row, best in zip(table.to_dict("records"), lowest, strict=True):
+        rows.append(
+            {
+                **row,
+                "first": row["environment"] != previous,
+                "best": np.isfinite(best) and row["median"] == best,
+                "budget": f"{row['budget']:,}",
+                "median": _number(row["median"]),
+                "iqm": _number(row["iqm"]),
+                "interval": _interval(row["ci_low"], row["ci_high"]),
+                "hyperparameters": _text(row["hyperparameters"]),
+            }
+        )
+        previous = row["environment"]
+    return rows
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    """The table for a README or a paper's appendix."""
+    heads = (
+        "environment",
+        "agent",
+        "metric",
+        "budget",
+        "median",
+        "IQM",
+        "95 % CI of IQM",
+        "failures",
+        "parameters",
+    )
+    lines = [" | ".join(heads), " | ".join("---" for _ in heads)]
+    for row in _rows(table):
+        cells = [
+            row["environment"],
+            row["agent"],
+            row["metric"],
+            f"{row['budget']} {row['cost']}",
+            row["median"],
+        ]
+        cells += [
+            row["iqm"],
+            row["interval"],
+            f"{row['failures']} / {row['runs']}",
+            row["hyperparameters"],
+        ]
+        lines.append(" | ".join(str(cell).replace("|", "\\|") for cell in cells))
+    return "".join(f"| {line} |\n" for line in lines)
+
+
+def _page(
+    comparison: Comparison, table: pd.DataFrame, figures: list[dict[str, str]], notes: list[str]
+) -> str:
+    """The HTML page, whole in one file."""
+    import jinja2
+
+    template = (resources.files("optenvs.bench") / "templates" / "report.html.j2").read_text(
+        encoding="utf-8"
+    )
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    records = [record for cell in comparison.cells.values() for record in cell.records]
+    versions: dict[str, set[str]] = {}
+    for record in records:
+        for key, value in record.versions.items():
+            versions.setdefault(key, set()).add(value)
+    scores = [
+        {"agent": agent, "estimate": f"{s.estimate:.3f}", "interval": _interval(s.low, s.high)}
+        for agent, s in comparison.scores.items()
+    ]
+    return environment.from_string(template).render(
+        name=records[0].spec.suite,
+        facts=[
+            (len(comparison.environments), "environments"),
+            (len(comparison.agents), "agents"),
+            (len(records), "judged runs"),
+            (sum(not record.ok for record in records), "failed runs"),
+        ],
+        notes=notes,
+        scores_head=("agent", "share of targets reached (IQM)", "95 % CI"),
+        scores=scores,
+        tightest=f"{min(min(r.measure.tolerances) for r in records):g}",
+        rows=_rows(table),
+        figures=figures,
+        experiment=json.dumps(comparison.config, indent=2),
+        versions=[(key, ", ".join(sorted(values))) for key, values in sorted(versions.items())],
+    )

@@ -1,0 +1,284 @@
+"""One file a run: what was asked, what came out, and under which versions.
+
+A run's name is a hash of everything that can change its numbers, so a rerun finds what is there,
+and results of two machines are merged by copying files into one folder. A file is a NumPy ``.npz``
+archive of plain arrays, read with ``allow_pickle=False``: nothing in it can run code, and its
+checksums expose damage.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from optenvs.bench.hashing import canonical_json, digest
+
+FORMAT = 1
+SUFFIX = ".npz"
+PHASES = ("tune", "judge")
+_HEADER = "header"
+
+
+class ResultError(ValueError):
+    """A result file that cannot be trusted; the message names the file and the reason."""
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything that can change the numbers of a run, and nothing else.
+
+    Versions are left out on purpose: an environment whose numbers change gets a new version in its
+    id, so an upgrade of a dependency does not throw away a week of results. They are written beside
+    the curves instead.
+
+    Attributes:
+        suite: Name of the experiment.
+        environment: Id of the environment, with its version.
+        agent: Name of the agent.
+        phase: "tune" (chooses hyperparameters) or "judge" (is reported).
+        instance: Index of the problem instance.
+        repetition: Index of the repetition.
+        seed: The resolved seed, in [0, 2**63).
+        budget: Allowed calls of the main oracle.
+        cost: Ledger column that the budget counts, for example "calls/gradient".
+        environment_kwargs: Keyword arguments of the environment.
+        hyperparameters: Keyword arguments of the agent.
+    """
+
+    suite: str
+    environment: str
+    agent: str
+    phase: Literal["tune", "judge"]
+    instance: int
+    repetition: int
+    seed: int
+    budget: int
+    cost: str
+    environment_kwargs: dict[str, Any] = field(default_factory=dict)
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.phase not in PHASES:
+            raise ValueError(f"phase: found {self.phase!r}, expected one of {PHASES}")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed: found {self.seed}, expected an integer in [0, 2**63)")
+        # Stored as JSON: going through it now makes a tuple or a numpy scalar equal to what is read
+        # back.
+        for name in ("environment_kwargs", "hyperparameters"):
+            object.__setattr__(self, name, json.loads(canonical_json(getattr(self, name))))
+
+    @property
+    def run_id(self) -> str:
+        """Sixteen hexadecimal digits of the SHA-256 digest of all fields."""
+        return digest(asdict(self)).hex()[:16]
+
+    @property
+    def filename(self) -> str:
+        """A name that sorts and reads well, unique by its run id."""
+        parts = (self.environment, self.agent, f"{self.phase}{self.repetition:03d}", self.run_id)
+        return "--".join(re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-") for part in parts) + SUFFIX
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How a run is judged; changing it needs no rerun.
+
+    Attributes:
+        metric: Curve that is minimised, for example "metrics/gap".
+        best_so_far: Whether the best value up to a cost counts, rather than the value at that cost.
+        tolerances: Relative accuracies of the profiles, each in (0, 1).
+    """
+
+    metric: str = "metrics/gap"
+    best_so_far: bool = True
+    tolerances: tuple[float, ...] = (1e-1, 1e-3, 1e-5)
+
+
+@dataclass(frozen=True, eq=False)
+class RunRecord:
+    """One finished run.
+
+    Attributes: spec: What was asked; gives the run its name. status: "ok", "diverged", or "error: "
+        with the reason. curves: 1-D arrays of one length T: ledger columns "calls/<oracle>", "time"
+        in seconds, "metrics/<name>". measure: How the run is judged. environment_label: Name of the
+        environment in tables and plots. agent_label: Name of the agent in tables and plots. config:
+        The experiment as plain data, for the report. versions: Versions of Python, of the libraries
+        and of the platform.
+    """
+
+    spec: RunSpec
+    status: str
+    curves: Mapping[str, np.ndarray]
+    measure: Measure = field(default_factory=Measure)
+    environment_label: str = ""
+    agent_label: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=lambda: current_versions())
+
+    def __post_init__(self) -> None:
+        if self.status not in ("ok", "diverged") and not self.status.startswith("error: "):
+            raise ValueError(
+                f"status: found {self.status!r}, expected 'ok', 'diverged' or 'error: <reason>'"
+            )
+        curves = {name: _curve(name, values) for name, values in sorted(self.curves.items())}
+        lengths = {name: len(values) for name, values in curves.items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"curves: expected one length, found {lengths}")
+        if self.ok and not (lengths and min(lengths.values())):
+            raise ValueError("curves: a run with status 'ok' has at least one row")
+        for name in (self.spec.cost, self.measure.metric):
+            if self.ok and name not in curves:
+                raise ValueError(f"curves: no column {name!r}, found {sorted(curves)}")
+        object.__setattr__(self, "curves", curves)
+        object.__setattr__(
+            self, "environment_label", self.environment_label or self.spec.environment
+        )
+        object.__setattr__(self, "agent_label", self.agent_label or self.spec.agent)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the run neither diverged nor raised."""
+        return self.status == "ok"
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a folder holds.
+
+    Attributes:
+        records: Readable runs by run id.
+        warnings: One line for each file left out, with the reason; such a run counts as missing.
+    """
+
+    records: dict[str, RunRecord]
+    warnings: list[str]
+
+
+def _curve(name: str, values: Any) -> np.ndarray:
+    """Returns a read-only copy of a curve, (T,), after checking that it is one."""
+    curve = np.array(values)
+    if curve.ndim != 1 or curve.dtype.kind not in "fiub":
+        raise ValueError(
+            f"curves[{name!r}]: expected 1-D numbers, found {curve.dtype} of shape {curve.shape}"
+        )
+    if name == "time" or name.startswith("calls/"):
+        if not np.all(np.isfinite(curve)) or np.any(np.diff(curve.astype(np.float64)) < 0):
+            raise ValueError(f"curves[{name!r}]: a ledger column is finite and never decreases")
+    curve.setflags(write=False)
+    return curve
+
+
+def current_versions() -> dict[str, str]:
+    """Returns the versions that a result depends on, without importing anything heavy."""
+    versions = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in ("optenvs", "torch", "numpy"):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
+
+
+def write(record: RunRecord, directory: str | os.PathLike[str]) -> Path:
+    """Writes a run's file, whole or not at all.
+
+    Args:
+        record: The run.
+        directory: Folder of the results; made if absent.
+
+    Returns:
+        The path written. An earlier file of the same run is replaced.
+    """
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    header = {"format": FORMAT, "run_id": record.spec.run_id}
+    for name in ("status", "environment_label", "agent_label", "config", "versions"):
+        header[name] = getattr(record, name)
+    header |= {"spec": asdict(record.spec), "measure": asdict(record.measure)}
+    text = np.frombuffer(canonical_json(header).encode("ascii"), dtype=np.uint8)
+    path = folder / record.spec.filename
+    # The same folder, because a rename is atomic only within one file system.
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            arrays = {f"curve:{name}": values for name, values in record.curves.items()}
+            np.savez(stream, allow_pickle=False, **{_HEADER: text, **arrays})
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def read(path: str | os.PathLike[str]) -> RunRecord:
+    """Reads one run.
+
+    Args:
+        path: A file written by ``write``.
+
+    Returns: The run, checked: archive checksums, format, the shape of every curve, and the run id
+        against its content.
+
+    Raises:
+        ResultError: If any of that fails.
+        FileNotFoundError: If there is no such file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise ResultError(
+            f"{path}: not a readable result file, truncated or damaged ({error})"
+        ) from error
+    try:
+        header = json.loads(arrays.pop(_HEADER).tobytes())
+        if header["format"] != FORMAT:
+            raise ValueError(f"format {header['format']}, expected {FORMAT}")
+        measure = header["measure"]
+        record = RunRecord(
+            spec=RunSpec(**header["spec"]),
+            curves={name.removeprefix("curve:"): values for name, values in arrays.items()},
+            measure=Measure(**measure | {"tolerances": tuple(measure["tolerances"])}),
+            **{
+                n: header[n]
+                for n in ("status", "environment_label", "agent_label", "config", "versions")
+            },
+        )
+        if record.spec.run_id != header["run_id"]:
+            raise ValueError(f"run id {header['run_id']} does not belong to its content")
+    except KeyError as error:
+        raise ResultError(f"{path}: no entry {error} in the result file") from error
+    except (TypeError, ValueError) as error:
+        raise ResultError(f"{path}: {error}") from error
+    return record
+
+
+def scan(directory: str | os.PathLike[str]) -> Scan:
+    """Reads every run of a folder; an unreadable file is a warning, its run counts as missing."""
+    records: dict[str, RunRecord] = {}
+    warnings: list[str] = []
+    for path in sorted(Path(directory).glob(f"*{SUFFIX}")):
+        try:
+            record = read(path)
+        except ResultError as error:
+            warnings.append(f"{error}; treated as missing")
+            continue
+        if record.spec.run_id in records:
+            warnings.append(f"{path}: a second copy of run {record.spec.run_id}; left out")
+        records.setdefault(record.spec.run_id, record)
+    return Scan(records, warnings)

@@ -1,0 +1,121 @@
+"""The look of all figures: colours, dashes, panels, scales.
+
+The colours are those of Okabe and Ito, which remain apart for every common kind of colour
+blindness; the dashes keep them apart in print.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
+INK, FAINT = "#333333", "#8a8a8a"
+LOG_DECADES = 1.5  # a metric spanning more than this is read on a logarithmic axis
+
+_STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.7,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "figure.facecolor": "white",
+    "figure.dpi": 110,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+}
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """The look of all figures, without touching the user's settings."""
+    import matplotlib
+
+    with matplotlib.rc_context(_STYLE):
+        yield
+
+
+def line_style(agents: Sequence[str], agent: str) -> dict[str, Any]:
+    """Colour and dash of an agent; the pairs repeat only after all colours and dashes."""
+    i = list(agents).index(agent)
+    turn, place = divmod(i, len(COLOURS))
+    return {"color": COLOURS[place], "linestyle": DASHES[(place + turn) % len(DASHES)]}
+
+
+def panels(count: int, width: float = 3.5, height: float = 2.7) -> tuple[Figure, list[Axes]]:
+    """A figure of small multiples, three or four a row, with room for a legend on top."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = min(count, 4 if count > 6 and count != 9 else 3)
+    rows = math.ceil(count / columns)
+    figure = Figure(figsize=(max(width * columns, 5.0), height * rows + 0.45), layout="constrained")
+    FigureCanvasAgg(figure)  # not pyplot: no global list of figures, no display
+    axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+    for empty in axes[count:]:
+        empty.remove()
+    return figure, axes[:count]
+
+
+def legend(figure: Figure, agents: Sequence[str]) -> None:
+    """One legend for all panels, above them."""
+    from matplotlib.lines import Line2D
+
+    lines = [Line2D([], [], label=agent, **line_style(agents, agent)) for agent in agents]
+    # Two rows once one would be wider than the figure; about 0.085 inch a letter and 0.55 inch a
+    # line sample.
+    width = sum(0.085 * len(agent) + 0.55 for agent in agents)
+    rows = math.ceil(width / figure.get_figwidth())
+    columns = math.ceil(len(lines) / rows)
+    figure.legend(handles=lines, loc="outside upper center", ncols=columns, handlelength=2.6)
+
+
+def is_log(values: np.ndarray) -> bool:
+    """Whether positive values span so many decades that a linear axis would show one of them."""
+    known = values[np.isfinite(values)]
+    if not known.size or known.min() < 0:
+        return False
+    positive = known[known > 0]
+    return bool(positive.size and np.log10(positive.max() / positive.min()) > LOG_DECADES)
+
+
+def floor(values: np.ndarray, log: bool) -> float:
+    """Lowest value drawn on a logarithmic axis; zero is drawn there too.
+
+    Just below the smallest positive value, but within the sixteen digits of a float64 of the
+    largest: below that is rounding, which must not take most of the panel.
+    """
+    return 0.5 * float(values[(values > 0) & np.isfinite(values)].min()) if log else -np.inf
+
+
+def tidy(axes: Axes, log: bool, which: Literal["x", "y"] = "y") -> None:
+    """Scale and tick marks of a metric's axis: few labels, and never one cut off."""
+    from matplotlib.ticker import LogLocator, MaxNLocator
+
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    if log:
+        (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+        axis.set_major_locator(LogLocator(numticks=6))
+        axis.minorticks_off()
+    else:
+        axis.set_major_locator(MaxNLocator(5))

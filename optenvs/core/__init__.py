@@ -1,0 +1,33 @@
+"""The contract and everything that only needs the contract."""
+
+from .env import Answer, Instance, OptimizationEnv, State
+from .errors import BudgetSpent, InvalidAction, OracleMismatch, UnknownKeyword, UnknownName
+from .ledger import Ledger
+from .random import Keys, fold_in, keys_from_seed
+from .rollout import Run, rollout, unroll, unroll_windows
+from .snapshot import load, save
+from .struct import static, struct
+
+__all__ = [
+    "Answer",
+    "BudgetSpent",
+    "Instance",
+    "InvalidAction",
+    "Keys",
+    "Ledger",
+    "OptimizationEnv",
+    "OracleMismatch",
+    "Run",
+    "State",
+    "UnknownKeyword",
+    "UnknownName",
+    "fold_in",
+    "keys_from_seed",
+    "load",
+    "rollout",
+    "save",
+    "static",
+    "struct",
+    "unroll",
+    "unroll_windows",
+]

@@ -1,0 +1,68 @@
+"""Errors that say what came, what was expected, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from gymnasium.error import InvalidAction, NameNotFound
+
+
+class UnknownName(NameNotFound, KeyError):
+    """No environment or agent has this name. Also a ``KeyError`` and Gymnasium's ``NameNotFound``."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class UnknownKeyword(TypeError):
+    """A keyword that an environment or agent does not take."""
+
+
+class OracleMismatch(TypeError):
+    """An agent needs an oracle that the environment does not answer."""
+
+
+class BudgetSpent(RuntimeError):
+    """A billed callable was asked for more than its budget."""
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """The tail of an error message: the nearest known name, if one is near, and all of them."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{hint} (known: {', '.join(known)})"
+
+
+def check_keywords(owner: str, given: Iterable[str], accepted: Iterable[str]) -> None:
+    """Raise :class:`UnknownKeyword` for the first keyword of ``given`` that is not ``accepted``."""
+    accepted = list(accepted)
+    for keyword in given:
+        if keyword not in accepted:
+            raise UnknownKeyword(
+                f"{owner} takes no keyword {keyword!r}{suggest(keyword, accepted)}"
+            )
+
+
+def check_oracles(agent: str, needs: Iterable[str], environment: str, answers: Iterable[str]) -> None:
+    """Raise :class:`OracleMismatch` when ``answers`` lacks one of ``needs``."""
+    answers = tuple(answers)
+    missing = [kind for kind in needs if kind not in answers]
+    if missing:
+        raise OracleMismatch(
+            f"agent {agent} needs the oracle(s) {', '.join(missing)}, but {environment} answers "
+            f"{', '.join(answers)}; choose another oracle= for the environment or another agent"
+        )
+
+
+__all__ = [
+    "BudgetSpent",
+    "InvalidAction",
+    "OracleMismatch",
+    "UnknownKeyword",
+    "UnknownName",
+    "check_keywords",
+    "check_oracles",
+    "suggest",
+]

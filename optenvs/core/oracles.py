@@ -1,0 +1,40 @@
+"""Gradients of batched functions, for authors who write only the value.
+
+They take ``f`` with ``f(x) -> (B,)`` for ``x`` of shape ``(B, ...)`` whose rows do not see
+each other, so that the gradient of the sum is the gradient of every row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Function = Callable[[Tensor], Tensor]
+
+
+def _inside_transform(x: Tensor) -> bool:
+    """Whether ``x`` lives inside ``torch.func.vmap`` or ``grad``, where plain autograd is refused."""
+    return torch._C._functorch.is_functorch_wrapped_tensor(x)
+
+
+def value_and_gradient(function: Function, x: Tensor) -> tuple[Tensor, Tensor]:
+    """``f(x)`` of shape ``(B,)`` and its gradient, of the shape of ``x``.
+
+    Where nothing can differentiate the answer again (no-grad mode outside every transform), plain autograd
+    gives it in half the time; otherwise ``torch.func`` does, which composes with autograd and vmap.
+    """
+    if not torch.is_grad_enabled() and not _inside_transform(x):
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            value = function(leaf)
+            (gradient,) = torch.autograd.grad(value.sum(), leaf)
+        return value.detach(), gradient
+
+    def total(y: Tensor) -> tuple[Tensor, Tensor]:
+        value = function(y)
+        return value.sum(), value
+
+    gradient, (_, value) = torch.func.grad_and_value(total, has_aux=True)(x)
+    return value, gradient

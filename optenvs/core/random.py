@@ -1,0 +1,163 @@
+"""Counter-based randomness: every draw is a pure function of (key, stream, counter).
+
+The generator is SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number
+generators"): word ``j`` of the sequence with seed ``s`` is ``mix(s + (j + 1) * GOLDEN)``. It needs no
+state, so a draw is the same at every batch size, on every call and on every device. One key an instance,
+as ``int64`` (torch has no arithmetic on ``uint64``; two's complement wraps in the same way).
+
+A *stream* is a name for what is drawn ("start", "noise"), so that a new draw never shifts another; a
+*counter* is the time of the draw (a step, an epoch), an integer or an ``int64`` tensor ``(B,)``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from functools import lru_cache
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+Keys = Int64[Tensor, "B"]
+Shape = int | tuple[int, ...]
+
+
+def _signed(word: int) -> int:
+    word &= (1 << 64) - 1
+    return word - (1 << 64) if word >> 63 else word
+
+
+_GOLDEN = _signed(0x9E3779B97F4A7C15)
+_FIRST = _signed(0xBF58476D1CE4E5B9)
+_SECOND = _signed(0x94D049BB133111EB)
+_COUNTER = _signed(0xD1342543DE82EF95)  # an odd constant unlike GOLDEN, so that counters are not words
+_LOW32 = 0xFFFFFFFF
+
+
+def _mix(z: Tensor) -> Tensor:
+    """SplitMix64's finalizer. A right shift of int64 copies the sign, hence the masks."""
+    z = z ^ (z >> 30).bitwise_and_((1 << 34) - 1)
+    z = z * _FIRST
+    z = z ^ (z >> 27).bitwise_and_((1 << 37) - 1)
+    z = z * _SECOND
+    return z ^ (z >> 31).bitwise_and_((1 << 33) - 1)
+
+
+@lru_cache(maxsize=1024)
+def _stream(name: str) -> int:
+    return _signed(int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little"))
+
+
+@lru_cache(maxsize=64)
+def _steps(count: int, device: torch.device) -> Tensor:
+    return torch.arange(1, count + 1, device=device, dtype=torch.int64) * _GOLDEN
+
+
+def _size(shape: Shape) -> tuple[int, ...]:
+    return (shape,) if isinstance(shape, int) else tuple(shape)
+
+
+def keys_from_seed(
+    seed: int, batch: int, device: torch.device | str = "cpu", first: int = 0
+) -> Keys:
+    """The keys of instances ``first .. first + batch - 1`` of ``seed``; key i ignores ``batch``."""
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TypeError(f"seed: expected an integer, got {seed!r}")
+    if batch < 1:
+        raise ValueError(f"batch: expected at least 1 instance, got {batch}")
+    device = torch.device(device)
+    base = torch.full((1,), _signed(seed), dtype=torch.int64, device=device)
+    index = torch.arange(first + 1, first + batch + 1, device=device, dtype=torch.int64)
+    return _mix(_mix(base) + index * _GOLDEN)
+
+
+def fold_in(keys: Keys, data: int | Tensor) -> Keys:
+    """New keys, one for each key and each value of ``data`` (an episode number, an agent's index)."""
+    return _mix(_mix(keys) + data * _COUNTER)
+
+
+def bits(keys: Keys, stream: str, shape: Shape, counter: int | Tensor | None = None) -> Tensor:
+    """Random 64-bit words, int64 ``(B, *shape)``."""
+    size = _size(shape)
+    seed = _mix(keys ^ _stream(stream))
+    if counter is not None:
+        seed = _mix(seed + counter * _COUNTER)
+    words = _mix(seed.unsqueeze(-1) + _steps(math.prod(size), keys.device))
+    return words if len(size) == 1 else words.reshape(keys.shape + size)
+
+
+def uniform(
+    keys: Keys,
+    stream: str,
+    shape: Shape,
+    counter: int | Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
+    low: float | Tensor = 0.0,
+    high: float | Tensor = 1.0,
+) -> Float[Tensor, "B ..."]:
+    """Uniform numbers in ``[low, high)``, ``(B, *shape)``; 53 random bits in float64, else 24."""
+    kept = 53 if dtype == torch.float64 else 24
+    words = (bits(keys, stream, shape, counter) >> (64 - kept)).bitwise_and_((1 << kept) - 1)
+    unit = words.to(dtype) * 2.0**-kept
+    if isinstance(low, float | int) and isinstance(high, float | int) and (low, high) == (0.0, 1.0):
+        return unit
+    return low + (high - low) * unit
+
+
+def normal(
+    keys: Keys,
+    stream: str,
+    shape: Shape,
+    counter: int | Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Float[Tensor, "B ..."]:
+    """Standard normal numbers, ``(B, *shape)``, two a word by Box and Muller's transform.
+
+    Each uses 32 bits, so that ``|x| < 6.76``: the two tails beyond hold a share of 1.4e-11.
+    """
+    size = _size(shape)
+    count = math.prod(size)
+    words = bits(keys, stream, (count + 1) // 2, counter)
+    radius = (words >> 32).bitwise_and_(_LOW32).to(dtype).add_(0.5).mul_(2.0**-32)
+    radius = radius.clamp_(max=1.0).log_().mul_(-2.0).sqrt_()
+    angle = (words & _LOW32).to(dtype).mul_(2.0 * math.pi * 2.0**-32)
+    pairs = torch.stack((radius * angle.cos(), radius * angle.sin()), -1).flatten(-2)
+    return pairs[..., :count].reshape(keys.shape + size)
+
+
+def integers(
+    keys: Keys, stream: str, shape: Shape, high: int, counter: int | Tensor | None = None
+) -> Int64[Tensor, "B ..."]:
+    """Integers uniform on ``0 .. high - 1`` (``high <= 2**31``; bias below ``high / 2**32``)."""
+    if not 1 <= high <= 1 << 31:
+        raise ValueError(f"high: expected 1 to 2**31, got {high}")
+    word = (bits(keys, stream, shape, counter) >> 32).bitwise_and_(_LOW32)
+    return (word * high) >> 32
+
+
+def rademacher(
+    keys: Keys,
+    stream: str,
+    shape: Shape,
+    counter: int | Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Float[Tensor, "B ..."]:
+    """Signs -1 and +1 with equal probability, ``(B, *shape)``."""
+    positive: Bool[Tensor, "B ..."] = bits(keys, stream, shape, counter) >= 0
+    return positive.to(dtype) * 2 - 1
+
+
+def permutation(
+    keys: Keys, stream: str, count: int, counter: int | Tensor | None = None
+) -> Int64[Tensor, "B n"]:
+    """One uniform permutation of ``0 .. count - 1`` a key: the order of random words."""
+    return bits(keys, stream, count, counter).argsort(-1)
+
+
+def orthogonal(
+    keys: Keys, stream: str, dim: int, dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "B n n"]:
+    """Haar-distributed orthogonal matrices, by QR with the signs of R's diagonal put right."""
+    q, r = torch.linalg.qr(normal(keys, stream, (dim, dim), dtype=torch.float64))
+    return (q * torch.diagonal(r, dim1=-2, dim2=-1).sign().unsqueeze(-2)).to(dtype)

@@ -1,0 +1,142 @@
+"""Spaces whose bounds cost no memory, and the check of actions against them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.error import InvalidAction
+from jaxtyping import Bool
+from torch import Tensor
+
+
+def box(
+    shape: tuple[int, ...],
+    dtype: str | type = "float32",
+    low: float | np.ndarray = -np.inf,
+    high: float | np.ndarray = np.inf,
+) -> spaces.Box:
+    """A Box; a space of a million coordinates with scalar bounds stays cheap (bounds are broadcast)."""
+    made = spaces.Box(low, high, shape, np.dtype(dtype).type)
+    if np.isscalar(low) and np.isscalar(high) and np.prod(shape) > 4096:
+        for name in ("low", "high", "bounded_below", "bounded_above"):
+            bounds = getattr(made, name)
+            setattr(made, name, np.broadcast_to(bounds.flat[0], shape))
+    return made
+
+
+def _names(space: spaces.Space) -> list[tuple[str, spaces.Space]]:
+    return list(space.items()) if isinstance(space, spaces.Dict) else [("action", space)]
+
+
+def _field(action: Any, name: str) -> Any:
+    return action if name == "action" and not isinstance(action, dict) else action[name]
+
+
+def as_action(
+    space: spaces.Space, action: Any, batch: int | None, device: torch.device
+) -> Tensor | dict[str, Tensor]:
+    """``action`` as tensors of the space's dtype on ``device``, with leading dimension ``B``.
+
+    Args:
+        space: the space of one instance.
+        action: arrays, tensors or nested lists of the space's shape, with a leading ``batch`` unless it is
+            ``None`` (then one is added).
+        batch: the number of instances, or ``None`` for a single one.
+
+    Raises:
+        gymnasium.error.InvalidAction: a missing or unknown field, a shape or dtype that does not fit.
+    """
+    if isinstance(space, spaces.Dict):
+        if not isinstance(action, dict) or set(action) != set(space):
+            came = sorted(action) if isinstance(action, dict) else type(action).__name__
+            raise InvalidAction(f"action: expected a dict with the fields {sorted(space)}, got {came}")
+        return {name: _tensor(name, part, action[name], batch, device) for name, part in space.items()}
+    return _tensor("action", space, action, batch, device)
+
+
+def _tensor(
+    name: str, space: spaces.Space, value: Any, batch: int | None, device: torch.device
+) -> Tensor:
+    dtype = _torch_dtype(space.dtype)
+    if isinstance(value, Tensor):
+        if value.is_complex() or (value.is_floating_point() and not dtype.is_floating_point):
+            raise InvalidAction(f"{name}: dtype {value.dtype} cannot be cast to {dtype}")
+        if value.device.type != device.type:
+            raise InvalidAction(
+                f"{name}: lives on {value.device}, the environment on {device}; move it there"
+            )
+        tensor = value.to(dtype)
+    else:
+        try:
+            array = np.asarray(value)
+            kind = "same_kind" if array.dtype.kind in "fc" else "unsafe"
+            if array.dtype.kind not in "fiub" and array.size:
+                raise TypeError(f"dtype {array.dtype} is no number")
+            tensor = torch.from_numpy(array.astype(space.dtype, casting=kind, copy=True)).to(device)
+        except (TypeError, ValueError) as error:
+            raise InvalidAction(
+                f"{name}: cannot be cast to {space.dtype} with shape {space.shape}: {error}"
+            ) from error
+    shape = tuple(space.shape or ())
+    expected = shape if batch is None else (batch, *shape)
+    if tuple(tensor.shape) != expected:
+        raise InvalidAction(f"{name}: expected shape {expected}, got {tuple(tensor.shape)}")
+    return tensor.unsqueeze(0) if batch is None else tensor
+
+
+def _torch_dtype(dtype: Any) -> torch.dtype:
+    return torch.from_numpy(np.empty(0, dtype)).dtype
+
+
+def _bounded(space: spaces.Space) -> bool:
+    return isinstance(space, spaces.Box) and bool(
+        space.bounded_below.flat[0] or space.bounded_above.flat[0]
+        if space.bounded_below.strides == (0,) * space.bounded_below.ndim
+        else space.bounded_below.any() or space.bounded_above.any()
+    )
+
+
+def _violates(space: spaces.Space, value: Tensor) -> Bool[Tensor, "B"]:
+    wrong = ~torch.isfinite(value)
+    if _bounded(space):
+        low = torch.as_tensor(np.asarray(space.low), device=value.device)
+        high = torch.as_tensor(np.asarray(space.high), device=value.device)
+        wrong = wrong | (value < low) | (value > high)
+    return wrong.flatten(1).any(1) if wrong.ndim > 1 else wrong
+
+
+def violations(space: spaces.Space, action: Any) -> Bool[Tensor, "B"]:
+    """The rows of ``action`` (tensors with leading ``B``) with a NaN, an infinity, or out of bounds."""
+    fields = [_violates(part, _field(action, name)) for name, part in _names(space)]
+    return torch.stack(fields).any(0) if len(fields) > 1 else fields[0]
+
+
+def check_action(space: spaces.Space, action: Any, rows: Tensor | None = None) -> None:
+    """Raise :class:`~gymnasium.error.InvalidAction` for the first field that :func:`violations` names.
+
+    It looks at the values, so on an accelerator it waits for the device. ``rows``, bool ``(B,)``, limits it
+    to some instances.
+    """
+    for name, part in _names(space):
+        value = _field(action, name)
+        # A finite sum has only finite terms: one pass for the usual case of an unbounded space.
+        if not _bounded(part) and torch.isfinite(value.sum()):
+            continue
+        bad = _violates(part, value)
+        if rows is not None:
+            bad = bad & rows
+        if not bad.any():
+            continue
+        row = int(bad.nonzero()[0, 0])
+        came = value[row].detach().cpu().numpy()
+        raise InvalidAction(
+            f"{name}: expected finite numbers of shape {part.shape} in "
+            f"[{np.min(part.low)}, {np.max(part.high)}], got {_brief(came)} for instance {row}"
+        )
+
+
+def _brief(array: np.ndarray) -> str:
+    return np.array2string(array, threshold=8, edgeitems=3, precision=4)

@@ -1,0 +1,129 @@
+"""Frozen dataclasses that are pytrees: the form of every State, Problem and Answer.
+
+A ``@struct`` class is immutable, prints its fields, and is understood by ``torch.func.vmap`` and
+``torch.utils._pytree`` (the registry that ``torch.func`` reads; torch has no public spelling of it in
+2.8). Fields are tensors or nested structs, dicts and tuples of tensors; a field declared with
+:func:`static` is configuration and no leaf.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, dataclass_transform
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree
+
+T = TypeVar("T")
+_LEAVES = "__struct_leaves__"
+
+
+def static(**kwargs: Any) -> Any:
+    """A dataclass field that is configuration: kept in the tree's definition, never a leaf."""
+    return dataclasses.field(metadata={"static": True}, **kwargs)
+
+
+@dataclass_transform(frozen_default=True, eq_default=False, field_specifiers=(dataclasses.field, static))
+def struct(cls: type[T]) -> type[T]:
+    """Make ``cls`` a frozen dataclass that is a pytree of its non-static fields.
+
+    Static fields must be hashable; two structs have the same tree definition when theirs are equal.
+    """
+    made = dataclasses.dataclass(frozen=True, eq=False)(cls)
+    fields = dataclasses.fields(made)  # type: ignore[arg-type]
+    leaves = tuple(f.name for f in fields if not f.metadata.get("static"))
+    constants = tuple(f.name for f in fields if f.metadata.get("static"))
+    setattr(made, _LEAVES, leaves)
+
+    def flatten(value: Any) -> tuple[list[Any], tuple[Any, ...]]:
+        return [getattr(value, n) for n in leaves], tuple(getattr(value, n) for n in constants)
+
+    def flatten_with_keys(value: Any) -> tuple[list[tuple[Any, Any]], tuple[Any, ...]]:
+        children, context = flatten(value)
+        return [(_pytree.GetAttrKey(n), c) for n, c in zip(leaves, children, strict=True)], context
+
+    def unflatten(children: Any, context: tuple[Any, ...]) -> Any:
+        return made(
+            **dict(zip(leaves, children, strict=True)), **dict(zip(constants, context, strict=True))
+        )
+
+    _pytree.register_pytree_node(made, flatten, unflatten, flatten_with_keys_fn=flatten_with_keys)
+    return made
+
+
+def is_struct(value: object) -> bool:
+    """Whether ``value`` is an instance of a class made by :func:`struct`."""
+    return hasattr(type(value), _LEAVES)
+
+
+def tree_map(function: Callable[..., Any], tree: T, *others: T) -> T:
+    """Apply ``function`` to every tensor of ``tree`` (and of trees of the same shape beside it).
+
+    Structs, dicts, tuples and lists are walked; anything else (``None``, numbers, strings, modules) is
+    kept. It is the plain recursion that the hot paths use: several times faster than the general one.
+    """
+    if isinstance(tree, Tensor):
+        return function(tree, *others)
+    if hasattr(type(tree), _LEAVES):
+        names = getattr(type(tree), _LEAVES)
+        changes = {
+            n: tree_map(function, getattr(tree, n), *(getattr(o, n) for o in others)) for n in names
+        }
+        return dataclasses.replace(tree, **changes)  # type: ignore[type-var]
+    if isinstance(tree, dict):
+        return {  # type: ignore[return-value]
+            key: tree_map(function, value, *(o[key] for o in others)) for key, value in tree.items()
+        }
+    if isinstance(tree, tuple | list):
+        items = [
+            tree_map(function, *item) for item in zip(tree, *others, strict=True)  # type: ignore[arg-type]
+        ]
+        if hasattr(tree, "_fields"):
+            return type(tree)(*items)
+        return type(tree)(items)  # type: ignore[call-arg]
+    return tree
+
+
+def tensors(tree: Any, prefix: str = "") -> dict[str, Tensor]:
+    """Every tensor of ``tree`` under its dotted path, in field order."""
+    found: dict[str, Tensor] = {}
+    if isinstance(tree, Tensor):
+        found[prefix] = tree
+    elif hasattr(type(tree), _LEAVES):
+        for name in getattr(type(tree), _LEAVES):
+            found |= tensors(getattr(tree, name), f"{prefix}.{name}" if prefix else name)
+    elif isinstance(tree, Mapping):
+        for key, value in tree.items():
+            found |= tensors(value, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(tree, tuple | list):
+        for i, value in enumerate(tree):
+            found |= tensors(value, f"{prefix}.{i}" if prefix else str(i))
+    return found
+
+
+def select(mask: Tensor, yes: T, no: T) -> T:
+    """Row by row: ``yes`` where ``mask`` (shape ``(B,)``) holds, ``no`` elsewhere, for whole trees."""
+
+    def choose(a: Tensor, b: Tensor) -> Tensor:
+        if a is b:
+            return a
+        return torch.where(mask.reshape(mask.shape + (1,) * (a.ndim - 1)), a, b)
+
+    return tree_map(choose, yes, no)
+
+
+def rows(tree: T, index: Any) -> T:
+    """The rows ``index`` (a slice, a list or a tensor) of the batch dimension of a whole tree."""
+    return tree_map(lambda leaf: leaf[index], tree)
+
+
+def stack(trees: list[T], dim: int = 0) -> T:
+    """Stack trees of one shape along a new dimension ``dim``."""
+    return tree_map(lambda *leaves: torch.stack(leaves, dim), *trees)
+
+
+def detach(tree: T) -> T:
+    """The same tree outside every autograd graph."""
+    return tree_map(lambda leaf: leaf.detach(), tree)

@@ -1,0 +1,1 @@
+"""Synthetic functions: one query is one point, billed by what is answered about it."""

@@ -1,0 +1,293 @@
+"""Landscapes: functions of a point, whole or with noise, under a random shift and rotation.
+
+* State: the point asked last, and the instance (shift, rotation, coefficients, known optimum).
+* Query: one point; with ``oracle="hvp"`` a point and a vector.
+* Answer: the value; with ``oracle="gradient"`` also the gradient; with ``"hvp"`` also the Hessian's product
+  with the vector.
+* Bill: one call of each kind answered. Metrics (value, gap, distance) are exact and unbilled.
+
+A new landscape is a subclass with :meth:`Landscape.draw` and :meth:`Landscape.value`.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from jaxtyping import Float
+from torch import Tensor
+
+from optenvs.core.env import Action, Answer, Instance, OptimizationEnv, State
+from optenvs.core.oracles import value_and_gradient
+from optenvs.core.random import Keys, normal, orthogonal
+from optenvs.core.spaces import box
+from optenvs.core.struct import struct, tree_map
+
+ORACLES = ("value", "gradient", "hvp")
+
+
+@struct
+class Draw:
+    """One function a key, before shift and rotation.
+
+    Attributes:
+        start: where an algorithm begins, ``(B, n)``.
+        optimum: a global minimiser ``(B, n)``, or ``None`` where none is known.
+        lowest: the minimum, ``(B,)``, or ``None``.
+        coefficients: whatever :meth:`Landscape.value` needs besides the point.
+    """
+
+    start: Float[Tensor, "B n"]
+    optimum: Float[Tensor, "B n"] | None = None
+    lowest: Float[Tensor, "B"] | None = None
+    coefficients: Any = None
+
+
+@struct
+class Problem:
+    """What an agent may know of a landscape: the box in which its features lie, ``(B, n)`` each."""
+
+    lower: Float[Tensor, "B n"]
+    upper: Float[Tensor, "B n"]
+
+
+@struct
+class Hidden:
+    """What it may not: the function, and the optimum in the coordinates of the query.
+
+    A query ``x`` is the point ``z = pivot + rotation' (x - pivot - shift)`` of the unmoved function.
+    """
+
+    optimum: Float[Tensor, "B n"] | None
+    lowest: Float[Tensor, "B"] | None
+    coefficients: Any
+    pivot: Float[Tensor, "B n"] | None
+    shift: Float[Tensor, "B n"] | None
+    rotation: Float[Tensor, "B n n"] | None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Landscape(OptimizationEnv):
+    """A function to minimise.
+
+    Args:
+        dim: the number n of coordinates.
+        oracle: what is answered: ``value``, ``gradient`` (with the value), or ``hvp`` (with both).
+        noise: standard deviation of the Gaussian noise in each answered value and partial derivative.
+        shift: standard deviation of a random shift of the function, one an instance.
+        rotate: whether each instance is turned about its optimum by a random rotation.
+        bounds: limits of the query: ``None`` for none, ``"domain"`` for the function's search domain, or a
+            pair ``(low, high)``. Outside them an action is invalid.
+        start: a fixed starting point in place of the instance's own.
+        tolerance: the gap at which an episode is solved.
+        budget, reward, device, dtype: see :class:`optenvs.core.OptimizationEnv`.
+    """
+
+    dim: int = 2
+    oracle: str = "gradient"
+    noise: float = 0.0
+    shift: float = 0.0
+    rotate: bool = False
+    bounds: str | tuple[float, float] | None = None
+    start: tuple[float, ...] | None = None
+    tolerance: float | None = 1e-8
+
+    domain: ClassVar[tuple[float, float]] = (-5.0, 5.0)
+    """The box in which the literature searches, and where its features are."""
+    fixed_dim: ClassVar[int | None] = None
+    """The dimension, for functions that are defined in one only."""
+
+    # What an author writes ---------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def draw(self, keys: Keys) -> Draw:
+        """One function a key."""
+
+    @abc.abstractmethod
+    def value(self, x: Float[Tensor, "B n"], coefficients: Any) -> Float[Tensor, "B"]:
+        """The function, ``(B, n) -> (B,)``; rows do not see each other."""
+
+    def value_and_gradient(
+        self, x: Float[Tensor, "B n"], coefficients: Any
+    ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B n"]]:
+        """Both at once. Inherited: by autograd; a closed form here is several times faster."""
+        return value_and_gradient(lambda y: self.value(y, coefficients), x)
+
+    def measure(self, x: Float[Tensor, "B n"]) -> dict[str, Tensor]:
+        """More metrics of a point of the unmoved function, ``(B,)`` each."""
+        return {}
+
+    # What it gets ------------------------------------------------------------------------------
+
+    def __post_init__(self) -> None:
+        if self.oracle not in ORACLES:
+            raise ValueError(f"oracle: expected one of {', '.join(ORACLES)}, got {self.oracle!r}")
+        if isinstance(self.dim, bool) or not isinstance(self.dim, int) or self.dim < 1:
+            raise ValueError(f"dim: expected a whole number >= 1, got {self.dim!r}")
+        if self.fixed_dim is not None and self.dim != self.fixed_dim:
+            raise ValueError(f"dim: {self.name} has dimension {self.fixed_dim}, got {self.dim}")
+        for name in ("noise", "shift"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name}: expected a number >= 0, got {getattr(self, name)!r}")
+        if isinstance(self.bounds, str) and self.bounds != "domain":
+            raise ValueError(f"bounds: expected None, 'domain' or (low, high), got {self.bounds!r}")
+        low, high = self._limits()
+        if not low < high:
+            raise ValueError(f"bounds: expected low < high, got {self.bounds!r}")
+        if self.start is not None:
+            start = np.asarray(self.start, dtype=float)
+            if start.shape != (self.dim,) or not np.isfinite(start).all():
+                raise ValueError(f"start: expected {self.dim} finite numbers, got {self.start!r}")
+            if (start < low).any() or (start > high).any():
+                raise ValueError(f"start: {self.start!r} lies outside bounds {(low, high)}")
+        super().__post_init__()
+
+    def _limits(self) -> tuple[float, float]:
+        if self.bounds is None:
+            return -float("inf"), float("inf")
+        low, high = self.domain if isinstance(self.bounds, str) else self.bounds
+        return float(low), float(high)
+
+    @property
+    def oracles(self) -> tuple[str, ...]:
+        return ORACLES[: ORACLES.index(self.oracle) + 1]
+
+    @property
+    def bill(self) -> dict[str, int]:
+        return dict.fromkeys(reversed(self.oracles), 1)
+
+    def action_fields(self) -> spaces.Box | dict[str, spaces.Space]:
+        low, high = self._limits()
+        point = box((self.dim,), self.dtype, low, high)
+        if self.oracle != "hvp":
+            return point
+        return {"point": point, "vector": box((self.dim,), self.dtype)}
+
+    def observation_fields(self) -> dict[str, spaces.Space]:
+        shapes: dict[str, tuple[int, ...]] = {"point": (self.dim,), "value": (1,)}
+        shapes |= {kind: (self.dim,) for kind in self.oracles[1:]}
+        return {name: box(shape, self.dtype) for name, shape in shapes.items()}
+
+    def sample(self, keys: Keys) -> Instance:
+        draw = self.draw(keys)
+        dtype = self.torch_dtype
+        start, optimum, pivot, shift, rotation = draw.start, draw.optimum, None, None, None
+        if self.shift or self.rotate:
+            pivot = torch.zeros_like(start) if optimum is None else optimum
+            shift = torch.zeros_like(start)
+            if self.shift:
+                shift = self.shift * normal(keys, "shift", self.dim, dtype=dtype)
+            start = start - pivot
+            if self.rotate:
+                rotation = orthogonal(keys, "rotation", self.dim, dtype=dtype)
+                start = (rotation @ start.unsqueeze(-1)).squeeze(-1)
+            start = pivot + shift + start
+            optimum = None if optimum is None else pivot + shift
+        if self.start is not None:
+            start = torch.tensor(self.start, dtype=dtype, device=keys.device)
+            start = start.expand(len(keys), self.dim)
+        elif self.bounds is not None:
+            start = start.clamp(*self._limits())
+        low, high = self.domain if self.bounds is None else self._limits()
+        ends = torch.tensor([low, high], dtype=dtype, device=keys.device)
+        query: Action = start
+        if self.oracle == "hvp":
+            query = {"point": start, "vector": torch.zeros_like(start)}
+        return Instance(
+            problem=Problem(lower=ends[0].expand_as(start), upper=ends[1].expand_as(start)),
+            hidden=Hidden(
+                optimum=optimum,
+                lowest=draw.lowest,
+                coefficients=draw.coefficients,
+                pivot=pivot,
+                shift=shift,
+                rotation=rotation,
+            ),
+            start=query,
+            floor=draw.lowest,
+        )
+
+    def _unmove(self, hidden: Hidden, x: Tensor) -> Tensor:
+        """The point of the unmoved function that the query ``x`` means."""
+        if hidden.pivot is None:
+            return x
+        centred = x - hidden.pivot - hidden.shift
+        if hidden.rotation is not None:
+            centred = (centred.unsqueeze(-2) @ hidden.rotation).squeeze(-2)
+        return hidden.pivot + centred
+
+    def _ask(self, hidden: Hidden, x: Tensor) -> tuple[Tensor, Tensor]:
+        value, gradient = self.value_and_gradient(self._unmove(hidden, x), hidden.coefficients)
+        if hidden.rotation is not None:
+            gradient = (hidden.rotation @ gradient.unsqueeze(-1)).squeeze(-1)
+        return value, gradient
+
+    def answer(self, state: State, action: Action) -> Answer:
+        hidden: Hidden = state.hidden
+        point = action["point"] if isinstance(action, dict) else action
+        observation = {"point": point}
+        if self.oracle == "value":
+            value = self.value(self._unmove(hidden, point), hidden.coefficients)
+        elif self.oracle == "gradient":
+            value, observation["gradient"] = self._ask(hidden, point)
+        else:
+            assert isinstance(action, dict)
+
+            def gradient_and_value(y: Tensor) -> tuple[Tensor, Tensor]:
+                value, gradient = self._ask(hidden, y)
+                return gradient, value
+
+            observation["gradient"], observation["hvp"], value = torch.func.jvp(
+                gradient_and_value,
+                (point.contiguous(),),  # forward mode refuses expanded tensors
+                (action["vector"].contiguous(),),
+                has_aux=True,
+            )
+        observation["value"] = value.unsqueeze(-1)
+        if self.noise:
+            observation |= self._noise(state, observation)
+        metrics = {"value": value}
+        solved = None
+        if hidden.lowest is not None:
+            metrics["gap"] = value - hidden.lowest
+            if self.tolerance is not None:
+                solved = metrics["gap"] <= self.tolerance
+        if hidden.optimum is not None:
+            metrics["distance"] = torch.linalg.vector_norm(point - hidden.optimum, dim=-1)
+        metrics |= self.measure(self._unmove(hidden, point))
+        return Answer(observation=observation, merit=value, metrics=metrics, solved=solved)
+
+    def _noise(self, state: State, observation: dict[str, Tensor]) -> dict[str, Tensor]:
+        noisy = {}
+        for name in ("value", "gradient"):
+            if name in observation:
+                exact = observation[name]
+                draw = normal(state.key, f"noise {name}", exact.shape[-1], state.k, exact.dtype)
+                noisy[name] = exact + self.noise * draw
+        return noisy
+
+    def picture(self, states: list[State]) -> np.ndarray:
+        from .picture import landscape  # matplotlib is loaded only to draw
+
+        return landscape(self, states)
+
+    def values_at(self, hidden: Hidden, points: Float[Tensor, "m n"]) -> Float[Tensor, "m"]:
+        """The exact values of one instance at many points, unbilled, for pictures."""
+        many = dataclasses.replace(
+            hidden,
+            **{
+                f.name: _spread(getattr(hidden, f.name), len(points))
+                for f in dataclasses.fields(hidden)
+            },
+        )
+        with torch.no_grad():
+            return self.value(self._unmove(many, points), many.coefficients)
+
+
+def _spread(tree: Any, count: int) -> Any:
+    return tree_map(lambda leaf: leaf[:1].expand(count, *leaf.shape[1:]), tree)

@@ -1,0 +1,79 @@
+"""Pictures of landscapes: the function with the path on it, and the progress beside it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from optenvs.core.env import State
+from optenvs.core.picture import new_figure, plot_progress, to_array
+
+if TYPE_CHECKING:
+    from .base import Landscape
+
+_PATH = "#D55E00"
+_RESOLUTION = 121
+
+
+def landscape(env: Landscape, states: list[State]) -> np.ndarray:
+    """The path of one instance on its landscape (a curve in 1-D; a plane through the last point above 2-D)."""
+    figure = new_figure(9.0, 4.2)
+    left, right = figure.subplots(1, 2)
+    path = torch.cat([s.observation["point"][:1] for s in states]).double().cpu().numpy()
+    (_curve if env.dim == 1 else _plane)(env, states[-1], path, left)
+    left.set_title(f"{env.name}, {env.dim} dimension{'s' if env.dim > 1 else ''}")
+    known = "gap" in states[-1].metrics
+    plot_progress(right, states, "gap" if known else None)
+    right.set_title(f"after {len(states) - 1} queries")
+    return to_array(figure)
+
+
+def _window(env: Landscape, last: State, path: np.ndarray, axis: int) -> tuple[float, float]:
+    low, high = env.domain if env.bounds is None else env._limits()
+    shown = [low, high, *path[:, axis]]
+    if last.hidden.optimum is not None:
+        shown.append(float(last.hidden.optimum[0, axis]))
+    finite = [v for v in shown if np.isfinite(v)]
+    margin = 0.05 * (max(finite) - min(finite))
+    return min(finite) - margin, max(finite) + margin
+
+
+def _values(env: Landscape, last: State, points: np.ndarray) -> np.ndarray:
+    like = last.observation["point"]
+    return env.values_at(last.hidden, torch.from_numpy(points).to(like)).double().cpu().numpy()
+
+
+def _curve(env: Landscape, last: State, path: np.ndarray, axes: Any) -> None:
+    x = np.linspace(*_window(env, last, path, 0), 801)
+    axes.plot(x, _values(env, last, x[:, None]), color="#0072B2", linewidth=1.8)
+    axes.plot(path[:, 0], _values(env, last, path), "o-", color=_PATH, markersize=3, linewidth=0.8)
+    axes.plot(path[-1:, 0], _values(env, last, path[-1:]), "o", color="black", markersize=6)
+    axes.set_xlabel("x")
+    axes.set_ylabel("value")
+
+
+def _plane(env: Landscape, last: State, path: np.ndarray, axes: Any) -> None:
+    x = np.linspace(*_window(env, last, path, 0), _RESOLUTION)
+    y = np.linspace(*_window(env, last, path, 1), _RESOLUTION)
+    points = np.tile(path[-1], (_RESOLUTION**2, 1))
+    points[:, 0], points[:, 1] = (grid.ravel() for grid in np.meshgrid(x, y))
+    values = _values(env, last, points).reshape(_RESOLUTION, _RESOLUTION)
+    # ranks of the logarithm show a valley as well as a peak
+    levels = np.unique(np.quantile(values, np.linspace(0, 1, 24)))
+    if len(levels) > 1:
+        axes.contourf(x, y, values, levels=levels, cmap="viridis", norm=_ranks(levels))
+    axes.plot(path[:, 0], path[:, 1], "o-", color=_PATH, markersize=2.5, linewidth=1)
+    axes.plot(*path[-1, :2], "o", color="black", markersize=6)
+    if last.hidden.optimum is not None:
+        best = last.hidden.optimum[0].double().cpu().numpy()
+        axes.plot(best[0], best[1], "*", color="white", markeredgecolor="black", markersize=12)
+    axes.set_xlabel("$x_1$")
+    axes.set_ylabel("$x_2$")
+
+
+def _ranks(levels: np.ndarray) -> Any:
+    from matplotlib.colors import BoundaryNorm
+
+    return BoundaryNorm(levels, 256)

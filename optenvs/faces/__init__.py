@@ -1,0 +1,1 @@
+"""Thin interfaces over the contract; they know nothing of any problem."""

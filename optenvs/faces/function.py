@@ -1,0 +1,105 @@
+"""The way back: an environment as a billed callable, for ``scipy.optimize.minimize`` and its like."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+
+from optenvs.core.env import OptimizationEnv, State
+from optenvs.core.errors import BudgetSpent
+from optenvs.core.random import keys_from_seed
+from optenvs.core.spaces import as_action, check_action
+
+
+class BilledFunction:
+    """One instance as ``f(x) -> float``, at the same accounting as an agent's queries.
+
+    A solver that asks value and gradient of one point apart is billed one query, as an agent would be.
+
+    Example:
+        >>> f = optenvs.as_function(core, seed=0)                          # doctest: +SKIP
+        >>> scipy.optimize.minimize(f, f.start, jac=f.gradient)            # doctest: +SKIP
+        >>> f.calls["gradient"], f.metrics["gap"]                          # doctest: +SKIP
+
+    Attributes:
+        start: the starting point, float64 ``(n,)``; its query is the first of the bill.
+        bounds: pairs ``(low, high)`` where the problem names a search domain, else ``None``.
+        history: the state after each billed query.
+    """
+
+    def __init__(self, core: OptimizationEnv, seed: int = 0, key: int | None = None) -> None:
+        if not isinstance(core.action_space, spaces.Box):
+            raise TypeError(f"as_function: needs one query field, {core.name} has {core.action_space}")
+        if "value" not in core.observation_space.spaces:
+            raise TypeError(f"as_function: {core.name} answers no value")
+        device = core.torch_device
+        keys = keys_from_seed(seed, 1, device)
+        if key is not None:
+            keys = torch.tensor([key], dtype=torch.int64, device=device)
+        self.core = core
+        with torch.no_grad():
+            first = core.reset(keys)
+        self.history: list[State] = [first]
+        self.start = first.observation["point"][0].double().cpu().numpy()
+        self._asked = self.start.copy()
+        lower, upper = getattr(first.problem, "lower", None), getattr(first.problem, "upper", None)
+        self.bounds = None
+        if lower is not None and upper is not None:
+            pair = (lower[0].double().cpu().numpy(), upper[0].double().cpu().numpy())
+            self.bounds = list(zip(*pair, strict=True))
+
+    @property
+    def state(self) -> State:
+        """The episode after the last billed query."""
+        return self.history[-1]
+
+    @property
+    def calls(self) -> dict[str, int]:
+        """The ledger."""
+        return {kind: int(count) for kind, count in self.state.calls.items()}
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The truth at the last point asked."""
+        return {name: float(value) for name, value in self.state.metrics.items()}
+
+    @property
+    def best(self) -> float:
+        """The best merit so far."""
+        return float(self.state.best)
+
+    def __call__(self, x: Any) -> float:
+        """The value at ``x``, shape ``(n,)``; billed unless ``x`` is the last point asked.
+
+        Raises:
+            BudgetSpent: the budget is used up; the bill and the history are as they were.
+            gymnasium.error.InvalidAction: ``x`` has a wrong shape, a NaN, or is out of bounds.
+        """
+        return float(self._ask(x).observation["value"])
+
+    def gradient(self, x: Any) -> np.ndarray:
+        """The gradient at ``x``, float64 ``(n,)``; raises as :meth:`__call__`."""
+        if "gradient" not in self.core.observation_space.spaces:
+            raise TypeError(f"{self.core.name} answers no gradient with this oracle")
+        return self._ask(x).observation["gradient"][0].double().cpu().numpy()
+
+    def value_and_gradient(self, x: Any) -> tuple[float, np.ndarray]:
+        """Both, for ``minimize(..., jac=True)``."""
+        return self(x), self.gradient(x)
+
+    def _ask(self, x: Any) -> State:
+        point = np.asarray(x, dtype=np.float64)
+        if point.shape == self._asked.shape and np.array_equal(point, self._asked):
+            return self.state
+        if bool(self.state.truncated):
+            raise BudgetSpent(f"{self.core.name}: the budget is spent: {self.calls}")
+        space = self.core.action_space
+        query = as_action(space, point.astype(space.dtype), None, self.core.torch_device)
+        check_action(space, query)
+        with torch.no_grad():
+            self.history.append(self.core.step(self.state, query))
+        self._asked = point.copy()
+        return self.state

@@ -1,0 +1,123 @@
+"""A Stable-Baselines3 ``VecEnv`` over the same batch (SB3 refuses Gymnasium's vector environments)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
+
+from optenvs.core.env import OptimizationEnv
+
+from .vector import TorchVectorEnv
+
+
+class SB3VecEnv(VecEnv):
+    """The Stable-Baselines3 face: numpy in and out, one transfer a step, autoreset in the same step.
+
+    ``infos[i]["terminal_observation"]`` is the end of a finished episode and
+    ``infos[i]["TimeLimit.truncated"]`` says that its budget ran out (so that SB3 bootstraps its value).
+    ``infos[i]["calls"]`` and ``["metrics"]`` are given at the end of episodes. SB3 computes in float32.
+
+    Raises:
+        TypeError: the action has several fields; SB3 takes a single Box.
+    """
+
+    def __init__(
+        self, core: OptimizationEnv, num_envs: int = 1, render_mode: str | None = None
+    ) -> None:
+        if not isinstance(core.action_space, spaces.Box):
+            raise TypeError(
+                f"Stable-Baselines3 takes one Box of actions, {core.name} has "
+                f"{core.action_space}; use an oracle with one query field, or a wrapper"
+            )
+        self.batch = TorchVectorEnv(
+            core, num_envs, autoreset_mode=AutoresetMode.SAME_STEP, render_mode=render_mode
+        )
+        self.render_mode = render_mode
+        self._actions: np.ndarray | None = None
+        self._seed: int | list[int] | None = None
+        super().__init__(num_envs, core.observation_space, core.action_space)
+
+    def reset(self) -> dict[str, np.ndarray]:  # type: ignore[override]
+        """Begin all episodes, with the seed set by :meth:`seed` if one was."""
+        instances = {key: value for key, value in self._options[0].items()}
+        observation, info = self.batch.reset(seed=self._seed, options=instances)
+        self.reset_infos = [{"key": int(key)} for key in info["key"].tolist()]
+        self._reset_seeds()
+        self._reset_options()
+        self._seed = None
+        return _numpy(observation)
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """The instances of the next ``reset``: row i is instance i of ``seed``, at every batch size."""
+        self._seed = None if seed is None else int(seed)
+        return [self._seed] * self.num_envs
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Keep the actions for :meth:`step_wait`."""
+        self._actions = actions
+
+    def step_wait(self) -> tuple[Any, np.ndarray, np.ndarray, list[dict[str, Any]]]:  # type: ignore[override]
+        """Ask the queries."""
+        observation, reward, terminated, truncated, info = self.batch.step(self._actions)
+        done = (terminated | truncated).cpu().numpy()
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        if done.any():
+            limited = (truncated & ~terminated).cpu().numpy()
+            final = _numpy(info["final_obs"])
+            ends = info["final_info"]
+            for i in np.flatnonzero(done):
+                infos[i] = {
+                    "terminal_observation": {key: value[i] for key, value in final.items()},
+                    "TimeLimit.truncated": bool(limited[i]),
+                    "calls": {kind: int(count[i]) for kind, count in ends["calls"].items()},
+                    "metrics": {name: float(value[i]) for name, value in ends["metrics"].items()},
+                }
+        return _numpy(observation), reward.float().cpu().numpy(), done, infos
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def get_images(self) -> Sequence[np.ndarray | None]:
+        """The picture of instance 0."""
+        return list(self.batch.render() or [])
+
+    def render(self, mode: str | None = None) -> np.ndarray | None:
+        """The picture of instance 0's episode."""
+        images = self.get_images()
+        return images[0] if images else None
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """An attribute of the batch, once for each of ``indices``."""
+        owner = self if attr_name == "render_mode" else self.batch
+        return [getattr(owner, attr_name)] * len(list(self._get_indices(indices)))
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        """Not offered: an environment is configured once, when it is made."""
+        raise AttributeError(f"{attr_name}: environments are immutable; make another with its keywords")
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any
+    ) -> list[Any]:
+        """Call a method of the batch once; its result stands for each of ``indices``."""
+        result = getattr(self.batch, method_name)(*method_args, **method_kwargs)
+        return [result] * len(list(self._get_indices(indices)))
+
+    def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
+        """No Gymnasium wrapper is inside."""
+        return [False] * len(list(self._get_indices(indices)))
+
+    def _get_indices(self, indices: Any) -> Iterable[int]:
+        return super()._get_indices(indices)
+
+
+def _numpy(observation: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    return {key: value.detach().cpu().numpy().copy() for key, value in observation.items()}
+
+
+

@@ -1,0 +1,265 @@
+"""``gymnasium.vector.VectorEnv``: B instances, torch in and out, on the device of the problem."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cached_property
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium.error import ResetNeeded
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from torch import Tensor
+
+from optenvs.core.env import OptimizationEnv, State
+from optenvs.core.rollout import freeze
+from optenvs.core.spaces import as_action, check_action, violations
+from optenvs.core.struct import rows, select, struct, tree_map
+
+from .seeding import Episodes, instance_keys
+
+
+@struct
+class VectorState:
+    """The episodes of a batch, their place in the sequence, and the rows to be reset next."""
+
+    state: State
+    episodes: Episodes
+    pending: Tensor
+
+
+class TorchVectorEnv(VectorEnv):
+    """The vector face of an optimization problem, and its one implementation of autoreset.
+
+    ``infos["calls"]`` and ``infos["metrics"]`` hold tensors ``(B,)`` by name, ``infos["key"]`` the
+    instances. Observations are the state's own tensors: do not write to them.
+
+    Args:
+        core: the problem.
+        num_envs: the batch size B.
+        autoreset_mode: ``next_step`` (Gymnasium's default), ``same_step`` (``infos["final_obs"]`` and
+            ``infos["final_info"]`` hold the end, in the rows ``infos["_final_obs"]``), or ``disabled``
+            (finished rows rest, unbilled, until ``reset(options={"reset_mask": mask})``).
+        validate: whether to look at the numbers of an action and raise ``InvalidAction``. The default is
+            yes on the CPU and no on an accelerator, where looking would wait for the device: there a bad
+            row's instance stays as it was, unbilled, and ``infos["invalid"]`` marks it.
+        max_episode_steps: a limit on steps besides the budget.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 10}
+
+    def __init__(
+        self,
+        core: OptimizationEnv,
+        num_envs: int = 1,
+        *,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        validate: bool | None = None,
+        max_episode_steps: int | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
+            raise ValueError(f"num_envs: expected a whole number >= 1, got {num_envs!r}")
+        if max_episode_steps is not None and max_episode_steps < 1:
+            raise ValueError(f"max_episode_steps: expected >= 1, got {max_episode_steps}")
+        self.core = core
+        self.num_envs = num_envs
+        self.autoreset_mode = _mode(autoreset_mode)
+        self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
+        self.validate = core.torch_device.type == "cpu" if validate is None else validate
+        self.max_episode_steps = max_episode_steps
+        self.render_mode = render_mode
+        self.single_observation_space = core.observation_space
+        self.single_action_space = core.action_space
+        self._face: VectorState | None = None
+        self._clock = 0
+        self._path: list[State] = []
+
+    # The spaces of the batch are built when asked for: they copy the bounds B times.
+    @cached_property
+    def observation_space(self) -> gym.Space:  # type: ignore[override]
+        """The space of the whole batch's observation."""
+        return batch_space(self.single_observation_space, self.num_envs)
+
+    @cached_property
+    def action_space(self) -> gym.Space:  # type: ignore[override]
+        """The space of the whole batch's action."""
+        return batch_space(self.single_action_space, self.num_envs)
+
+    @property
+    def state(self) -> State:
+        """The episodes of the batch."""
+        return self.get_state().state
+
+    def reset(
+        self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Begin episodes: of ``seed``, of ``options["instance"]`` (a key, or one a row), or the next.
+
+        ``options["reset_mask"]``, bool ``(B,)``, limits it to some rows.
+        """
+        options = dict(options or {})
+        mask = self._mask(options.pop("reset_mask", None))
+        device, batch = self.core.torch_device, self.num_envs
+        if seed is not None:
+            if isinstance(seed, int | np.integer):
+                super().reset(seed=int(seed))
+            fresh = Episodes.seeded(seed, batch, device)
+            episodes = fresh if mask is None else select(mask, fresh, self.get_state().episodes)
+        elif self._face is None:
+            episodes = Episodes.seeded(int(self.np_random.integers(2**63)), batch, device)
+        else:
+            episodes = self._face.episodes.next(mask)
+        keys = episodes.keys()
+        if options.get("instance") is not None:
+            keys = instance_keys(options["instance"], batch, device)
+        with torch.no_grad():
+            state = self.core.reset(keys)
+        if mask is None:
+            self._clock = 0
+        else:
+            state = select(mask, state, self.get_state().state)
+        self._set(VectorState(state=state, episodes=episodes, pending=torch.zeros_like(state.done)))
+        return state.observation, self._info(state)
+
+    def step(
+        self, actions: Any
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor, dict[str, Any]]:
+        """Ask one query an instance.
+
+        Raises:
+            gymnasium.error.InvalidAction: with ``validate``, a row does not fit; all episodes are as they were.
+            gymnasium.error.ResetNeeded: before the first ``reset``.
+        """
+        face, core = self.get_state(), self.core
+        query = as_action(core.action_space, actions, self.num_envs, core.torch_device)
+        info: dict[str, Any] = {}
+        resting = face.state.done if self.autoreset_mode is AutoresetMode.DISABLED else face.pending
+        if self.validate:
+            check_action(core.action_space, query, ~resting)
+        with torch.no_grad():
+            state = core.step(face.state, query)
+            if not self.validate:
+                invalid = violations(core.action_space, query) & ~resting
+                kept = dataclasses.replace(
+                    face.state, reward=torch.zeros_like(state.reward)
+                )
+                state = select(invalid, kept, state)
+                info["invalid"] = invalid
+            state = self._limit(state)
+            if self._maybe(state.diverged):
+                # an answer that is no number would poison a learner: the last one stands
+                shown = select(state.diverged, face.state.observation, state.observation)
+                state = dataclasses.replace(state, observation=shown)
+            if self._maybe(resting) and self.autoreset_mode is AutoresetMode.DISABLED:
+                state = freeze(face.state, state)
+            self._clock += 1
+            if core.evaluation_period is not None and self._clock % core.evaluation_period == 0:
+                state = core.evaluate(state)
+            return self._autoreset(face, state, info)
+
+    def _autoreset(
+        self, face: VectorState, state: State, info: dict[str, Any]
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor, dict[str, Any]]:
+        episodes, pending, shown = face.episodes, face.pending, state
+        if self.autoreset_mode is AutoresetMode.NEXT_STEP:
+            if self._maybe(pending):
+                state, episodes = self._renew(pending, state, episodes)
+            shown, pending = state, state.done
+        elif self.autoreset_mode is AutoresetMode.SAME_STEP and self._maybe(state.done):
+            over = state.done
+            fresh, episodes = self._renew(over, state, episodes)
+            info |= {"final_obs": state.observation, "_final_obs": over}
+            info |= {"final_info": self._info(state), "_final_info": over}
+            # the new episode's first observation, with the old one's reward and ending
+            shown = dataclasses.replace(
+                fresh, reward=state.reward, terminated=state.terminated, truncated=state.truncated
+            )
+            state = fresh
+        self._face = VectorState(state=state, episodes=episodes, pending=pending)
+        if self.render_mode is not None:
+            self._path.append(rows(state, slice(0, 1)))
+        return (
+            shown.observation,
+            shown.reward,
+            shown.terminated,
+            shown.truncated,
+            self._info(state) | info,
+        )
+
+    def _renew(self, mask: Tensor, state: State, episodes: Episodes) -> tuple[State, Episodes]:
+        """The rows of ``mask`` begin their next episode; the others stay."""
+        episodes = episodes.next(mask)
+        keys = episodes.keys()
+        if mask.device.type != "cpu" or bool(mask.all()):
+            return select(mask, self.core.reset(keys), state), episodes
+        index = mask.nonzero().squeeze(1)
+        fresh = self.core.reset(keys[index])
+        return tree_map(lambda old, new: old.index_copy(0, index, new), state, fresh), episodes
+
+    def _limit(self, state: State) -> State:
+        if self.max_episode_steps is None:
+            return state
+        late = state.k >= self.max_episode_steps
+        return dataclasses.replace(state, truncated=state.truncated | late)
+
+    def _maybe(self, mask: Tensor) -> bool:
+        return bool(mask.any()) if mask.device.type == "cpu" else True
+
+    def _mask(self, mask: Any) -> Tensor | None:
+        if mask is None:
+            return None
+        mask = torch.as_tensor(mask, device=self.core.torch_device)
+        if mask.dtype != torch.bool or tuple(mask.shape) != (self.num_envs,):
+            raise ValueError(
+                f"reset_mask: expected bool of shape ({self.num_envs},), "
+                f"got {mask.dtype} of shape {tuple(mask.shape)}"
+            )
+        if self._face is None:
+            raise ResetNeeded("reset_mask: no episode has begun; call reset() without it first")
+        return mask
+
+    def _info(self, state: State) -> dict[str, Any]:
+        return {
+            "calls": dict(state.calls.items()),
+            "metrics": state.metrics,
+            "key": state.key,
+            "diverged": state.diverged,
+        }
+
+    def render(self) -> Any:
+        """The picture of instance 0's episode, in mode ``rgb_array``; a tuple of one, as Gymnasium asks."""
+        if self.render_mode is None:
+            gym.logger.warn("render() draws only with render_mode='rgb_array'")
+            return None
+        return (self.core.picture(self._path),)
+
+    def get_state(self) -> VectorState:
+        """The episodes and their place in the sequence; restore with :meth:`set_state`, or save it."""
+        if self._face is None:
+            raise ResetNeeded("no episode has begun: call reset() first")
+        return self._face
+
+    def set_state(self, face: VectorState) -> None:
+        """Go on from ``face`` bit for bit."""
+        if not isinstance(face, VectorState) or len(face.state.k) != self.num_envs:
+            raise ValueError(f"set_state: expected what get_state of {self.num_envs} instances returned")
+        self._clock = int(face.state.k.max())
+        self._set(face)
+
+    def _set(self, face: VectorState) -> None:
+        self._face = face
+        self._path = [rows(face.state, slice(0, 1))] if self.render_mode is not None else []
+
+
+def _mode(mode: AutoresetMode | str) -> AutoresetMode:
+    if isinstance(mode, AutoresetMode):
+        return mode
+    names = {m.name.lower(): m for m in AutoresetMode}
+    key = str(mode).lower().replace("-", "_")
+    if key in names:
+        return names[key]
+    raise ValueError(f"autoreset_mode: expected one of {', '.join(names)}, got {mode!r}")

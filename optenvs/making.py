@@ -1,0 +1,74 @@
+"""From an id to each face. ``import optenvs`` loads this on first use, because it loads torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from typing import Any
+
+from envs_registry import ENVIRONMENTS, EnvSpec
+from optenvs.core.env import OptimizationEnv
+from optenvs.core.errors import UnknownName, check_keywords, suggest
+from optenvs.faces.function import BilledFunction
+from optenvs.faces.single import GymEnv
+from optenvs.faces.vector import TorchVectorEnv
+
+_VECTOR_OPTIONS = ("autoreset_mode", "validate", "max_episode_steps", "render_mode")
+
+
+def find(env_id: str) -> EnvSpec:
+    """The declaration of ``env_id``; the namespace and the version may be left out.
+
+    Raises:
+        UnknownName: nothing is registered under that id.
+    """
+    for candidate in (env_id, f"optenvs/{env_id}", f"optenvs/{env_id}-v0"):
+        if candidate in ENVIRONMENTS:
+            return ENVIRONMENTS[candidate]
+    raise UnknownName(f"no environment {env_id!r}{suggest(env_id, ENVIRONMENTS)}")
+
+
+def make(env_id: str, **kwargs: Any) -> OptimizationEnv:
+    """The pure :class:`~optenvs.core.OptimizationEnv` of an id.
+
+    Args:
+        env_id: for example ``"optenvs/Rosenbrock-v0"``.
+        **kwargs: the environment's keywords; ``optenvs info ID`` lists them.
+
+    Raises:
+        UnknownName: no such id. UnknownKeyword: no such keyword. ValueError: a value out of range.
+        MissingData: a data package that is not installed; the message names it.
+    """
+    spec = find(env_id)
+    module, _, name = spec.entry_point.partition(":")
+    cls = getattr(importlib.import_module(module), name)
+    check_keywords(spec.id, kwargs, (f.name for f in dataclasses.fields(cls)))
+    return cls(**(dict(spec.kwargs) | kwargs))
+
+
+def make_sb3(env_id: str, num_envs: int = 1, **kwargs: Any) -> Any:
+    """A Stable-Baselines3 ``VecEnv`` of ``num_envs`` instances; keywords as in :func:`make`."""
+    from optenvs.faces.sb3 import SB3VecEnv  # loads Stable-Baselines3
+
+    render_mode = kwargs.pop("render_mode", None)
+    return SB3VecEnv(make(env_id, **kwargs), num_envs, render_mode=render_mode)
+
+
+def as_function(env: OptimizationEnv | str, seed: int = 0, key: int | None = None) -> BilledFunction:
+    """One instance as a billed callable with gradient, see :class:`BilledFunction`."""
+    return BilledFunction(make(env) if isinstance(env, str) else env, seed=seed, key=key)
+
+
+class RegisteredEnv(GymEnv):
+    """What ``gym.make`` builds: :class:`GymEnv` of a registered id."""
+
+    def __init__(self, env_id: str, render_mode: str | None = None, **kwargs: Any) -> None:
+        super().__init__(make(env_id, **kwargs), render_mode=render_mode)
+
+
+class RegisteredVectorEnv(TorchVectorEnv):
+    """What ``gym.make_vec`` builds: :class:`TorchVectorEnv` of a registered id."""
+
+    def __init__(self, env_id: str, num_envs: int = 1, **kwargs: Any) -> None:
+        options = {name: kwargs.pop(name) for name in _VECTOR_OPTIONS if name in kwargs}
+        super().__init__(make(env_id, **kwargs), num_envs, **options)
