@@ -40,17 +40,27 @@ def make(env_id: str, **kwargs: Any) -> OptimizationEnv:
         MissingData: a data package that is not installed; the message names it.
     """
     spec = find(env_id)
-    module, _, name = spec.entry_point.partition(":")
-    cls = getattr(importlib.import_module(module), name)
+    cls = _class(spec)
     check_keywords(spec.id, kwargs, (f.name for f in dataclasses.fields(cls)))
     return cls(**(dict(spec.kwargs) | kwargs))
 
 
+def _class(spec: EnvSpec) -> type[OptimizationEnv]:
+    module, _, name = spec.entry_point.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
 def make_sb3(env_id: str, num_envs: int = 1, **kwargs: Any) -> Any:
-    """A Stable-Baselines3 ``VecEnv`` of ``num_envs`` instances; keywords as in :func:`make`."""
+    """A Stable-Baselines3 ``VecEnv`` of ``num_envs`` instances; keywords as in :func:`make`.
+
+    Stable-Baselines3 needs finite actions: where the environment has ``bounds`` and none are given, they are
+    its search domain.
+    """
     from optenvs.faces.sb3 import SB3VecEnv  # loads Stable-Baselines3
 
     render_mode = kwargs.pop("render_mode", None)
+    if "bounds" in {field.name for field in dataclasses.fields(_class(find(env_id)))}:
+        kwargs = {"bounds": "domain"} | kwargs
     return SB3VecEnv(make(env_id, **kwargs), num_envs, render_mode=render_mode)
 
 

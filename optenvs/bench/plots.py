@@ -16,8 +16,19 @@ from optenvs.bench.profiles import (
     performance_ratios,
     runtime_ecdf,
 )
-from optenvs.bench.statistics import bootstrap_band, quantile
-from optenvs.bench.style import FAINT, floor, is_log, legend, line_style, panels, styled, tidy
+from optenvs.bench.statistics import bootstrap_band, median, quantile
+from optenvs.bench.style import (
+    FAINT,
+    floor,
+    is_log,
+    legend,
+    line_style,
+    panels,
+    span,
+    styled,
+    tidy,
+    tidy_ratio,
+)
 from optenvs.bench.summary import Cell, Comparison
 
 if TYPE_CHECKING:
@@ -110,23 +121,13 @@ def _progress_panel(
             )
     known = medians[np.isfinite(medians)]
     if known.size:
-        _frame(axes, np.maximum(known, low), log)
+        # The medians set the limits: one wide band must not squeeze all lines into one.
+        axes.set_ylim(*span(np.maximum(known, low), log))
     tidy(axes, log)
     first = row[0].records[0]
     axes.set_xlim(0, max(_reach(c, axis) for c in row))
     axes.set_xlabel(_axis_name(axis or first.spec.cost))
     axes.set_ylabel(_metric_name(first.measure.metric, first.measure.best_so_far))
-
-
-def _frame(axes: Axes, values: np.ndarray, log: bool) -> None:
-    """Limits that show the medians: one wide band must not squeeze all lines into one."""
-    low, high = float(values.min()), float(values.max())
-    if log:
-        pad = (high / low) ** 0.06 if high > low else 2.0
-        axes.set_ylim(low / pad, high * pad)
-    else:
-        pad = 0.06 * (high - low) or 1.0
-        axes.set_ylim(low - pad, high + pad)
 
 
 def _axis_name(column: str) -> str:
@@ -164,28 +165,19 @@ def _finals_panel(axes: Axes, comparison: Comparison, row: list[Cell]) -> None:
     log = is_log(known)
     low = floor(known, log)
     jitter = np.random.default_rng(0)
-    axes.set_xlim(*_span(np.maximum(known, low), log))
+    axes.set_xlim(*span(np.maximum(known, low), log))
     tidy(axes, log, "x")
     for cell in row:
-        y, colour = (
-            comparison.agents.index(cell.agent),
-            line_style(comparison.agents, cell.agent)["color"],
-        )
+        y = comparison.agents.index(cell.agent)
+        colour = line_style(comparison.agents, cell.agent)["color"]
         fine = np.maximum(cell.finals[np.isfinite(cell.finals)], low)
         axes.scatter(
             fine, y + jitter.uniform(-0.16, 0.16, len(fine)), s=14, color=colour, alpha=0.45, lw=0
         )
-        first, middle, third = (
-            np.maximum(quantile(cell.finals, q), low) for q in (0.25, 0.5, 0.75)
-        )
-        edge = axes.get_xlim()[1]
-        axes.plot(
-            [min(first, edge), min(third, edge)],
-            [y, y],
-            color=colour,
-            lw=2.2,
-            solid_capstyle="butt",
-        )
+        middle = np.maximum(median(cell.finals), low)
+        ends = [np.maximum(quantile(cell.finals, q), low) for q in (0.25, 0.75)]
+        ends = np.minimum(ends, axes.get_xlim()[1])
+        axes.plot(ends, [y, y], color=colour, lw=2.2, solid_capstyle="butt")
         if np.isfinite(middle):
             axes.plot(middle, y, marker="|", ms=13, mew=2.6, color=colour)
         if lost := len(cell.finals) - len(fine):
@@ -198,18 +190,6 @@ def _finals_panel(axes: Axes, comparison: Comparison, row: list[Cell]) -> None:
     axes.grid(False, axis="y")
     first = row[0].records[0]
     axes.set_xlabel(_metric_name(first.measure.metric, False) + f" at {first.spec.budget:,} calls")
-
-
-def _span(known: np.ndarray, log: bool) -> tuple[float, float]:
-    """Limits around all values."""
-    if not known.size:
-        return 0.0, 1.0
-    low, high = float(known.min()), float(known.max())
-    if log:
-        pad = (high / low) ** 0.05
-        return low / pad, high * pad
-    pad = 0.05 * (high - low) or 0.5
-    return low - pad, high + pad
 
 
 def _steps(
@@ -225,15 +205,11 @@ def _steps(
             grid, shares = lines(i)
             for agent, share in zip(comparison.agents, shares, strict=True):
                 axes.step(grid, share, where="post", **line_style(comparison.agents, agent))
-            axes.set(
-                ylim=(-0.02, 1.04),
-                xscale="log",
-                xlim=(grid[0], grid[-1]),
-                xlabel=label,
-                title=title,
-            )
-            axes.xaxis.minorticks_off()
+            axes.set(ylim=(-0.02, 1.04), xlim=(grid[0], grid[-1]), xlabel=label, title=title)
+            tidy_ratio(axes, percent=grid[-1] == 1)
             axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
+            if not axes.get_subplotspec().is_first_col():
+                axes.tick_params(axis="y", labelleft=False)
         axes_list[0].set_ylabel("share of problems solved")
         legend(figure, comparison.agents)
     return figure

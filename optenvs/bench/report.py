@@ -29,7 +29,7 @@ _FIGURES: dict[str, tuple[str, Callable[..., Any], str]] = {
     "progress": (
         "Progress by calls",
         plots.progress,
-        "Median over seeds; band: first to third quartile. A failed run counts as infinite from its "
+        "Median over seeds; band: first to third quartile. A failed run is infinite from its "
         "last call on, so a line can rise there; cross: here half of the runs have failed.",
     ),
     "progress_time": (

@@ -21,7 +21,6 @@ from scipy import stats
 from optenvs.bench.results import RunRecord
 
 
-
 class Interval(NamedTuple):
     """An estimate and the ends of its interval, NaN where one value says nothing of spread."""
 
@@ -103,7 +102,10 @@ def select(scores: Sequence[ArrayLike]) -> int:
         candidate, so that a rerun always chooses the same.
     """
     values = [np.asarray(candidate, dtype=np.float64) for candidate in scores]
-    keys = [(float(median(value)), int(np.sum(~np.isfinite(value))), i) for i, value in enumerate(values)]
+    keys = [
+        (float(median(value)), int(np.sum(~np.isfinite(value))), i)
+        for i, value in enumerate(values)
+    ]
     return min(keys)[2]
 
 

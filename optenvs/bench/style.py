@@ -105,7 +105,22 @@ def floor(values: np.ndarray, log: bool) -> float:
     Just below the smallest positive value, but within the sixteen digits of a float64 of the
     largest: below that is rounding, which must not take most of the panel.
     """
-    return 0.5 * float(values[(values > 0) & np.isfinite(values)].min()) if log else -np.inf
+    if not log:
+        return -np.inf
+    positive = values[(values > 0) & np.isfinite(values)]
+    return max(0.5 * float(positive.min()), 1e-16 * float(positive.max()))
+
+
+def span(values: np.ndarray, log: bool) -> tuple[float, float]:
+    """Limits around finite values, with a margin."""
+    if not values.size:
+        return 0.0, 1.0
+    low, high = float(values.min()), float(values.max())
+    if log:
+        pad = (high / low) ** 0.05
+        return low / pad, high * pad
+    pad = 0.05 * (high - low) or 0.5
+    return low - pad, high + pad
 
 
 def tidy(axes: Axes, log: bool, which: Literal["x", "y"] = "y") -> None:
@@ -119,3 +134,16 @@ def tidy(axes: Axes, log: bool, which: Literal["x", "y"] = "y") -> None:
         axis.minorticks_off()
     else:
         axis.set_major_locator(MaxNLocator(5))
+
+
+def tidy_ratio(axes: Axes, percent: bool) -> None:
+    """Logarithmic x axis with plain numbers: ratios (1, 2, 5, 10, ...) or percents."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    low, high = axes.get_xlim()
+    axes.set_xscale("log")
+    # Few decades leave room for the steps between, many do not.
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 200 else (1,)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    factor, unit = (100, " %") if percent else (1, "")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{factor * x:g}{unit}"))

@@ -44,6 +44,11 @@ def _mix(z: Tensor) -> Tensor:
     return z ^ (z >> 31).bitwise_and_((1 << 33) - 1)
 
 
+def _offset(counter: int | Tensor) -> int | Tensor:
+    # Python's integers do not wrap by themselves
+    return counter * _COUNTER if isinstance(counter, Tensor) else _signed(counter * _COUNTER)
+
+
 @lru_cache(maxsize=1024)
 def _stream(name: str) -> int:
     return _signed(int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little"))
@@ -74,7 +79,7 @@ def keys_from_seed(
 
 def fold_in(keys: Keys, data: int | Tensor) -> Keys:
     """New keys, one for each key and each value of ``data`` (an episode number, an agent's index)."""
-    return _mix(_mix(keys) + data * _COUNTER)
+    return _mix(_mix(keys) + _offset(data))
 
 
 def bits(keys: Keys, stream: str, shape: Shape, counter: int | Tensor | None = None) -> Tensor:
@@ -82,7 +87,7 @@ def bits(keys: Keys, stream: str, shape: Shape, counter: int | Tensor | None = N
     size = _size(shape)
     seed = _mix(keys ^ _stream(stream))
     if counter is not None:
-        seed = _mix(seed + counter * _COUNTER)
+        seed = _mix(seed + _offset(counter))
     words = _mix(seed.unsqueeze(-1) + _steps(math.prod(size), keys.device))
     return words if len(size) == 1 else words.reshape(keys.shape + size)
 

@@ -24,7 +24,7 @@ class SB3VecEnv(VecEnv):
     ``infos[i]["calls"]`` and ``["metrics"]`` are given at the end of episodes. SB3 computes in float32.
 
     Raises:
-        TypeError: the action has several fields; SB3 takes a single Box.
+        TypeError: the action has several fields or is unbounded; SB3 takes a single finite Box.
     """
 
     def __init__(
@@ -34,6 +34,11 @@ class SB3VecEnv(VecEnv):
             raise TypeError(
                 f"Stable-Baselines3 takes one Box of actions, {core.name} has "
                 f"{core.action_space}; use an oracle with one query field, or a wrapper"
+            )
+        if not core.action_space.is_bounded():
+            raise TypeError(
+                f"Stable-Baselines3 takes finite actions only, {core.name} has {core.action_space}; "
+                "give bounds= where the environment has them, or use a wrapper"
             )
         self.batch = TorchVectorEnv(
             core, num_envs, autoreset_mode=AutoresetMode.SAME_STEP, render_mode=render_mode

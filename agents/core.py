@@ -1,0 +1,86 @@
+"""The agent's side of the contract: two pure methods over a batch.
+
+An agent sees ``problem`` and ``observation`` only and never imports an environment. One object solves ``B``
+instances at once; what differs between them is masked, not branched on.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from optenvs.core.env import Action
+from optenvs.core.errors import check_keywords
+from optenvs.core.random import Keys
+
+Observation = dict[str, Tensor]
+Schedule = Callable[[Tensor, Tensor], Tensor]
+"""A learning-rate factor ``(B, 1)`` of the step ``k`` and the horizon ``N``, ``(B, 1)`` each."""
+
+
+@dataclass(frozen=True, eq=False)
+class Agent(abc.ABC):
+    """An optimization algorithm. Subclasses are frozen dataclasses of hyper-parameters.
+
+    ``needs`` names the oracle kinds without which the agent cannot run.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    @abc.abstractmethod
+    def init(self, problem: Any, observation: Observation, keys: Keys) -> Any:
+        """The agent's memory before its first action: a struct of tensors with leading dimension ``B``."""
+
+    @abc.abstractmethod
+    def act(self, state: Any, observation: Observation) -> tuple[Action, Any]:
+        """The next query and the next memory. Pure: neither argument is changed."""
+
+    def replace(self, **changes: Any) -> Agent:
+        """A copy with other hyper-parameters.
+
+        Raises:
+            UnknownKeyword: the agent has no such hyper-parameter.
+        """
+        check_keywords(type(self).__name__, changes, (f.name for f in dataclasses.fields(self)))
+        return dataclasses.replace(self, **changes)
+
+
+@dataclass(frozen=True, eq=False)
+class GradientAgent(Agent):
+    """What all first-order agents share.
+
+    Args:
+        lr: the learning rate: a number, or a tensor ``(B,)`` with one for each instance (a whole grid of rates
+            then runs as one batch).
+        schedule: a factor on it as a function of ``(k, N)``, see ``agents.schedules``.
+    """
+
+    lr: float | Float[Tensor, "B"] = 1e-3
+    schedule: Schedule | None = None
+
+    needs: ClassVar[tuple[str, ...]] = ("gradient",)
+
+    def __post_init__(self) -> None:
+        require(self, "lr", torch.all(torch.as_tensor(self.lr) > 0), "a number > 0")
+
+    def rate(self, observation: Observation) -> float | Float[Tensor, "B 1"]:
+        """The learning rate now: a plain number where it is one (then kernels can fuse it)."""
+        rate: Any = self.lr.unsqueeze(-1) if isinstance(self.lr, Tensor) else self.lr
+        if self.schedule is not None:
+            rate = rate * self.schedule(observation["k"], observation["N"])
+        return rate
+
+
+def require(agent: Agent, field: str, condition: Any, expected: str) -> None:
+    """Raise ``ValueError`` naming agent, field and value unless ``condition`` holds."""
+    if not bool(condition):
+        raise ValueError(
+            f"{type(agent).__name__}: {field}: expected {expected}, got {getattr(agent, field)!r}"
+        )

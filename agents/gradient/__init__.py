@@ -1,0 +1,1 @@
+"""First-order methods: one gradient a step."""

@@ -1,0 +1,80 @@
+"""Stochastic gradient descent with momentum, as in ``torch.optim.SGD``.
+
+    g <- g + weight_decay * x
+    m <- momentum * m + (1 - dampening) * g        (m <- g at the first step)
+    d <- g + momentum * m if nesterov else m
+    x <- x - lr * d
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from agents.core import GradientAgent, Observation, require
+from optenvs.core.random import Keys
+from optenvs.core.struct import struct
+
+
+@struct
+class SGDState:
+    """``mu``: the momentum buffer ``(B, n)``, or ``None`` without momentum; ``count``: steps so far ``(B, 1)``."""
+
+    mu: Float[Tensor, "B n"] | None
+    count: Float[Tensor, "B 1"]
+
+
+@dataclass(frozen=True, eq=False)
+class SGD(GradientAgent):
+    """SGD (Robbins and Monro 1951; Polyak 1964; Nesterov 1983; Sutskever et al. 2013).
+
+    Args:
+        momentum: the factor on the buffer; 0 for none.
+        dampening: how much of the gradient is kept out of the buffer; equal to ``momentum`` it makes the buffer
+            an exponential average.
+        nesterov: look ahead along the buffer; needs a momentum and no dampening.
+        weight_decay: the factor of an L2 penalty, added to the gradient.
+        lr, schedule: see :class:`agents.core.GradientAgent`.
+    """
+
+    lr: float | Float[Tensor, "B"] = 1e-2
+    momentum: float = 0.0
+    dampening: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "momentum", 0 <= self.momentum < 1, "a number in [0, 1)")
+        require(self, "weight_decay", self.weight_decay >= 0, "a number >= 0")
+        if self.nesterov:
+            require(self, "momentum", self.momentum > 0, "a number > 0 with nesterov")
+            require(self, "dampening", self.dampening == 0, "0 with nesterov")
+
+    def init(self, problem: Any, observation: Observation, keys: Keys) -> SGDState:
+        point = observation["point"]
+        mu = torch.zeros_like(point) if self.momentum else None
+        return SGDState(mu=mu, count=torch.zeros_like(point[:, :1]))
+
+    def act(self, state: SGDState, observation: Observation) -> tuple[Tensor, SGDState]:
+        point, gradient = observation["point"], observation["gradient"]
+        if self.weight_decay:
+            gradient = gradient.add(point, alpha=self.weight_decay)
+        direction, mu = gradient, state.mu
+        if mu is not None:
+            kept = 1 - self.dampening
+            mu = torch.where(state.count == 0, gradient, self.momentum * mu + kept * gradient)
+            direction = gradient.add(mu, alpha=self.momentum) if self.nesterov else mu
+        action = descend(point, direction, self.rate(observation))
+        return action, SGDState(mu=mu, count=state.count + 1)
+
+
+def descend(point: Tensor, direction: Tensor, rate: float | Tensor) -> Tensor:
+    """``point - rate * direction``, in one pass where the rate is a plain number."""
+    if isinstance(rate, Tensor):
+        return torch.addcmul(point, direction, rate, value=-1)
+    return point.sub(direction, alpha=rate)

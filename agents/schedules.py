@@ -1,0 +1,68 @@
+"""Learning-rate schedules: factors as functions of the step ``k`` and the horizon ``N``.
+
+Each call returns a frozen, printable function for the ``schedule`` of a gradient agent. ``k`` and ``N`` are
+tensors ``(B, 1)``; without a budget ``N`` is infinite, and schedules that need it say so.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """From 1 to ``floor`` along half a cosine (Loshchilov and Hutter 2017), after a linear warm-up.
+
+    Args:
+        floor: the factor at the horizon.
+        warmup: the share of the horizon over which the factor rises from 0.
+    """
+
+    floor: float = 0.0
+    warmup: float = 0.0
+
+    def __call__(self, k: Tensor, N: Tensor) -> Tensor:
+        done = _share(k, N)
+        rest = ((done - self.warmup) / (1 - self.warmup)).clamp(0, 1)
+        factor = self.floor + (1 - self.floor) * 0.5 * (1 + torch.cos(math.pi * rest))
+        return torch.where(done < self.warmup, done / max(self.warmup, 1e-12), factor)
+
+
+@dataclass(frozen=True)
+class Linear:
+    """From 1 to ``floor`` in a straight line over the horizon."""
+
+    floor: float = 0.0
+
+    def __call__(self, k: Tensor, N: Tensor) -> Tensor:
+        return 1 - (1 - self.floor) * _share(k, N)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Multiply by ``factor`` at each share of the horizon in ``at`` (0.75: after three quarters)."""
+
+    at: tuple[float, ...] = (0.5, 0.75)
+    factor: float = 0.1
+
+    def __call__(self, k: Tensor, N: Tensor) -> Tensor:
+        done = _share(k, N)
+        return self.factor ** sum((done >= share).to(k.dtype) for share in self.at)
+
+
+@dataclass(frozen=True)
+class InverseSqrt:
+    """1 / sqrt(k + 1), the schedule of online convex analysis."""
+
+    def __call__(self, k: Tensor, N: Tensor) -> Tensor:
+        return torch.rsqrt(k + 1)
+
+
+def _share(k: Tensor, N: Tensor) -> Tensor:
+    if torch.isinf(N).any():
+        raise ValueError("schedule: needs a horizon; give the environment a budget")
+    return k / N
