@@ -25,7 +25,7 @@ from .ledger import Ledger
 from .random import Keys
 from .rewards import REWARDS, Progress
 from .spaces import box
-from .struct import struct
+from .struct import replace, struct
 
 Action = Tensor | dict[str, Tensor]
 _UNLIMITED = torch.iinfo(torch.int64).max
@@ -337,10 +337,10 @@ class OptimizationEnv(abc.ABC):
         """
         bill, limits, _, _ = self._constants
         k = state.k + 1
-        asked = dataclasses.replace(state, k=k)
+        asked = replace(state, k=k)
         answer = self.answer(asked, action)
         calls = state.calls.bill(bill if answer.calls is None else answer.calls)
-        finite = torch.isfinite(answer.merit)
+        finite = answer.merit.abs() < torch.inf  # torch.isfinite takes twice the time
         merit = torch.where(finite, answer.merit, state.merit)
         best = torch.minimum(state.best, merit)
         reward = REWARDS[self.reward](Progress(merit, best, state.best, state.floor))

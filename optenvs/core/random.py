@@ -92,6 +92,19 @@ def bits(keys: Keys, stream: str, shape: Shape, counter: int | Tensor | None = N
     return words if len(size) == 1 else words.reshape(keys.shape + size)
 
 
+def uniform_at(
+    keys: Keys, stream: str, index: Int64[Tensor, "B m"], dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "B m"]:
+    """The entries ``index`` of ``uniform(keys, stream, n, dtype=dtype)``, without drawing the others."""
+    seed = _mix(keys ^ _stream(stream)).unsqueeze(-1)
+    return _unit(_mix(seed + (index + 1) * _GOLDEN), dtype)
+
+
+def _unit(words: Tensor, dtype: torch.dtype) -> Tensor:
+    kept = 53 if dtype == torch.float64 else 24
+    return (words >> (64 - kept)).bitwise_and_((1 << kept) - 1).to(dtype) * 2.0**-kept
+
+
 def uniform(
     keys: Keys,
     stream: str,
@@ -102,9 +115,7 @@ def uniform(
     high: float | Tensor = 1.0,
 ) -> Float[Tensor, "B ..."]:
     """Uniform numbers in ``[low, high)``, ``(B, *shape)``; 53 random bits in float64, else 24."""
-    kept = 53 if dtype == torch.float64 else 24
-    words = (bits(keys, stream, shape, counter) >> (64 - kept)).bitwise_and_((1 << kept) - 1)
-    unit = words.to(dtype) * 2.0**-kept
+    unit = _unit(bits(keys, stream, shape, counter), dtype)
     if isinstance(low, float | int) and isinstance(high, float | int) and (low, high) == (0.0, 1.0):
         return unit
     return low + (high - low) * unit
@@ -125,7 +136,7 @@ def normal(
     count = math.prod(size)
     words = bits(keys, stream, (count + 1) // 2, counter)
     radius = (words >> 32).bitwise_and_(_LOW32).to(dtype).add_(0.5).mul_(2.0**-32)
-    radius = radius.clamp_(max=1.0).log_().mul_(-2.0).sqrt_()
+    radius = radius.log_().mul_(-2.0).sqrt_()
     angle = (words & _LOW32).to(dtype).mul_(2.0 * math.pi * 2.0**-32)
     pairs = torch.stack((radius * angle.cos(), radius * angle.sin()), -1).flatten(-2)
     return pairs[..., :count].reshape(keys.shape + size)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +26,37 @@ def box(
             bounds = getattr(made, name)
             setattr(made, name, np.broadcast_to(bounds.flat[0], shape))
     return made
+
+
+class _Facts(NamedTuple):
+    """What every check asks of a space, found once: asking numpy each time costs more than the check."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    bounded: bool
+    limits: dict[torch.device, tuple[Tensor, Tensor]]
+
+
+def _facts(space: spaces.Space) -> _Facts:
+    facts = space.__dict__.get("_optenvs_facts")
+    if facts is None:
+        facts = _Facts(_torch_dtype(space.dtype), tuple(space.shape or ()), _bounded(space), {})
+        space.__dict__["_optenvs_facts"] = facts
+    return facts
+
+
+def _limits(space: spaces.Box, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The least and the greatest number allowed, by coordinate or (broadcast bounds) one for all."""
+    facts = _facts(space)
+    if device not in facts.limits:
+        # an infinite bound becomes the greatest number, so that a comparison also finds infinities
+        ends = [
+            np.nan_to_num(bound.flat[:1] if bound.strides == (0,) * bound.ndim else bound, nan=np.nan)
+            for bound in (space.low, space.high)
+        ]
+        low, high = (torch.from_numpy(end.copy()).to(device) for end in ends)
+        facts.limits[device] = (low, high)
+    return facts.limits[device]
 
 
 def _names(space: spaces.Space) -> list[tuple[str, spaces.Space]]:
@@ -60,7 +92,7 @@ def as_action(
 def _tensor(
     name: str, space: spaces.Space, value: Any, batch: int | None, device: torch.device
 ) -> Tensor:
-    dtype = _torch_dtype(space.dtype)
+    dtype, shape, _, _ = _facts(space)
     if isinstance(value, Tensor):
         if value.is_complex() or (value.is_floating_point() and not dtype.is_floating_point):
             raise InvalidAction(f"{name}: dtype {value.dtype} cannot be cast to {dtype}")
@@ -75,12 +107,12 @@ def _tensor(
             kind = "same_kind" if array.dtype.kind in "fc" else "unsafe"
             if array.dtype.kind not in "fiub" and array.size:
                 raise TypeError(f"dtype {array.dtype} is no number")
-            tensor = torch.from_numpy(array.astype(space.dtype, casting=kind, copy=True)).to(device)
+            tensor = torch.from_numpy(array.astype(space.dtype, casting=kind, copy=True))
         except (TypeError, ValueError) as error:
             raise InvalidAction(
                 f"{name}: cannot be cast to {space.dtype} with shape {space.shape}: {error}"
             ) from error
-    shape = tuple(space.shape or ())
+        tensor = tensor if device.type == "cpu" else tensor.to(device)
     expected = shape if batch is None else (batch, *shape)
     if tuple(tensor.shape) != expected:
         raise InvalidAction(f"{name}: expected shape {expected}, got {tuple(tensor.shape)}")
@@ -100,11 +132,11 @@ def _bounded(space: spaces.Space) -> bool:
 
 
 def _violates(space: spaces.Space, value: Tensor) -> Bool[Tensor, "B"]:
-    wrong = ~torch.isfinite(value)
-    if _bounded(space):
-        low = torch.as_tensor(np.asarray(space.low), device=value.device)
-        high = torch.as_tensor(np.asarray(space.high), device=value.device)
-        wrong = wrong | (value < low) | (value > high)
+    if _facts(space).bounded:
+        low, high = _limits(space, value.device)
+        wrong = ~((value >= low) & (value <= high))  # true of NaN, too
+    else:
+        wrong = ~torch.isfinite(value)
     return wrong.flatten(1).any(1) if wrong.ndim > 1 else wrong
 
 
@@ -123,7 +155,7 @@ def check_action(space: spaces.Space, action: Any, rows: Tensor | None = None) -
     for name, part in _names(space):
         value = _field(action, name)
         # A finite sum has only finite terms: one pass for the usual case of an unbounded space.
-        if not _bounded(part) and torch.isfinite(value.sum()):
+        if not _facts(part).bounded and math.isfinite(value.sum().item()):
             continue
         bad = _violates(part, value)
         if rows is not None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from optenvs.core.env import OptimizationEnv
 
-from .vector import TorchVectorEnv
+from .vector import TorchVectorEnv, VectorState
 
 
 class SB3VecEnv(VecEnv):
@@ -116,6 +116,14 @@ class SB3VecEnv(VecEnv):
     def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
         """No Gymnasium wrapper is inside."""
         return [False] * len(list(self._get_indices(indices)))
+
+    def get_state(self) -> VectorState:
+        """See :meth:`TorchVectorEnv.get_state`."""
+        return self.batch.get_state()
+
+    def set_state(self, face: VectorState) -> None:
+        """See :meth:`TorchVectorEnv.set_state`."""
+        self.batch.set_state(face)
 
     def _get_indices(self, indices: Any) -> Iterable[int]:
         return super()._get_indices(indices)

@@ -134,10 +134,10 @@ class GymEnv(gym.Env):
 
     def _observation(self, state: State) -> dict[str, np.ndarray]:
         # copies, because numpy arrays can be written to and the state is immutable
-        return {k: v[0].cpu().numpy().copy() for k, v in state.observation.items()}
+        return {k: v.cpu().numpy()[0].copy() for k, v in state.observation.items()}
 
     def _info(self, state: State) -> dict[str, Any]:
-        counts = state.calls.counts[0].tolist()
+        counts = state.calls.counts.tolist()[0]
         return {
             "calls": dict(zip(state.calls.kinds, counts, strict=True)),
             "metrics": {name: value.item() for name, value in state.metrics.items()},

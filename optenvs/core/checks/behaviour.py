@@ -1,0 +1,178 @@
+"""Whether reset and step are pure functions of their arguments, row by row."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+
+from .. import snapshot
+from ..env import Action, State
+from ..struct import is_struct, rows, tensors
+from .probe import NotApplicable, Probe, assemble, copy, differences, fields, part
+
+_HUGE = 1e30  # its square overflows float32
+
+
+def _words(told: list[str], most: int = 3) -> str:
+    rest = f" and {len(told) - most} more" if len(told) > most else ""
+    return "; ".join(told[:most]) + rest
+
+
+def purity(probe: Probe) -> Iterator[str]:
+    """``reset``, ``step`` and ``evaluate`` leave their arguments as they were."""
+    env, state, action = probe.env, probe.states[0], probe.actions[0]
+    calls = {
+        "reset": (lambda: env.reset(probe.keys), probe.keys),
+        "step": (lambda: env.step(state, action), (state, action)),
+        "evaluate": (lambda: env.evaluate(state), state),
+    }
+    for name, (call, inputs) in calls.items():
+        before = copy(inputs)
+        call()
+        if told := differences(before, inputs):
+            yield f"{name} changed its arguments in place: {_words(told)}"
+
+
+def determinism(probe: Probe) -> Iterator[str]:
+    """The same call gives the same answer, bit for bit, whatever was called in between."""
+    env = probe.env
+    told = differences(probe.states[0], env.reset(probe.keys))
+    if told:
+        yield f"reset gave another answer to the same keys: {_words(told)}"
+    for number, (state, action, after) in enumerate(probe.transitions, 1):
+        if told := differences(after, env.step(state, action)):
+            yield f"step {number} gave another answer to the same state and action: {_words(told)}"
+            break
+    last = probe.states[-1]
+    if told := differences(env.evaluate(last), env.evaluate(last)):
+        yield f"evaluate gave another answer to the same state: {_words(told)}"
+
+
+def global_randomness(probe: Probe) -> Iterator[str]:
+    """No global generator is drawn from or seeded."""
+    env = probe.env
+    before = _generators()
+    env.step(env.reset(probe.keys), probe.actions[0])
+    after = _generators()
+    for name in before:
+        if before[name] != after[name]:
+            yield f"reset or step used the global generator of {name}; draw from optenvs.core.random"
+
+
+def _generators() -> dict[str, Any]:
+    kind, words, *rest = np.random.get_state()  # noqa: NPY002 (it looks, it draws nothing)
+    states = {
+        "torch": torch.get_rng_state().numpy().tobytes(),
+        "numpy": (kind, np.asarray(words).tobytes(), *rest),
+        "Python": random.getstate(),
+    }
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        states["torch.cuda"] = torch.cuda.get_rng_state().numpy().tobytes()
+    return states
+
+
+def instances(probe: Probe) -> Iterator[str]:
+    """Instance i is the same alone as in the batch."""
+    for i in range(probe.batch):
+        alone = probe.env.reset(probe.keys[i : i + 1])
+        told = _row_differences(probe.states[0], alone, i)
+        if told:
+            yield f"reset of key {i} alone differs from row {i} of the batch: {_words(told)}"
+            return
+
+
+def independence(probe: Probe) -> Iterator[str]:
+    """Row i of a step depends on row i of its arguments only."""
+    for number, (state, action, after) in enumerate(probe.transitions, 1):
+        for i in range(probe.batch):
+            one = slice(i, i + 1)
+            alone = probe.env.step(rows(state, one), rows(action, one))
+            if told := _row_differences(after, alone, i):
+                yield f"step {number} of row {i} alone differs from row {i} of the batch: {_words(told)}"
+                return
+    for i in range(probe.batch):
+        alone = probe.env.evaluate(rows(probe.states[-1], slice(i, i + 1)))
+        if told := _row_differences(probe.env.evaluate(probe.states[-1]), alone, i):
+            yield f"evaluate of row {i} alone differs from row {i} of the batch: {_words(told)}"
+            return
+
+
+def _row_differences(batch: State, alone: State, row: int) -> list[str]:
+    try:
+        wanted = rows(batch, slice(row, row + 1))
+    except IndexError:
+        return ["a tensor of the state lacks the batch dimension"]
+    return differences(wanted, alone, rounding=True, scale=wanted.merit)
+
+
+def restore(probe: Probe) -> Iterator[str]:
+    """A state saved, loaded and continued by a fresh environment goes on bit for bit."""
+    middle = len(probe.actions) // 2
+    fresh = dataclasses.replace(probe.env)
+    with tempfile.TemporaryDirectory() as folder:
+        path = snapshot.save(Path(folder) / "state", probe.states[middle])
+        state = snapshot.load(path, probe.env.torch_device, _classes(probe.states[middle]))
+    if told := differences(probe.states[middle], state):
+        yield f"a state differs after save and load: {_words(told)}"
+    for number, action in enumerate(probe.actions[middle:], middle + 1):
+        state = fresh.step(state, action)
+        if told := differences(probe.states[number], state):
+            yield f"step {number} after a restore differs from the episode without: {_words(told)}"
+            return
+
+
+def _classes(tree: Any) -> tuple[type, ...]:
+    """The classes of the structs in ``tree``, so that an author's own may be loaded."""
+    if isinstance(tree, dict):
+        children = list(tree.values())
+    elif isinstance(tree, tuple | list):
+        children = list(tree)
+    elif is_struct(tree) or (dataclasses.is_dataclass(tree) and not isinstance(tree, type)):
+        children = [getattr(tree, f.name) for f in dataclasses.fields(tree)]
+    else:
+        return ()
+    found = {type(tree)} if dataclasses.is_dataclass(tree) else set()
+    return tuple(found.union(*(_classes(child) for child in children)))
+
+
+def divergence(probe: Probe) -> Iterator[str]:
+    """A query far outside either has a finite merit or ends its episode; the other rows do not notice."""
+    env, state, action = probe.env, probe.states[0], probe.actions[0]
+    far = _far(probe, action)
+    after = env.step(state, far)
+    expected = rows(probe.states[1], slice(1, None))
+    others = differences(expected, rows(after, slice(1, None)), rounding=True, scale=expected.merit)
+    if others:
+        yield f"a query far outside in row 0 changed other rows: {_words(others)}"
+    for name in ("merit", "best", "reward"):
+        if not bool(getattr(after, name)[0].isfinite()):
+            yield f"a query far outside: {name}: expected a finite number, got {getattr(after, name)[0]}"
+    if bool(after.diverged[0]):
+        if not bool(after.truncated[0]) or bool(after.terminated[0]):
+            yield "a diverged row: expected truncated and not terminated"
+        return
+    poisoned = [n for n, v in tensors(after.observation).items() if bool(v[0].isnan().any())]
+    if poisoned:
+        yield f"a query far outside: observation {poisoned[0]!r} holds NaN and the row is not marked diverged"
+
+
+def _far(probe: Probe, action: Action) -> Action:
+    parts, moved = {}, False
+    for name, space in fields(probe.env).items():
+        value = part(action, name)
+        if isinstance(space, spaces.Box) and value.is_floating_point():
+            high = torch.as_tensor(np.array(space.high), device=value.device).clamp(max=_HUGE)
+            value = torch.cat((high.to(value.dtype).expand_as(value[:1]), value[1:]))
+            moved = True
+        parts[name] = value
+    if not moved:
+        raise NotApplicable("no part of the action is a floating Box")
+    return assemble(probe.env, parts)

@@ -1,0 +1,152 @@
+"""What every check looks at: one episode of a batch, and the tools to compare states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from ..env import Action, OptimizationEnv, State
+from ..random import Keys, keys_from_seed, normal
+from ..struct import tensors, tree_map
+
+PERTURBATION = 0.05
+"""Size of the steps away from the start: large enough to move the merit, small enough for a network."""
+
+ROUNDING = {torch.float32: 1e-5, torch.float64: 1e-12}
+"""Relative difference allowed between two orders of summation. A matrix product of a batch and of one row use other
+kernels and may differ in the last digits: 100 units in the last place of float32, 4,500 of float64."""
+
+
+class NotApplicable(Exception):
+    """The check has nothing to say of this environment; the message says why."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """An episode of ``B`` instances of ``env``: ``states[t + 1] = step(states[t], actions[t])``.
+
+    ``start`` is the first query, which ``reset`` asked. ``remark`` takes a sentence for the report that is no
+    fault (a part of a check that was not conclusive).
+    """
+
+    env: OptimizationEnv
+    seed: int
+    keys: Keys
+    start: Action
+    states: list[State]
+    actions: list[Action]
+    remark: Callable[[str], None]
+
+    @property
+    def batch(self) -> int:
+        """The number of instances."""
+        return len(self.keys)
+
+    @property
+    def transitions(self) -> Iterator[tuple[State, Action, State]]:
+        """State, action, next state, in order."""
+        return zip(self.states[:-1], self.actions, self.states[1:], strict=True)
+
+
+def run(
+    env: OptimizationEnv, batch: int, steps: int, seed: int, remark: Callable[[str], None]
+) -> Probe:
+    """Reset ``batch`` instances and ask ``steps`` queries near their starts."""
+    keys = keys_from_seed(seed, batch, env.torch_device)
+    start = env.sample(keys).start
+    states, actions = [env.reset(keys)], []
+    for t in range(steps):
+        actions.append(near(env, keys, start, t))
+        states.append(env.step(states[-1], actions[-1]))
+    return Probe(env, seed, keys, start, states, actions, remark)
+
+
+def fields(env: OptimizationEnv) -> dict[str, spaces.Space]:
+    """The action's parts by name; a single part is called ``action``."""
+    space = env.action_space
+    return dict(space.items()) if isinstance(space, spaces.Dict) else {"action": space}
+
+
+def part(action: Action, name: str) -> Tensor:
+    """One part of an action, under the names of :func:`fields`."""
+    return action[name] if isinstance(action, dict) else action
+
+
+def assemble(env: OptimizationEnv, parts: dict[str, Tensor]) -> Action:
+    """The action of the parts of :func:`fields`."""
+    return parts if isinstance(env.action_space, spaces.Dict) else parts["action"]
+
+
+def near(env: OptimizationEnv, keys: Keys, start: Action, counter: int) -> Action:
+    """A valid query near ``start``: floating parts are moved a little, within their bounds."""
+    moved = {}
+    for name, space in fields(env).items():
+        value = part(start, name)
+        if value.is_floating_point():
+            shift = normal(keys, f"checker {name}", tuple(value.shape[1:]), counter, value.dtype)
+            value = value + PERTURBATION * shift
+            if isinstance(space, spaces.Box) and (space.bounded_below | space.bounded_above).any():
+                low, high = (torch.as_tensor(np.array(b), device=value.device) for b in (space.low, space.high))
+                value = value.clamp(low, high)
+        moved[name] = value
+    return assemble(env, moved)
+
+
+def same(one: Tensor, other: Tensor) -> bool:
+    """Equal in shape, dtype and every bit that matters (a NaN equals a NaN)."""
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    return bool(((one == other) | ((one != one) & (other != other))).all())
+
+
+def copy(tree: Any) -> Any:
+    """The same tree in memory of its own."""
+    return tree_map(torch.clone, tree)
+
+
+def differences(
+    expected: Any, found: Any, *, rounding: bool = False, scale: Tensor | None = None
+) -> list[str]:
+    """Where two trees differ, one phrase a tensor: its path, what was expected, what came.
+
+    Args:
+        expected, found: trees of tensors of the same structure.
+        rounding: allow floating numbers the relative difference :data:`ROUNDING`.
+        scale: what else, beside the tensor's own largest entry, that difference is relative to.
+    """
+    wanted, came = tensors(expected), tensors(found)
+    told = [f"{path} is missing" for path in wanted.keys() - came.keys()]
+    told += [f"{path} is new" for path in came.keys() - wanted.keys()]
+    for path in wanted.keys() & came.keys():
+        one, other = wanted[path], came[path]
+        if same(one, other):
+            continue
+        if one.shape != other.shape or one.dtype != other.dtype:
+            told.append(f"{path}: expected {kind(one)}, got {kind(other)}")
+        elif not (rounding and one.is_floating_point() and _near(one, other, scale)):
+            told.append(f"{path}: expected {brief(one)}, got {brief(other)}")
+    return sorted(told)
+
+
+def _near(one: Tensor, other: Tensor, scale: Tensor | None) -> bool:
+    size = torch.cat([one.flatten(), other.flatten()] + ([] if scale is None else [scale.flatten()]))
+    size = size[size.isfinite()].abs()
+    allowed = ROUNDING.get(one.dtype, 1e-2) * float(size.max() if len(size) else 0.0)
+    return torch.allclose(one, other, rtol=0.0, atol=allowed, equal_nan=True)
+
+
+def kind(value: Tensor) -> str:
+    """Dtype and shape, for messages."""
+    return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+
+
+def brief(value: Tensor) -> str:
+    """The numbers of a tensor, shortened, for messages."""
+    array = value.detach().cpu().numpy()
+    return np.array2string(array, threshold=6, edgeitems=2, precision=6).replace("\n", "")

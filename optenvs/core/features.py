@@ -1,0 +1,106 @@
+"""What learned optimizers see of a gradient: pure functions over ``(B, n)``, for agents and wrappers.
+
+A parameter vector may consist of tensors (the weights and biases of a network). Their sizes, in the order of the
+vector, are the ``sizes`` below; the functions that work tensor by tensor take a vector without a layout as one.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+DECAYS = (0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
+"""Decays of the momenta that LOLv2 sees (Metz et al. 2020)."""
+TIMES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5)
+"""Time scales, in steps, of the features of the step number."""
+LOLV2_FEATURES = 2 + len(DECAYS) + len(TIMES)
+
+
+def tensor_sizes(problem: Any, count: int) -> tuple[int, ...]:
+    """Sizes of the tensors in a parameter vector of ``count`` entries, from ``problem.model.layout``.
+
+    A problem without a layout has one tensor of all entries.
+    """
+    layout = getattr(getattr(problem, "model", None), "layout", None)
+    return (count,) if layout is None else tuple(slot.size for slot in layout)
+
+
+@lru_cache(maxsize=64)
+def tensor_index(sizes: tuple[int, ...], device: torch.device) -> Int64[Tensor, "n"]:
+    """The number of the tensor that each entry belongs to."""
+    with torch.inference_mode(False):  # a cached tensor must be usable in any mode
+        return torch.repeat_interleave(torch.tensor(sizes, device=device))
+
+
+def tensor_means(x: Float[Tensor, "B n ..."], sizes: tuple[int, ...]) -> Float[Tensor, "B t ..."]:
+    """The mean of each tensor's entries."""
+    if len(sizes) == 1:
+        return x.mean(1, keepdim=True)
+    sums = x.new_zeros(x.shape[0], len(sizes), *x.shape[2:])
+    sums = sums.index_add(1, tensor_index(sizes, x.device), x)
+    return sums / torch.tensor(sizes, dtype=x.dtype, device=x.device).reshape(-1, *[1] * (x.ndim - 2))
+
+
+def spread(x: Float[Tensor, "B t ..."], sizes: tuple[int, ...]) -> Float[Tensor, "B n ..."]:
+    """Each tensor's number, at each of its entries."""
+    if len(sizes) == 1:
+        return x.expand(-1, sizes[0], *x.shape[2:])
+    return x[:, tensor_index(sizes, x.device)]
+
+
+def log_and_sign(gradient: Float[Tensor, "B n"], k: float = 5.0) -> Float[Tensor, "B n 2"]:
+    """Andrychowicz et al. (2016), appendix A: magnitude and sign of numbers over many orders of magnitude.
+
+    (log|g| / k, sign g) where ``|g| >= exp(-k)``, and (-1, exp(k) g) below; written without the branch.
+    """
+    smallest = torch.finfo(gradient.dtype).eps
+    magnitude = (torch.log(gradient.abs() + smallest) / k).clamp_min(-1.0)
+    sign = (gradient * math.exp(k)).clamp(-1.0, 1.0)
+    return torch.stack((magnitude, sign), -1)
+
+
+def time_features(k: Float[Tensor, "B 1"]) -> Float[Tensor, "B 11"]:
+    """``tanh(k / c - 1)`` of the step ``k`` for the time scales ``c`` of :data:`TIMES`."""
+    return torch.tanh(k / torch.tensor(TIMES, dtype=k.dtype, device=k.device) - 1)
+
+
+def empty_momenta(point: Float[Tensor, "B n"]) -> Float[Tensor, "B n 6"]:
+    """The momenta before the first gradient."""
+    return point.new_zeros(*point.shape, len(DECAYS))
+
+
+def update_momenta(
+    momenta: Float[Tensor, "B n 6"], gradient: Float[Tensor, "B n"]
+) -> Float[Tensor, "B n 6"]:
+    """``m <- decay m + (1 - decay) g`` for every decay of :data:`DECAYS`."""
+    rest = torch.tensor([1 - decay for decay in DECAYS], dtype=gradient.dtype, device=gradient.device)
+    return momenta + rest * (gradient.unsqueeze(-1) - momenta)
+
+
+def second_moment_normalise(
+    x: Float[Tensor, "B n F"], sizes: tuple[int, ...], epsilon: float = 1e-5
+) -> Float[Tensor, "B n F"]:
+    """Each feature over the root of its mean square in its tensor: ``x / sqrt(epsilon + mean x^2)``."""
+    return x * spread(torch.rsqrt(epsilon + tensor_means(x * x, sizes)), sizes)
+
+
+def lolv2_features(
+    point: Float[Tensor, "B n"],
+    gradient: Float[Tensor, "B n"],
+    momenta: Float[Tensor, "B n 6"],
+    k: Float[Tensor, "B 1"],
+    sizes: tuple[int, ...],
+) -> Float[Tensor, "B n 19"]:
+    """What the per-parameter MLP of Metz et al. (2020) sees.
+
+    Gradient, parameter and six momenta (updated with this gradient), normalised tensor by tensor; then the
+    eleven :func:`time_features`, the same for all parameters.
+    """
+    moments = torch.cat((torch.stack((gradient, point), -1), momenta), -1)
+    time = time_features(k).unsqueeze(1).expand(-1, point.shape[1], -1)
+    return torch.cat((second_moment_normalise(moments, sizes), time), -1)

@@ -1,0 +1,134 @@
+"""Logistic regression and multilayer perceptrons, with the gradient written out by hand.
+
+For B small networks the cost of a step is that of its kernel calls, so backpropagation is a handful of
+batched products, with no graph to record, and one concatenation into the flat gradient. (Batched products
+straight into views of the flat vector take torch's slow path: their result is not contiguous.)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from .activations import ACTIVATIONS, check_activation
+from .base import Model, Parameters, Slot, linear, normalisation, share
+from .losses import cross_entropy_parts
+
+NORMS = ("none", "layer", "batch")
+_EPS = 1e-5  # torch's default for both normalisations
+
+
+def _affine(
+    x: Float[Tensor, "B m i"], weight: Float[Tensor, "B o i"], bias: Float[Tensor, "B o"]
+) -> Float[Tensor, "B m o"]:
+    return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
+
+
+def _standardise(z: Float[Tensor, "B m h"], dim: int) -> tuple[Tensor, Tensor]:
+    """``z`` with mean 0 and variance 1 along ``dim``, and what it was multiplied by."""
+    centred = z - z.mean(dim, keepdim=True)
+    factor = torch.rsqrt(centred.square().mean(dim, keepdim=True) + _EPS)
+    return centred * factor, factor
+
+
+@dataclass(frozen=True)
+class MLP(Model):
+    """Affine layers with an activation between them; an input of any shape is flattened.
+
+    Attributes:
+        widths: Hidden widths; none at all is logistic regression.
+        activation: One of :data:`ACTIVATIONS`.
+        norm: Between an affine layer and its activation: ``"none"``, ``"layer"`` (over the features of a
+            sample), ``"batch"`` (over the samples of the minibatch, see :meth:`Model.apply`).
+    """
+
+    widths: tuple[int, ...] = (32,)
+    activation: str = "relu"
+    norm: str = "none"
+
+    def __post_init__(self) -> None:
+        check_activation(self.activation)
+        if self.norm not in NORMS:
+            raise ValueError(f"norm: expected one of {', '.join(NORMS)}, got {self.norm!r}")
+
+    def build(self) -> tuple[Slot, ...]:
+        slots: list[Slot] = []
+        before = math.prod(self.shape)
+        for i, width in enumerate(self.widths, 1):
+            slots += linear(f"hidden{i}", before, width)
+            if self.norm != "none":
+                slots += normalisation(f"norm{i}", width)
+            before = width
+        return (*slots, *linear("output", before, self.classes))
+
+    @property
+    def _norm_dim(self) -> int:
+        return 1 if self.norm == "batch" else -1
+
+    def forward(self, parameters: Parameters, inputs: Tensor) -> Float[Tensor, "B m c"]:
+        activate = ACTIVATIONS[self.activation].forward
+        x = inputs.flatten(2)
+        for i in range(1, len(self.widths) + 1):
+            z = _affine(x, parameters[f"hidden{i}.weight"], parameters[f"hidden{i}.bias"])
+            if self.norm != "none":
+                z, _ = _standardise(z, self._norm_dim)
+                scale, shift = parameters[f"norm{i}.scale"], parameters[f"norm{i}.shift"]
+                z = z * scale.unsqueeze(1) + shift.unsqueeze(1)
+            x = activate(z)
+        return _affine(x, parameters["output.weight"], parameters["output.bias"])
+
+    def closed_form(
+        self, flat: Float[Tensor, "B D"], inputs: Tensor, targets: Int64[Tensor, "B m"]
+    ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
+        p = self.unflatten(flat)
+        activate, through = ACTIVATIONS[self.activation]
+        normed, dim = self.norm != "none", self._norm_dim
+        x = share(inputs, flat.shape[0]).flatten(2)
+        tape: list[tuple[Tensor, ...]] = []
+        for i in range(1, len(self.widths) + 1):
+            z = _affine(x, p[f"hidden{i}.weight"], p[f"hidden{i}.bias"])
+            unit = factor = z
+            if normed:
+                unit, factor = _standardise(z, dim)
+                z = unit * p[f"norm{i}.scale"].unsqueeze(1) + p[f"norm{i}.shift"].unsqueeze(1)
+            a = activate(z)
+            tape.append((x, z, a, unit, factor))
+            x = a
+        logits = _affine(x, p["output.weight"], p["output.bias"])
+
+        loss, exponentials, total = cross_entropy_parts(logits, targets)
+        m = targets.shape[1]
+        minus = logits.new_full((1, 1, 1), -1 / m).expand(*targets.shape, 1)
+        delta = (exponentials / (m * total)).scatter_add(-1, targets.unsqueeze(-1), minus)
+
+        g: Parameters = {"output.weight": torch.bmm(delta.mT, x), "output.bias": delta.sum(1)}
+        above = p["output.weight"]
+        for i in range(len(self.widths), 0, -1):
+            x, z, a, unit, factor = tape[i - 1]
+            delta = through(torch.bmm(delta, above), z, a)
+            if normed:
+                g[f"norm{i}.scale"] = (delta * unit).sum(1)
+                g[f"norm{i}.shift"] = delta.sum(1)
+                delta = delta * p[f"norm{i}.scale"].unsqueeze(1)
+                along = (delta * unit).mean(dim, keepdim=True)
+                delta = factor * (delta - delta.mean(dim, keepdim=True) - unit * along)
+            g[f"hidden{i}.weight"] = torch.bmm(delta.mT, x)
+            g[f"hidden{i}.bias"] = delta.sum(1)
+            above = p[f"hidden{i}.weight"]
+        return loss, self.flatten(g)
+
+
+@dataclass(frozen=True)
+class Logistic(MLP):
+    """Multinomial logistic regression: one affine layer on the flattened input."""
+
+    widths: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.widths:
+            raise ValueError(f"a logistic regression has no hidden widths, got {self.widths}")

@@ -1,0 +1,42 @@
+"""Pictures of a training run: losses and accuracies against gradient (or minibatch) calls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from optenvs.core.env import State
+from optenvs.core.picture import new_figure, to_array
+
+if TYPE_CHECKING:
+    from .base import Training
+
+_BATCH, _TRAIN, _TEST = "#999999", "#0072B2", "#D55E00"
+
+
+def training(env: Training, states: list[State]) -> np.ndarray:
+    """Minibatch loss at every query, loss and accuracy on all data at epoch ends, of one instance."""
+    figure = new_figure(9.0, 4.2)
+    losses, accuracies = figure.subplots(1, 2)
+    main = states[0].calls.kinds[0]
+    calls = np.array([int(s.calls[main][0]) for s in states])
+    ends = [i for i, s in enumerate(states) if int(s.k[0]) % env.evaluation_period == 0]
+    losses.plot(calls, _series(states, "loss"), color=_BATCH, linewidth=0.8, label="minibatch")
+    for part, color in (("train", _TRAIN), ("test", _TEST)):
+        marks = {"color": color, "marker": "o", "markersize": 4, "label": part}
+        losses.plot(calls[ends], _series(states, f"{part}_loss")[ends], **marks)
+        accuracies.plot(calls[ends], _series(states, f"{part}_accuracy")[ends], **marks)
+    losses.set_yscale("log")
+    losses.set_title(f"{env.name}, {env.network.size:,} parameters")
+    accuracies.set_ylim(0, 1.02)
+    for axes, what in ((losses, "cross-entropy"), (accuracies, "accuracy")):
+        axes.set_xlabel(f"{main} calls")
+        axes.set_ylabel(what)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    return to_array(figure)
+
+
+def _series(states: list[State], metric: str) -> Any:
+    return np.array([float(s.metrics[metric][0]) for s in states])
