@@ -89,7 +89,8 @@ class Ackley(_FromDomain):
 
     def value_and_gradient(self, x: Tensor, coefficients: Any) -> tuple[Tensor, Tensor]:
         # the slope is taken as 0 at the optimum itself, where the function has a cusp
-        radius = (x * x).mean(-1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny).sqrt()
+        limits = torch.finfo(x.dtype)  # the upper one keeps products of the Hessian finite far out
+        radius = (x * x).mean(-1, keepdim=True).clamp(limits.tiny, limits.max).sqrt()
         funnel = 20 * torch.exp(-0.2 * radius)
         hills = torch.exp(torch.cos(2 * math.pi * x).mean(-1, keepdim=True))
         value = (20 - funnel + math.e - hills).squeeze(-1)

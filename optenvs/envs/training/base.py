@@ -36,7 +36,10 @@ from .models import Model, accuracy, cross_entropy, loss_and_gradient, make_mode
 from .order import draw_order, minibatch
 
 ORACLES = ("gradient", "minibatch")
-_EVALUATION_ELEMENTS = 1 << 22  # numbers of input in one evaluation chunk: bounds its memory
+# An evaluation goes through the data in parts of a fixed size (batch normalisation sees the part, so its size
+# may not depend on the batch of networks), and through the networks in groups that bound its memory.
+_EVALUATION_SAMPLES = 500
+_EVALUATION_ELEMENTS = 1 << 24
 
 
 @struct
@@ -234,18 +237,28 @@ class Training(OptimizationEnv):
 
     def _score(self, point: Tensor, inputs: Tensor, keys: Keys | None) -> tuple[Tensor, Tensor]:
         """Loss and accuracy on all of ``inputs``; with ``keys`` on the instances' own training labels."""
-        batch, count = len(point), len(inputs)
-        chunk = max(1, _EVALUATION_ELEMENTS // (batch * inputs[0].numel()))
+        group = max(1, _EVALUATION_ELEMENTS // (_EVALUATION_SAMPLES * inputs[0].numel()))
+        scores = []
+        for first in range(0, len(point), group):
+            rows = slice(first, first + group)
+            scores.append(self._score_group(point[rows], inputs, None if keys is None else keys[rows]))
+        losses, accuracies = zip(*scores, strict=True)
+        return torch.cat(losses), torch.cat(accuracies)
+
+    def _score_group(
+        self, point: Tensor, inputs: Tensor, keys: Keys | None
+    ) -> tuple[Tensor, Tensor]:
         loss = torch.zeros_like(point[:, 0])
         correct = torch.zeros_like(loss)
-        for first in range(0, count, chunk):
-            part = inputs[first : first + chunk]
-            index = torch.arange(first, first + len(part), device=point.device).expand(batch, -1)
+        for first in range(0, len(inputs), _EVALUATION_SAMPLES):
+            part = inputs[first : first + _EVALUATION_SAMPLES]
+            index = torch.arange(first, first + len(part), device=point.device)
+            index = index.expand(len(point), -1)
             targets = self._tensors.test_y[index] if keys is None else self._targets(keys, index)
-            logits = self.network.apply(point, part.expand(batch, *part.shape))
+            logits = self.network.apply(point, part.unsqueeze(0))
             loss += cross_entropy(logits, targets) * len(part)
             correct += accuracy(logits, targets) * len(part)
-        return loss / count, correct / count
+        return loss / len(inputs), correct / len(inputs)
 
     def picture(self, states: list[State]) -> Any:
         from .picture import training  # matplotlib is loaded only to draw

@@ -47,8 +47,8 @@ def make_model(
         name: One of :data:`MODELS`; a :class:`Model` is returned as it is.
         shape: Shape of one input, ``(channels, height, width)`` for ``cnn`` and ``resnet``.
         classes: Number of classes.
-        widths: Hidden widths of ``mlp`` (default 32), channels of ``cnn`` (default 8, 16), the one base
-            width of ``resnet`` (default 64).
+        widths: Hidden widths of ``mlp`` (default 32), channels of ``cnn`` (default 8, 16), the one
+            base width of ``resnet`` (default 64).
         activation: One of :data:`ACTIVATIONS`.
         norm: Normalisation of ``mlp``, one of :data:`NORMS`.
         depth: Of ``resnet``: 18, 34 or 50.

@@ -20,8 +20,8 @@ class Activation(NamedTuple):
 
     Attributes:
         forward: ``forward(z)``.
-        backward: ``backward(delta, z, a)``: ``delta`` times the derivative at ``z``, with ``a = forward(z)``
-            at hand, because most derivatives are cheaper in terms of the output.
+        backward: ``backward(delta, z, a)``: ``delta`` times the derivative at ``z``, with ``a =
+            forward(z)`` at hand, because most derivatives are cheaper in terms of the output.
     """
 
     forward: Callable[[Tensor], Tensor]

@@ -1,9 +1,9 @@
 """A network as a pure function over a flat parameter vector, for B networks at once.
 
-``apply(flat, inputs)`` has no state: what a network is, is its row of ``flat`` ``(B, D)``, cut up by the
-public ``layout``. The rows never meet, so that the gradient of the sum of their losses is the gradient of each.
-The slots come in the order of ``torch.nn.Module.parameters()`` of the usual module, so that
-``torch.nn.utils.parameters_to_vector`` of such a module is a row of ``flat``.
+``apply(flat, inputs)`` has no state: what a network is, is its row of ``flat`` ``(B, D)``, cut up
+by the public ``layout``. The rows never meet, so that the gradient of the sum of their losses is
+the gradient of each. The slots come in the order of ``torch.nn.Module.parameters()`` of the usual
+module, so that ``torch.nn.utils.parameters_to_vector`` of such a module is a row of ``flat``.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Model(abc.ABC):
 
     @abc.abstractmethod
     def forward(self, parameters: Parameters, inputs: Tensor) -> Float[Tensor, "B m c"]:
-        """Logits of ``inputs`` ``(B, m, *shape)`` under parameters of shape ``(B, *slot.shape)``."""
+        """Logits of ``inputs`` ``(B, m, *shape)`` under parameters ``(B, *slot.shape)``."""
 
     @cached_property
     def layout(self) -> tuple[Slot, ...]:
@@ -103,11 +103,11 @@ class Model(abc.ABC):
         return torch.cat([parameters[slot.name].flatten(1) for slot in self.layout], dim=1)
 
     def initial(self, draw: Draw) -> Float[Tensor, "B D"]:
-        """Starting weights as torch's modules draw them: Kaiming-uniform with a = sqrt(5), biases too.
+        """Starting weights as torch's modules have them: Kaiming-uniform with a = sqrt(5).
 
         Args:
-            draw: ``draw(name, shape)`` gives uniform numbers of [0, 1), shape ``(B, *shape)``; their
-                device and type are those of the result.
+            draw: ``draw(name, shape)`` gives uniform numbers of [0, 1), shape ``(B, *shape)``;
+                their device and type are those of the result.
         """
         parts = []
         for slot in self.layout:
@@ -128,9 +128,9 @@ class Model(abc.ABC):
     def apply(self, flat: Float[Tensor, "B D"], inputs: Tensor) -> Float[Tensor, "B m c"]:
         """Logits of each network on its own inputs.
 
-        Batch normalisation uses the statistics of the ``m`` inputs given, in training and in evaluation:
-        running averages would be a state beside the parameters, and the loss no function of them. So
-        evaluate a network with it on large batches, and state their size.
+        Batch normalisation uses the statistics of the ``m`` inputs given, in training and in
+        evaluation: running averages would be a state beside the parameters, and the loss no
+        function of them. So evaluate a network with it on large batches, and state their size.
 
         Args:
             flat: One network a row.

@@ -1,8 +1,9 @@
 """Convolutional networks: a small one, and the ResNet family for small images.
 
-B networks are one network with B groups: feature maps lie as ``(m, B * channels, height, width)`` from the
-first layer to the last, so that all of them share each kernel call. (Grouped convolution was 1.9 to 2.7 times
-faster than unfolding into batched products on two CPU cores, for 16 and 64 networks and images of 8 and 28 pixels.)
+B networks are one network with B groups: feature maps lie as ``(m, B * channels, height, width)``
+from the first layer to the last, so that all of them share each kernel call. (Grouped convolution
+was 1.9 to 2.7 times faster than unfolding into batched products on two CPU cores, for 16 and 64
+networks and images of 8 and 28 pixels.)
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def _grouped(inputs: Float[Tensor, "B m c h w"]) -> Maps:
 
 
 def _convolve(maps: Maps, weight: Tensor, bias: Tensor | None = None, stride: int = 1) -> Maps:
-    """Each network's own kernels ``(B, out, in, k, k)`` on its own maps; sides are kept at stride 1."""
+    """Each network's own kernels ``(B, out, in, k, k)`` on its own maps, padded by ``k // 2``."""
     return functional.conv2d(
         maps,
         weight.flatten(0, 1),
@@ -106,12 +107,14 @@ class _Block:
 class ResNet(Model):
     """Residual networks for images of about 32 pixels (He, Zhang, Ren, Sun 2016).
 
-    The stem is one 3x3 convolution without pooling, followed by four stages of 1, 2, 4 and 8 times ``width``
-    channels, global average pooling and an affine layer; with ``width=64`` these are the ResNet-18, -34
-    and -50 that papers train on CIFAR. Batch normalisation as said at :meth:`Model.apply`.
+    The stem is one 3x3 convolution without pooling, followed by four stages of 1, 2, 4 and 8 times
+    ``width`` channels, global average pooling and an affine layer; with ``width=64`` these are the
+    ResNet-18, -34 and -50 that papers train on CIFAR. Batch normalisation as said at
+    :meth:`Model.apply`.
 
     Attributes:
-        depth: 18, 34 (two 3x3 convolutions a block) or 50 (bottlenecks, whose output is 4 times as wide).
+        depth: 18, 34 (two 3x3 convolutions a block) or 50 (bottlenecks, whose output is 4 times as
+            wide).
         width: Channels of the first stage.
         activation: One of :data:`ACTIVATIONS`, in every place.
     """

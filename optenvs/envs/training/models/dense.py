@@ -1,8 +1,9 @@
 """Logistic regression and multilayer perceptrons, with the gradient written out by hand.
 
-For B small networks the cost of a step is that of its kernel calls, so backpropagation is a handful of
-batched products, with no graph to record, and one concatenation into the flat gradient. (Batched products
-straight into views of the flat vector take torch's slow path: their result is not contiguous.)
+For B small networks the cost of a step is that of its kernel calls, so backpropagation is a handful
+of batched products, with no graph to record, and one concatenation into the flat gradient. (Batched
+products straight into views of the flat vector take torch's slow path: their result is not
+contiguous.)
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ class MLP(Model):
     Attributes:
         widths: Hidden widths; none at all is logistic regression.
         activation: One of :data:`ACTIVATIONS`.
-        norm: Between an affine layer and its activation: ``"none"``, ``"layer"`` (over the features of a
-            sample), ``"batch"`` (over the samples of the minibatch, see :meth:`Model.apply`).
+        norm: Between an affine layer and its activation: ``"none"``, ``"layer"`` (over the features
+            of a sample), ``"batch"`` (over the samples of the minibatch, see :meth:`Model.apply`).
     """
 
     widths: tuple[int, ...] = (32,)

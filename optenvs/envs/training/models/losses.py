@@ -39,11 +39,11 @@ def accuracy(logits: Float[Tensor, "B m c"], targets: Int64[Tensor, "B m"]) -> F
 def loss_and_gradient(
     model: Model, flat: Float[Tensor, "B D"], inputs: Tensor, targets: Int64[Tensor, "B m"]
 ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
-    """Mean cross-entropy of each network on its minibatch, and its gradient in the network's parameters.
+    """Mean cross-entropy of each network on its minibatch, and the gradient in its parameters.
 
-    Where the caller records a graph (gradient mode on, and ``flat`` or ``inputs`` a part of it) both
-    results can be differentiated again; otherwise models that have a closed form take it, which is several
-    times faster for small networks. Both work inside ``torch.func`` transforms.
+    Where the caller records a graph (gradient mode on, and ``flat`` or ``inputs`` a part of it)
+    both results can be differentiated again; otherwise models that have a closed form take it,
+    which is several times faster for small networks. Both work inside ``torch.func`` transforms.
 
     Args:
         model: The architecture.

