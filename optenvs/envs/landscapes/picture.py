@@ -32,12 +32,15 @@ def landscape(env: Landscape, states: list[State]) -> np.ndarray:
 
 def _window(env: Landscape, last: State, path: np.ndarray, axis: int) -> tuple[float, float]:
     low, high = env.domain if env.bounds is None else env._limits()
-    shown = [low, high, *path[:, axis]]
+    low, high = (end if np.isfinite(end) else default for end, default in ((low, -1.0), (high, 1.0)))
+    shown = [*path[:, axis]]
     if last.hidden.optimum is not None:
         shown.append(float(last.hidden.optimum[0, axis]))
-    finite = [v for v in shown if np.isfinite(v)]
-    margin = 0.05 * (max(finite) - min(finite))
-    return min(finite) - margin, max(finite) + margin
+    # a path that flies away leaves the picture, not the picture its subject
+    shown = np.clip(np.nan_to_num(shown), low - (high - low), high + (high - low))
+    first, final = min(low, *shown), max(high, *shown)
+    margin = 0.05 * (final - first)
+    return first - margin, final + margin
 
 
 def _values(env: Landscape, last: State, points: np.ndarray) -> np.ndarray:
@@ -60,8 +63,8 @@ def _plane(env: Landscape, last: State, path: np.ndarray, axes: Any) -> None:
     points = np.tile(path[-1], (_RESOLUTION**2, 1))
     points[:, 0], points[:, 1] = (grid.ravel() for grid in np.meshgrid(x, y))
     values = _values(env, last, points).reshape(_RESOLUTION, _RESOLUTION)
-    # ranks of the logarithm show a valley as well as a peak
-    levels = np.unique(np.quantile(values, np.linspace(0, 1, 24)))
+    # levels of equal area show a valley as well as a peak
+    levels = np.unique(np.quantile(values[np.isfinite(values)], np.linspace(0, 1, 24)))
     if len(levels) > 1:
         axes.contourf(x, y, values, levels=levels, cmap="viridis", norm=_ranks(levels))
     axes.plot(path[:, 0], path[:, 1], "o-", color=_PATH, markersize=2.5, linewidth=1)
@@ -69,6 +72,8 @@ def _plane(env: Landscape, last: State, path: np.ndarray, axes: Any) -> None:
     if last.hidden.optimum is not None:
         best = last.hidden.optimum[0].double().cpu().numpy()
         axes.plot(best[0], best[1], "*", color="white", markeredgecolor="black", markersize=12)
+    axes.set_xlim(x[0], x[-1])
+    axes.set_ylim(y[0], y[-1])
     axes.set_xlabel("$x_1$")
     axes.set_ylabel("$x_2$")
 
