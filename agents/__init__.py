@@ -16,6 +16,8 @@ _AGENTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "adam": ("agents.gradient.adam", "Adam", ("gradient",)),
     "adamw": ("agents.gradient.adam", "AdamW", ("gradient",)),
     "diffgrad": ("agents.gradient.diffgrad", "DiffGrad", ("gradient",)),
+    "lolv2": ("agents.learned.lolv2", "LOLv2", ("gradient",)),
+    "lstm_optimizer": ("agents.learned.lstm", "LSTMOptimizer", ("gradient",)),
     "rmsprop": ("agents.gradient.rmsprop", "RMSprop", ("gradient",)),
     "sgd": ("agents.gradient.sgd", "SGD", ("gradient",)),
 }

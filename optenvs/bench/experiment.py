@@ -13,12 +13,14 @@ An example with every key::
     selection = "final"         # or "area": what tuning compares
     tolerances = [0.1, 1e-3]    # of the profiles
 
-    [[environments]] id = "optenvs/Rosenbrock-v0" label = "Rosenbrock 10-d"   # budget, cost,
-    metric, best_so_far and tolerances may be overridden here kwargs = { dim = 10 }
+    [[environments]]            # budget, cost, metric, best_so_far, tolerances: overridden here
+    id = "optenvs/Rosenbrock-v0"
+    label = "Rosenbrock 10-d"
+    kwargs = { dim = 10 }
 
     [[agents]]
     name = "adam"
-    label = "Adam"
+    label = "Adam, tuned"
     grid = { lr = [0.001, 0.01, 0.1] }
     kwargs = { beta1 = 0.9 }
 
@@ -169,7 +171,9 @@ def _tolerances(section: Section, default: tuple[float, ...]) -> tuple[float, ..
             raise section.error("tolerances", values, "a list of numbers in (0, 1)")
     if sorted(set(values), reverse=True) != values or not values:
         raise section.error(
-            "tolerances", values, "a non-empty list in decreasing order without repetition"
+            "tolerances",
+            values,
+            "a non-empty list in decreasing order without repetition",
         )
     return tuple(map(float, values))
 
@@ -184,7 +188,9 @@ def _grid(section: Section, fixed: Mapping[str, Any]) -> dict[str, tuple[Any, ..
             raise section.error(f"grid.{name}", values, "values without repetition")
         if name in fixed:
             raise section.error(
-                f"grid.{name}", values, "a hyperparameter that is not fixed in kwargs as well"
+                f"grid.{name}",
+                values,
+                "a hyperparameter that is not fixed in kwargs as well",
             )
     return {name: tuple(values) for name, values in grid.items()}
 
@@ -199,7 +205,8 @@ def parse(data: Mapping[str, Any], source: str = "experiment") -> Experiment:
     Returns:
         The experiment with every default filled in.
 
-    Raises: ExperimentError: At an unknown or missing key, or a value that makes no sense; names the
+    Raises:
+        ExperimentError: At an unknown or missing key, or a value that makes no sense; names the
         field, the value found
             and what was expected.
     """
@@ -209,7 +216,10 @@ def parse(data: Mapping[str, Any], source: str = "experiment") -> Experiment:
         top.integer("judging_seeds", minimum=1),
         top.integer("tuning_seeds", 3, minimum=0),
     )
-    budget, tolerances = top.integer("budget", minimum=1), _tolerances(top, (1e-1, 1e-3, 1e-5))
+    budget, tolerances = (
+        top.integer("budget", minimum=1),
+        _tolerances(top, (1e-1, 1e-3, 1e-5)),
+    )
     cost, metric = top.text("cost", None), top.text("metric", None)
     best = top.boolean("best_so_far", True)
     selection = top.choice("selection", tuple(SELECTIONS), "final")
@@ -247,7 +257,9 @@ def parse(data: Mapping[str, Any], source: str = "experiment") -> Experiment:
         entry.close()
         if tuning == 0 and len(agents[-1].candidates) > 1:
             raise top.error(
-                "tuning_seeds", 0, f"at least 1, because agent {agent!r} has a grid to choose from"
+                "tuning_seeds",
+                0,
+                f"at least 1, because agent {agent!r} has a grid to choose from",
             )
 
     engine = top.section("engine")

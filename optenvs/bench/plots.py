@@ -24,6 +24,7 @@ from optenvs.bench.style import (
     legend,
     line_style,
     panels,
+    share_labels,
     span,
     styled,
     tidy,
@@ -45,9 +46,11 @@ def progress(
 ) -> Figure:
     """Metric against cost, one panel an environment: median line and band.
 
-    Args: comparison: The runs. axis: Ledger column or "time"; None for the column that each
-        environment's budget counts. band: Spread of the runs (first to third quartile), or the 95 %
-        bootstrap interval of the median.
+    Args:
+        comparison: The runs.
+        axis: Ledger column or "time"; None for the column that each environment's budget counts.
+        band: Spread of the runs (first to third quartile), or the 95 % bootstrap interval of the
+            median.
 
     Returns:
         The figure. A line ends at the budget; along another axis it ends with its longest run.
@@ -77,7 +80,14 @@ def _progress_panel(
 ) -> None:
     """One environment of ``progress``."""
     if not row:
-        axes.text(0.5, 0.5, "no such column", transform=axes.transAxes, ha="center", color=FAINT)
+        axes.text(
+            0.5,
+            0.5,
+            "no such column",
+            transform=axes.transAxes,
+            ha="center",
+            color=FAINT,
+        )
         return
     grids = {c.agent: np.linspace(0, _reach(c, axis), GRID_POINTS) for c in row}
     curves = {c.agent: c.curves(grids[c.agent], axis) for c in row}
@@ -153,8 +163,7 @@ def finals(comparison: Comparison) -> Figure:
         for axes, environment in zip(axes_list, comparison.environments, strict=True):
             _finals_panel(axes, comparison, comparison.row(environment))
             axes.set_title(environment)
-            if not axes.get_subplotspec().is_first_col():
-                axes.tick_params(axis="y", labelleft=False)
+            share_labels(axes)
     return figure
 
 
@@ -172,7 +181,12 @@ def _finals_panel(axes: Axes, comparison: Comparison, row: list[Cell]) -> None:
         colour = line_style(comparison.agents, cell.agent)["color"]
         fine = np.maximum(cell.finals[np.isfinite(cell.finals)], low)
         axes.scatter(
-            fine, y + jitter.uniform(-0.16, 0.16, len(fine)), s=14, color=colour, alpha=0.45, lw=0
+            fine,
+            y + jitter.uniform(-0.16, 0.16, len(fine)),
+            s=14,
+            color=colour,
+            alpha=0.45,
+            lw=0,
         )
         middle = np.maximum(median(cell.finals), low)
         ends = [np.maximum(quantile(cell.finals, q), low) for q in (0.25, 0.75)]
@@ -208,8 +222,7 @@ def _steps(
             axes.set(ylim=(-0.02, 1.04), xlim=(grid[0], grid[-1]), xlabel=label, title=title)
             tidy_ratio(axes, percent=grid[-1] == 1)
             axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
-            if not axes.get_subplotspec().is_first_col():
-                axes.tick_params(axis="y", labelleft=False)
+            share_labels(axes)
         axes_list[0].set_ylabel("share of problems solved")
         legend(figure, comparison.agents)
     return figure
@@ -281,7 +294,14 @@ def scores(comparison: Comparison) -> Figure:
         figure, (axes,) = panels(1, width=6.5, height=0.34 * len(intervals) + 0.8)
         for y, (agent, (centre, low, high)) in enumerate(intervals.items()):
             colour = line_style(comparison.agents, agent)["color"]
-            axes.plot([low, high], [y, y], color=colour, lw=9, alpha=0.35, solid_capstyle="butt")
+            axes.plot(
+                [low, high],
+                [y, y],
+                color=colour,
+                lw=9,
+                alpha=0.35,
+                solid_capstyle="butt",
+            )
             axes.plot(centre, y, marker="|", ms=14, mew=3, color=colour)
         axes.set_yticks(range(len(intervals)), list(intervals))
         axes.set_ylim(len(intervals) - 0.5, -0.5)

@@ -47,7 +47,8 @@ def target_values(start: float, best: float, tolerances: ArrayLike) -> np.ndarra
         best: f_L.
         tolerances: (K,) tau, each in [0, 1).
 
-    Returns: (K,) targets; -inf, which nothing reaches, where no solver improved on the start: such
+    Returns:
+        (K,) targets; -inf, which nothing reaches, where no solver improved on the start: such
         a problem tells the solvers apart no better than one that none solves, and it must not count
         as solved by all.
     """
@@ -80,7 +81,8 @@ def performance_profile(costs: ArrayLike, ratios: ArrayLike) -> np.ndarray:
         costs: (problems, solvers).
         ratios: (G,) alpha, each at least 1.
 
-    Returns: (solvers, G) shares in [0, 1]. At alpha = 1: how often a solver is the cheapest; at its
+    Returns:
+        (solvers, G) shares in [0, 1]. At alpha = 1: how often a solver is the cheapest; at its
         right end: how many problems it solves at all. With three or more solvers it ranks only the
         first, as its authors' critics note (Gould and Scott 2016): read the others' order from the
         data profile.
@@ -91,16 +93,20 @@ def performance_profile(costs: ArrayLike, ratios: ArrayLike) -> np.ndarray:
 def data_profile(costs: ArrayLike, units: ArrayLike, grid: ArrayLike) -> np.ndarray:
     """Data profile d_s(kappa) = |{p : t[p, s] / u[p] <= kappa}| / |P| (Moré and Wild 2009).
 
-    Args: costs: (problems, solvers). units: (problems,) unit of cost: n_p + 1 of a problem with n_p
-        variables is theirs, in simplex gradients; the
-            problem's budget is the unit that also makes first-order and other oracles comparable.
+    Args:
+        costs: (problems, solvers).
+        units: (problems,) unit of cost: n_p + 1 of a problem with n_p variables is theirs, in
+            simplex gradients; the problem's budget is the unit that also makes first-order and
+            other oracles comparable.
         grid: (G,) kappa.
 
-    Returns: (solvers, G) shares in [0, 1]. A solver's line does not depend on which other solvers
+    Returns:
+        (solvers, G) shares in [0, 1]. A solver's line does not depend on which other solvers
         are there.
     """
     return _share(
-        np.asarray(costs, dtype=np.float64) / np.asarray(units, dtype=np.float64)[:, None], grid
+        np.asarray(costs, dtype=np.float64) / np.asarray(units, dtype=np.float64)[:, None],
+        grid,
     )
 
 
@@ -111,7 +117,8 @@ def runtime_ecdf(costs: ArrayLike, grid: ArrayLike) -> np.ndarray:
         costs: (runs, solvers, targets) costs to reach each target, +inf where never reached.
         grid: (G,) costs, in the same unit.
 
-    Returns: (solvers, G) share of pairs (run, target) reached within that cost. Mean over targets
+    Returns:
+        (solvers, G) share of pairs (run, target) reached within that cost. Mean over targets
         of data profiles.
     """
     costs = np.asarray(costs, dtype=np.float64)

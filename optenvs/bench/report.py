@@ -6,7 +6,8 @@ import base64
 import io
 import json
 import os
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,11 @@ import numpy as np
 import pandas as pd
 
 from optenvs.bench import plots
+from optenvs.bench.experiment import builtin, builtins
+from optenvs.bench.hashing import canonical_json
 from optenvs.bench.results import RunRecord, scan
 from optenvs.bench.summary import Comparison
+from optenvs.bench.toml_text import to_toml
 
 MANIFEST = "manifest.json"
 
@@ -29,8 +33,10 @@ _FIGURES: dict[str, tuple[str, Callable[..., Any], str]] = {
     "progress": (
         "Progress by calls",
         plots.progress,
-        "Median over seeds; band: first to third quartile. A failed run is infinite from its "
-        "last call on, so a line can rise there; cross: here half of the runs have failed.",
+        (
+            "Median over seeds; band: first to third quartile. A failed run is infinite from its "
+            "last call on, so a line can rise there; cross: here half of the runs have failed."
+        ),
     ),
     "progress_time": (
         "Progress by time",
@@ -73,7 +79,8 @@ def report(
         directory: Folder with the run files.
         destination: Folder of the report; by default the same.
 
-    Returns: The paths written: ``report.html`` first, then ``table.csv``, ``table.md`` and the PNG
+    Returns:
+        The paths written: ``report.html`` first, then ``table.csv``, ``table.md`` and the PNG
         files.
 
     Raises:
@@ -155,7 +162,7 @@ def _text(hyperparameters: str) -> str:
     )
 
 
-def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+def table_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     """The table's rows as text, in the order of the table."""
     lowest = table.groupby("environment")["median"].transform("min")
     rows = []
@@ -165,7 +172,8 @@ def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
             {
                 **row,
                 "first": row["environment"] != previous,
-                "best": np.isfinite(best) and row["median"] == best,
+                # differences of the size of rounding are ties
+                "best": bool(np.isfinite(best) and np.isclose(row["median"], best, 1e-9, 1e-12)),
                 "budget": f"{row['budget']:,}",
                 "median": _number(row["median"]),
                 "iqm": _number(row["iqm"]),
@@ -191,7 +199,7 @@ def _markdown(table: pd.DataFrame) -> str:
         "parameters",
     )
     lines = [" | ".join(heads), " | ".join("---" for _ in heads)]
-    for row in _rows(table):
+    for row in table_rows(table):
         cells = [
             row["environment"],
             row["agent"],
@@ -209,8 +217,22 @@ def _markdown(table: pd.DataFrame) -> str:
     return "".join(f"| {line} |\n" for line in lines)
 
 
+def _command(config: Mapping[str, Any]) -> str:
+    """The command that repeats an experiment: by name if it is a packaged one, else from its file."""
+    name = config.get("name", "experiment")
+    source = f"{name}.toml"
+    if name in builtins():
+        packaged = json.loads(canonical_json(builtin(name).to_dict()))
+        if {**packaged, "engine": None} == {**config, "engine": None}:
+            source = name
+    return f"optenvs bench {shlex.quote(source)} --out {shlex.quote(f'results/{name}')}"
+
+
 def _page(
-    comparison: Comparison, table: pd.DataFrame, figures: list[dict[str, str]], notes: list[str]
+    comparison: Comparison,
+    table: pd.DataFrame,
+    figures: list[dict[str, str]],
+    notes: list[str],
 ) -> str:
     """The HTML page, whole in one file."""
     import jinja2
@@ -225,7 +247,11 @@ def _page(
         for key, value in record.versions.items():
             versions.setdefault(key, set()).add(value)
     scores = [
-        {"agent": agent, "estimate": f"{s.estimate:.3f}", "interval": _interval(s.low, s.high)}
+        {
+            "agent": agent,
+            "estimate": f"{s.estimate:.3f}",
+            "interval": _interval(s.low, s.high),
+        }
         for agent, s in comparison.scores.items()
     ]
     return environment.from_string(template).render(
@@ -240,8 +266,9 @@ def _page(
         scores_head=("agent", "share of targets reached (IQM)", "95 % CI"),
         scores=scores,
         tightest=f"{min(min(r.measure.tolerances) for r in records):g}",
-        rows=_rows(table),
+        rows=table_rows(table),
         figures=figures,
-        experiment=json.dumps(comparison.config, indent=2),
+        command=_command(comparison.config),
+        experiment=to_toml(comparison.config) if comparison.config.get("environments") else "",
         versions=[(key, ", ".join(sorted(values))) for key, values in sorted(versions.items())],
     )

@@ -9,12 +9,14 @@ checksums expose damage.
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import json
 import os
 import platform
 import re
-import tempfile
+import uuid
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,6 +30,10 @@ FORMAT = 1
 SUFFIX = ".npz"
 PHASES = ("tune", "judge")
 _HEADER = "header"
+_TEXTS = ("status", "environment_label", "agent_label", "config", "versions")
+# What NumPy, zipfile and the readers below them raise at bytes that are not an archive of arrays.
+_DAMAGE = (OSError, EOFError, RuntimeError, SyntaxError, TypeError, ValueError)
+_DAMAGE += (KeyError, zipfile.BadZipFile, zlib.error)
 
 
 class ResultError(ValueError):
@@ -86,7 +92,12 @@ class RunSpec:
     @property
     def filename(self) -> str:
         """A name that sorts and reads well, unique by its run id."""
-        parts = (self.environment, self.agent, f"{self.phase}{self.repetition:03d}", self.run_id)
+        parts = (
+            self.environment,
+            self.agent,
+            f"{self.phase}{self.repetition:03d}",
+            self.run_id,
+        )
         return "--".join(re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-") for part in parts) + SUFFIX
 
 
@@ -109,12 +120,16 @@ class Measure:
 class RunRecord:
     """One finished run.
 
-    Attributes: spec: What was asked; gives the run its name. status: "ok", "diverged", or "error: "
-        with the reason. curves: 1-D arrays of one length T: ledger columns "calls/<oracle>", "time"
-        in seconds, "metrics/<name>". measure: How the run is judged. environment_label: Name of the
-        environment in tables and plots. agent_label: Name of the agent in tables and plots. config:
-        The experiment as plain data, for the report. versions: Versions of Python, of the libraries
-        and of the platform.
+    Attributes:
+        spec: What was asked; gives the run its name.
+        status: "ok", "diverged", or "error: " with the reason.
+        curves: 1-D arrays of one length T: ledger columns "calls/<oracle>", "time" in seconds,
+            "metrics/<name>".
+        measure: How the run is judged.
+        environment_label: Name of the environment in tables and plots.
+        agent_label: Name of the agent in tables and plots.
+        config: The experiment as plain data, for the report.
+        versions: Versions of Python, of the libraries and of the platform.
     """
 
     spec: RunSpec
@@ -172,9 +187,10 @@ def _curve(name: str, values: Any) -> np.ndarray:
         raise ValueError(
             f"curves[{name!r}]: expected 1-D numbers, found {curve.dtype} of shape {curve.shape}"
         )
-    if name == "time" or name.startswith("calls/"):
-        if not np.all(np.isfinite(curve)) or np.any(np.diff(curve.astype(np.float64)) < 0):
-            raise ValueError(f"curves[{name!r}]: a ledger column is finite and never decreases")
+    paid = curve.astype(np.float64)  # unsigned integers would wrap in the differences
+    falls = not np.all(np.isfinite(paid)) or np.any(np.diff(paid) < 0)
+    if falls and (name == "time" or name.startswith("calls/")):
+        raise ValueError(f"curves[{name!r}]: a ledger column is finite and never decreases")
     curve.setflags(write=False)
     return curve
 
@@ -202,23 +218,30 @@ def write(record: RunRecord, directory: str | os.PathLike[str]) -> Path:
     """
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
-    header = {"format": FORMAT, "run_id": record.spec.run_id}
-    for name in ("status", "environment_label", "agent_label", "config", "versions"):
-        header[name] = getattr(record, name)
+    header: dict[str, Any] = {"format": FORMAT, "run_id": record.spec.run_id}
+    header["curves"] = list(record.curves)
+    header |= {name: getattr(record, name) for name in _TEXTS}
     header |= {"spec": asdict(record.spec), "measure": asdict(record.measure)}
     text = np.frombuffer(canonical_json(header).encode("ascii"), dtype=np.uint8)
-    path = folder / record.spec.filename
+    arrays = {f"curve:{name}": values for name, values in record.curves.items()}
+    buffer = io.BytesIO()
+    np.savez(buffer, **{_HEADER: text, **arrays})
+    return replace_file(folder / record.spec.filename, buffer.getvalue())
+
+
+def replace_file(path: Path, content: bytes) -> Path:
+    """Writes a file, whole or not at all; an earlier one of the same name is replaced."""
     # The same folder, because a rename is atomic only within one file system.
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")
+    # Not by ``tempfile``, whose files nobody else may read: result folders are shared.
+    temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}.tmp")
     try:
-        with os.fdopen(handle, "wb") as stream:
-            arrays = {f"curve:{name}": values for name, values in record.curves.items()}
-            np.savez(stream, allow_pickle=False, **{_HEADER: text, **arrays})
+        with open(temporary, "xb") as stream:
+            stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     return path
 
@@ -229,7 +252,8 @@ def read(path: str | os.PathLike[str]) -> RunRecord:
     Args:
         path: A file written by ``write``.
 
-    Returns: The run, checked: archive checksums, format, the shape of every curve, and the run id
+    Returns:
+        The run, checked: archive checksums, format, the shape of every curve, and the run id
         against its content.
 
     Raises:
@@ -237,11 +261,12 @@ def read(path: str | os.PathLike[str]) -> RunRecord:
         FileNotFoundError: If there is no such file.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here: NumPy leaves its own handle open where the archive is damaged.
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise ResultError(
             f"{path}: not a readable result file, truncated or damaged ({error})"
         ) from error
@@ -254,11 +279,11 @@ def read(path: str | os.PathLike[str]) -> RunRecord:
             spec=RunSpec(**header["spec"]),
             curves={name.removeprefix("curve:"): values for name, values in arrays.items()},
             measure=Measure(**measure | {"tolerances": tuple(measure["tolerances"])}),
-            **{
-                n: header[n]
-                for n in ("status", "environment_label", "agent_label", "config", "versions")
-            },
+            **{name: header[name] for name in _TEXTS},
         )
+        # Checksums guard the bytes of an array, not its name in the archive.
+        if list(record.curves) != header["curves"]:
+            raise ValueError(f"curves {list(record.curves)}, expected {header['curves']}")
         if record.spec.run_id != header["run_id"]:
             raise ValueError(f"run id {header['run_id']} does not belong to its content")
     except KeyError as error:

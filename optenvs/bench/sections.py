@@ -78,7 +78,9 @@ class Section:
         if value not in options:
             close = difflib.get_close_matches(value, options, n=1)
             raise self.error(
-                key, value, expected + (f"; did you mean {close[0]!r}?" if close else "")
+                key,
+                value,
+                expected + (f"; did you mean {close[0]!r}?" if close else ""),
             )
         return value
 

@@ -36,7 +36,12 @@ def best_so_far(values: ArrayLike) -> np.ndarray:
 
 
 def resample(
-    cost: ArrayLike, values: ArrayLike, grid: ArrayLike, *, best: bool = True, failed: bool = False
+    cost: ArrayLike,
+    values: ArrayLike,
+    grid: ArrayLike,
+    *,
+    best: bool = True,
+    failed: bool = False,
 ) -> np.ndarray:
     """Reads a curve at given costs, as the step function that it is.
 
@@ -98,7 +103,8 @@ def select(scores: Sequence[ArrayLike]) -> int:
     Args:
         scores: For each candidate, its values on the tuning seeds, lower is better.
 
-    Returns: Index of the lowest median; ties go to the fewer failures, then to the earlier
+    Returns:
+        Index of the lowest median; ties go to the fewer failures, then to the earlier
         candidate, so that a rerun always chooses the same.
     """
     values = [np.asarray(candidate, dtype=np.float64) for candidate in scores]
@@ -116,7 +122,10 @@ def median(values: ArrayLike, axis: int | None = None) -> np.ndarray:
 
 def iqm(values: ArrayLike, axis: int | None = None) -> np.ndarray:
     """Returns the mean without the lowest and the highest quarter (floor(n / 4) values each)."""
-    return stats.trim_mean(np.asarray(values, dtype=np.float64), 0.25, axis=axis)
+    values = np.asarray(values, dtype=np.float64)
+    if axis is None:
+        values, axis = values.ravel(), 0
+    return stats.trim_mean(values, 0.25, axis=axis)
 
 
 def quantile(values: ArrayLike, q: float, axis: int = 0) -> np.ndarray:
@@ -186,9 +195,9 @@ def bootstrap_band(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Percentile bootstrap band of the median curve.
 
-    Args: curves: (runs, G), one curve a run on a common grid; whole curves are resampled, so the
-        band respects the
-            dependence along the axis.
+    Args:
+        curves: (runs, G), one curve a run on a common grid; whole curves are resampled, so the
+            band respects the dependence along the axis.
         confidence: Pointwise coverage, in (0, 1).
         resamples: Number of bootstrap samples.
         seed: Seed of the generator.

@@ -22,7 +22,7 @@ DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
 INK, FAINT = "#333333", "#8a8a8a"
 LOG_DECADES = 1.5  # a metric spanning more than this is read on a logarithmic axis
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
@@ -66,10 +66,14 @@ def panels(count: int, width: float = 3.5, height: float = 2.7) -> tuple[Figure,
     """A figure of small multiples, three or four a row, with room for a legend on top."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     columns = min(count, 4 if count > 6 and count != 9 else 3)
     rows = math.ceil(count / columns)
-    figure = Figure(figsize=(max(width * columns, 5.0), height * rows + 0.45), layout="constrained")
+    figure = Figure(
+        figsize=(max(width * columns, 5.0), height * rows + 0.45),
+        layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06),
+    )
     FigureCanvasAgg(figure)  # not pyplot: no global list of figures, no display
     axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
     for empty in axes[count:]:
@@ -93,7 +97,8 @@ def legend(figure: Figure, agents: Sequence[str]) -> None:
 def is_log(values: np.ndarray) -> bool:
     """Whether positive values span so many decades that a linear axis would show one of them."""
     known = values[np.isfinite(values)]
-    if not known.size or known.min() < 0:
+    # A gap a little below zero is the rounding of a known optimum, no reason for a linear axis.
+    if not known.size or known.min() < -1e-12 * np.abs(known).max():
         return False
     positive = known[known > 0]
     return bool(positive.size and np.log10(positive.max() / positive.min()) > LOG_DECADES)
@@ -134,6 +139,13 @@ def tidy(axes: Axes, log: bool, which: Literal["x", "y"] = "y") -> None:
         axis.minorticks_off()
     else:
         axis.set_major_locator(MaxNLocator(5))
+
+
+def share_labels(axes: Axes) -> None:
+    """Leaves the labels of a common y axis to the first panel of each row."""
+    place = axes.get_subplotspec()
+    if place is not None and not place.is_first_col():
+        axes.tick_params(axis="y", labelleft=False)
 
 
 def tidy_ratio(axes: Axes, percent: bool) -> None:

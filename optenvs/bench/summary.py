@@ -7,6 +7,7 @@ agent has run, so that an unfinished benchmark is never mistaken for a failure.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +18,15 @@ import pandas as pd
 
 from optenvs.bench.profiles import runtimes, target_values
 from optenvs.bench.results import RunRecord
-from optenvs.bench.statistics import Interval, bootstrap, final_value, iqm, median, record_curve
+from optenvs.bench.statistics import (
+    Interval,
+    bootstrap,
+    final_value,
+    iqm,
+    median,
+    record_curve,
+    resample,
+)
 
 # As in COCO: fine enough that the distribution of runtimes shows no steps of single targets.
 ECDF_TARGETS = 51
@@ -46,6 +55,16 @@ class Cell:
     def failures(self) -> int:
         """Number of runs that diverged or raised."""
         return sum(not record.ok for record in self.records)
+
+    @property
+    def errors(self) -> list[str]:
+        """What was raised, a sentence each."""
+        reasons = Counter(r.status for r in self.records if r.status.startswith("error: "))
+        total = len(self.records)
+        return [
+            f"{count} of {total} runs raised: {status.removeprefix('error: ')}"
+            for status, count in reasons.items()
+        ]
 
     def curves(self, grid: np.ndarray, axis: str | None = None) -> np.ndarray:
         """Metric at given costs, (runs, G)."""
@@ -117,6 +136,7 @@ class Comparison:
                 seeds = [_problem(r) for r in cell.records]
                 if len(set(seeds)) < len(seeds):
                     raise ValueError(f"{environment}, {cell.agent}: two runs with one seed")
+                notes += [f"{environment}, {cell.agent}: {reason}" for reason in cell.errors]
             everyone = {_problem(r) for c in row for r in c.records}
             for agent in self.agents:
                 cell = self.cells.get((environment, agent))
@@ -125,7 +145,22 @@ class Comparison:
                     notes.append(
                         f"{environment}, {agent}: {lacking} of {len(everyone)} runs not done yet"
                     )
-        return notes
+        return notes + self._edges()
+
+    def _edges(self) -> list[str]:
+        """Names the winners at an end of their grid, beyond which a better value may lie."""
+        grids = {entry["label"]: entry.get("grid", {}) for entry in self.config.get("agents", ())}
+        found = []
+        for cell in self.cells.values():
+            chosen = cell.records[0].spec.hyperparameters
+            for name, values in grids.get(cell.agent, {}).items():
+                numbers = [v for v in values if isinstance(v, int | float)]
+                if len(numbers) > 2 and chosen.get(name) in (min(numbers), max(numbers)):
+                    end = "lowest" if chosen[name] == min(numbers) else "highest"
+                    found.append(f"{cell.agent} on {cell.environment} ({end} {name}, {chosen[name]:g})")
+        if not found:
+            return []
+        return [f"Tuned to an end of the grid, a wider one may do better: {', '.join(found)}"]
 
     @cached_property
     def problems(self) -> list[tuple[str, list[RunRecord]]]:
@@ -154,7 +189,7 @@ class Comparison:
             budget = runs[0].spec.budget
             starts = [record_start(r) for r in runs]
             start = min(starts)  # all agents meet one starting point; a run that raised has none
-            best = min(final_value(r) for r in runs)
+            best = min(_lowest(r) for r in runs)
             targets = target_values(start, best, tolerances or runs[0].measure.tolerances)
             costs.append([_cost_to(run, targets) / budget for run in runs])
         levels = len(tolerances or next(iter(self.cells.values())).records[0].measure.tolerances)
@@ -164,10 +199,8 @@ class Comparison:
     def ecdf_costs(self) -> np.ndarray:
         """``costs`` on a fine ladder of targets from no progress to the tightest tolerance."""
         tightest = min(min(c.records[0].measure.tolerances) for c in self.cells.values())
-        ladder = np.logspace(0, np.log10(tightest), ECDF_TARGETS + 1)[
-            1:
-        ]  # tolerance 1 is the start itself
-        return self.costs(tuple(ladder))
+        ladder = np.logspace(0, np.log10(tightest), ECDF_TARGETS + 1)
+        return self.costs(tuple(ladder[1:]))  # tolerance 1 is the start itself
 
     @cached_property
     def scores(self) -> dict[str, Interval]:
@@ -216,8 +249,16 @@ def _problem(record: RunRecord) -> tuple[int, int, int]:
 
 def record_start(record: RunRecord) -> float:
     """Returns the metric at a run's first row, before the agent acts; +inf if it has none."""
-    values = record.curves.get(record.measure.metric, ())
+    values = record.curves.get(record.measure.metric, np.empty(0))
     return float(values[0]) if len(values) and not np.isnan(values[0]) else np.inf
+
+
+def _lowest(record: RunRecord) -> float:
+    """Returns the lowest metric within the budget, whatever the run's measure; +inf if it fails."""
+    if not record.ok:
+        return np.inf
+    curves, spec = record.curves, record.spec
+    return float(resample(curves[spec.cost], curves[record.measure.metric], [spec.budget])[0])
 
 
 def _cost_to(record: RunRecord, targets: np.ndarray) -> np.ndarray:

@@ -35,7 +35,7 @@ CHECKS: dict[str, Callable[[Probe], Iterator[str]]] = {
     "gradients": calculus.gradients,
     "oracle": calculus.oracle,
 }
-"""Every check by name, in the order in which they run; their docstrings say what they hold an environment to."""
+"""Every check by name, in the order in which they run; the docstring of each says what it expects."""
 
 
 @dataclass(frozen=True)

@@ -335,18 +335,19 @@ class OptimizationEnv(abc.ABC):
         A row whose merit is not finite is truncated: its episode has diverged. Rows already finished are
         answered and billed like any other; :func:`optenvs.rollout` and the faces do not ask for them.
         """
-        bill, limits, _, _ = self._constants
+        bill, limits, worst, _ = self._constants
         k = state.k + 1
         asked = replace(state, k=k)
         answer = self.answer(asked, action)
         calls = state.calls.bill(bill if answer.calls is None else answer.calls)
-        finite = answer.merit.abs() < torch.inf  # torch.isfinite takes twice the time
+        finite = answer.merit.abs() < worst  # torch.isfinite takes three times as long
         merit = torch.where(finite, answer.merit, state.merit)
         best = torch.minimum(state.best, merit)
         reward = REWARDS[self.reward](Progress(merit, best, state.best, state.floor))
         diverged = ~finite
         truncated = calls.spent(limits) | diverged if self.limits else diverged
-        solved = torch.zeros_like(finite) if answer.solved is None else answer.solved
+        # a merit of minus infinity is below every tolerance, and still no solution
+        solved = torch.zeros_like(finite) if answer.solved is None else answer.solved & finite
         observation = dict(answer.observation)
         observation["k"] = k.to(self.torch_dtype).unsqueeze(-1)
         observation["N"] = state.observation["N"]

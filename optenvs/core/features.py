@@ -1,7 +1,8 @@
 """What learned optimizers see of a gradient: pure functions over ``(B, n)``, for agents and wrappers.
 
-A parameter vector may consist of tensors (the weights and biases of a network). Their sizes, in the order of the
-vector, are the ``sizes`` below; the functions that work tensor by tensor take a vector without a layout as one.
+A parameter vector may consist of tensors (the weights and biases of a network). Their sizes, in the order
+of the vector, are the ``sizes`` below; the functions that work tensor by tensor take a vector without a
+layout as one.
 """
 
 from __future__ import annotations

@@ -77,6 +77,7 @@ def as_action(
         action: arrays, tensors or nested lists of the space's shape, with a leading ``batch`` unless it is
             ``None`` (then one is added).
         batch: the number of instances, or ``None`` for a single one.
+        device: where the tensors are wanted; a tensor on another one is refused.
 
     Raises:
         gymnasium.error.InvalidAction: a missing or unknown field, a shape or dtype that does not fit.
@@ -93,30 +94,37 @@ def _tensor(
     name: str, space: spaces.Space, value: Any, batch: int | None, device: torch.device
 ) -> Tensor:
     dtype, shape, _, _ = _facts(space)
-    if isinstance(value, Tensor):
-        if value.is_complex() or (value.is_floating_point() and not dtype.is_floating_point):
-            raise InvalidAction(f"{name}: dtype {value.dtype} cannot be cast to {dtype}")
-        if value.device.type != device.type:
-            raise InvalidAction(
-                f"{name}: lives on {value.device}, the environment on {device}; move it there"
-            )
-        tensor = value.to(dtype)
-    else:
-        try:
-            array = np.asarray(value)
-            kind = "same_kind" if array.dtype.kind in "fc" else "unsafe"
-            if array.dtype.kind not in "fiub" and array.size:
-                raise TypeError(f"dtype {array.dtype} is no number")
-            tensor = torch.from_numpy(array.astype(space.dtype, casting=kind, copy=True))
-        except (TypeError, ValueError) as error:
-            raise InvalidAction(
-                f"{name}: cannot be cast to {space.dtype} with shape {space.shape}: {error}"
-            ) from error
-        tensor = tensor if device.type == "cpu" else tensor.to(device)
     expected = shape if batch is None else (batch, *shape)
-    if tuple(tensor.shape) != expected:
-        raise InvalidAction(f"{name}: expected shape {expected}, got {tuple(tensor.shape)}")
+    if not isinstance(value, Tensor):
+        array = _array(name, space, value)
+        if array.shape != expected:
+            raise InvalidAction(f"{name}: expected shape {expected}, got {array.shape}")
+        tensor = torch.from_numpy(array[None] if batch is None else array)
+        return tensor if device.type == "cpu" else tensor.to(device)
+    if value.is_complex() or (value.is_floating_point() and not dtype.is_floating_point):
+        raise InvalidAction(f"{name}: dtype {value.dtype} cannot be cast to {dtype}")
+    if value.device.type != device.type:
+        raise InvalidAction(f"{name}: lives on {value.device}, the environment on {device}; move it there")
+    if value.shape != expected:
+        raise InvalidAction(f"{name}: expected shape {expected}, got {tuple(value.shape)}")
+    tensor = value.to(dtype)
     return tensor.unsqueeze(0) if batch is None else tensor
+
+
+def _array(name: str, space: spaces.Space, value: Any) -> np.ndarray:
+    """A copy of ``value`` of the space's dtype; the caller may go on writing to his own."""
+    try:
+        array = np.asarray(value)
+        if array.dtype == space.dtype:
+            return array.copy()
+        if array.dtype.kind not in "fiub" and array.size:
+            raise TypeError(f"dtype {array.dtype} is no number")
+        kind = "same_kind" if array.dtype.kind == "f" else "unsafe"
+        return array.astype(space.dtype, casting=kind, copy=True)
+    except (TypeError, ValueError) as error:
+        raise InvalidAction(
+            f"{name}: cannot be cast to {space.dtype} with shape {space.shape}: {error}"
+        ) from error
 
 
 def _torch_dtype(dtype: Any) -> torch.dtype:
@@ -132,7 +140,7 @@ def _bounded(space: spaces.Space) -> bool:
 
 
 def _violates(space: spaces.Space, value: Tensor) -> Bool[Tensor, "B"]:
-    if _facts(space).bounded:
+    if isinstance(space, spaces.Box) and _facts(space).bounded:
         low, high = _limits(space, value.device)
         wrong = ~((value >= low) & (value <= high))  # true of NaN, too
     else:
@@ -164,9 +172,10 @@ def check_action(space: spaces.Space, action: Any, rows: Tensor | None = None) -
             continue
         row = int(bad.nonzero()[0, 0])
         came = value[row].detach().cpu().numpy()
+        limits = f" in [{part.low.min()}, {part.high.max()}]" if isinstance(part, spaces.Box) else ""
         raise InvalidAction(
-            f"{name}: expected finite numbers of shape {part.shape} in "
-            f"[{np.min(part.low)}, {np.max(part.high)}], got {_brief(came)} for instance {row}"
+            f"{name}: expected finite numbers of shape {part.shape}{limits}, "
+            f"got {_brief(came)} for instance {row}"
         )
 
 

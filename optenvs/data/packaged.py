@@ -7,6 +7,7 @@ have no official split; ours is the fixed permutation of :func:`optenvs.data.bas
 from __future__ import annotations
 
 import importlib
+from functools import lru_cache
 from types import ModuleType
 
 import numpy as np
@@ -56,6 +57,7 @@ def breast_cancer() -> Dataset:
     return Dataset("breast_cancer", x[train], labels[train], x[test], labels[test], 2, (30,))
 
 
+@lru_cache(maxsize=1)  # two seconds of parsing, whatever subset is asked for
 def mnist_5000() -> Dataset:
     """5,000 images of MNIST's training part: 4,000 for training, 1,000 for the test, 10 classes.
 

@@ -1,0 +1,16 @@
+"""Environments seen differently, for learned optimizers: each takes an environment and is one."""
+
+from .base import Wrapper
+from .displacement import Displacement
+from .features import CoordinateFeatures, TimeFeatures
+from .reparam import Reparametrise
+from .step_size import StepSizeControl
+
+__all__ = [
+    "CoordinateFeatures",
+    "Displacement",
+    "Reparametrise",
+    "StepSizeControl",
+    "TimeFeatures",
+    "Wrapper",
+]

@@ -9,7 +9,13 @@ import pytest
 
 from optenvs.bench.results import Measure, RunRecord, RunSpec
 
-VERSIONS = {"python": "3.11", "numpy": "2", "torch": "2", "optenvs": "0", "platform": "test"}
+VERSIONS = {
+    "python": "3.11",
+    "numpy": "2",
+    "torch": "2",
+    "optenvs": "0",
+    "platform": "test",
+}
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import random
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,45 +26,54 @@ def _words(told: list[str], most: int = 3) -> str:
     return "; ".join(told[:most]) + rest
 
 
+class _Repeat(NamedTuple):
+    """What a second reset, step and evaluate did."""
+
+    differs: dict[str, list[str]]
+    drawn: list[str]
+
+
+def _repeat(probe: Probe) -> _Repeat:
+    env, (keys, states, actions) = probe.env, probe.copies
+    calls: dict[str, tuple[Callable[[], Any], Any]] = {
+        "reset": (lambda: env.reset(keys), states[0]),
+        "step": (lambda: env.step(states[0], actions[0]), states[1]),
+        "evaluate": (lambda: env.evaluate(states[-1]), copy(probe.measured)),
+    }
+    generators = _generators()
+    differs = {name: differences(answer, call()) for name, (call, answer) in calls.items()}
+    now = _generators()
+    return _Repeat(differs, [name for name in now if now[name] != generators[name]])
+
+
 def purity(probe: Probe) -> Iterator[str]:
     """``reset``, ``step`` and ``evaluate`` leave their arguments as they were."""
-    env, state, action = probe.env, probe.states[0], probe.actions[0]
-    calls = {
-        "reset": (lambda: env.reset(probe.keys), probe.keys),
-        "step": (lambda: env.step(state, action), (state, action)),
-        "evaluate": (lambda: env.evaluate(state), state),
-    }
-    for name, (call, inputs) in calls.items():
-        before = copy(inputs)
-        call()
-        if told := differences(before, inputs):
-            yield f"{name} changed its arguments in place: {_words(told)}"
+    keys, states, actions = probe.copies
+    if told := differences({"keys": keys}, {"keys": probe.keys}):
+        yield f"reset changed its argument in place: {_words(told)}"
+    for number, (state, before) in enumerate(zip(probe.states, states, strict=True)):
+        if told := differences(before, state):
+            yield f"step or evaluate changed the state after query {number} in place: {_words(told)}"
+            break
+    if told := differences({"action": actions}, {"action": probe.actions}):
+        yield f"step changed its action in place: {_words(told)}"
 
 
 def determinism(probe: Probe) -> Iterator[str]:
     """The same call gives the same answer, bit for bit, whatever was called in between."""
-    env = probe.env
-    told = differences(probe.states[0], env.reset(probe.keys))
-    if told:
-        yield f"reset gave another answer to the same keys: {_words(told)}"
+    for name, told in probe.once(_repeat).differs.items():
+        if told:
+            yield f"{name} gave another answer to the same arguments: {_words(told)}"
     for number, (state, action, after) in enumerate(probe.transitions, 1):
-        if told := differences(after, env.step(state, action)):
+        if told := differences(after, probe.env.step(state, action)):
             yield f"step {number} gave another answer to the same state and action: {_words(told)}"
-            break
-    last = probe.states[-1]
-    if told := differences(env.evaluate(last), env.evaluate(last)):
-        yield f"evaluate gave another answer to the same state: {_words(told)}"
+            return
 
 
 def global_randomness(probe: Probe) -> Iterator[str]:
     """No global generator is drawn from or seeded."""
-    env = probe.env
-    before = _generators()
-    env.step(env.reset(probe.keys), probe.actions[0])
-    after = _generators()
-    for name in before:
-        if before[name] != after[name]:
-            yield f"reset or step used the global generator of {name}; draw from optenvs.core.random"
+    for name in probe.once(_repeat).drawn:
+        yield f"reset or step used the global generator of {name}; draw from optenvs.core.random"
 
 
 def _generators() -> dict[str, Any]:
@@ -98,9 +107,11 @@ def independence(probe: Probe) -> Iterator[str]:
             if told := _row_differences(after, alone, i):
                 yield f"step {number} of row {i} alone differs from row {i} of the batch: {_words(told)}"
                 return
+    if probe.env.evaluation_period is None:
+        return
     for i in range(probe.batch):
         alone = probe.env.evaluate(rows(probe.states[-1], slice(i, i + 1)))
-        if told := _row_differences(probe.env.evaluate(probe.states[-1]), alone, i):
+        if told := _row_differences(probe.measured, alone, i):
             yield f"evaluate of row {i} alone differs from row {i} of the batch: {_words(told)}"
             return
 

@@ -63,9 +63,9 @@ class _Line:
         for name in fields(self.env):
             value = part(self.start, name)
             if value.is_floating_point() and (only is None or name in only):
-                found[name] = normal(
-                    self.keys, f"line {name}", tuple(value.shape[1:]), number, torch.float64
-                )
+                drawn = normal(self.keys, f"line {name}", tuple(value.shape[1:]), number, torch.float64)
+                # of length about 1 in every dimension, or many kinks of a network lie within a step
+                found[name] = drawn / value[0].numel() ** 0.5
         if not found:
             raise NotApplicable("no part of the action is a floating Box")
         return found
@@ -117,7 +117,7 @@ def gradients(probe: Probe) -> Iterator[str]:
     """Autograd through ``step`` agrees with central differences, for every output, in float64."""
     if not probe.env.differentiable:
         raise NotApplicable("the environment declares differentiable=False")
-    line = _Line(probe)
+    line = probe.once(_Line)
     unsure: set[str] = set()
     for number in range(_TRIES):
         point, direction = line.point(number), line.direction(number)
@@ -161,7 +161,7 @@ def _autograd(
 
 
 def oracle(probe: Probe) -> Iterator[str]:
-    """The gradient that is answered is the slope of the value that is answered (and hvp that of the gradient)."""
+    """The gradient answered is the slope of the value answered, and the hvp that of the gradient."""
     name = "point" if "point" in fields(probe.env) else "action"
     shown, action = probe.states[1].observation, probe.actions[0]
     if name not in fields(probe.env) or not {"value", "gradient"} <= shown.keys():
@@ -170,7 +170,9 @@ def oracle(probe: Probe) -> Iterator[str]:
         raise NotApplicable("value and gradient are not those of one point")
     if not torch.equal(shown["value"].flatten(), probe.states[1].merit):
         raise NotApplicable("the value answered is not the merit: it is noisy, or of another point")
-    line = _Line(probe)
+    if "point" in shown and not torch.equal(shown["point"], part(action, name)):
+        raise NotApplicable("the action is not the point that is answered")
+    line = probe.once(_Line)
     for number in range(_TRIES):
         point, direction = line.point(number), line.direction(number, only=(name,))
         slope, sure, error = line.slopes(point, direction, _answers)

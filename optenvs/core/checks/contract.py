@@ -15,7 +15,7 @@ from torch.utils import _pytree
 from ..env import State
 from ..spaces import as_action, check_action
 from ..struct import tensors
-from .probe import Probe, assemble, fields, kind, part
+from .probe import Probe, fields, kind, part
 
 
 def declarations(probe: Probe) -> Iterator[str]:
@@ -83,7 +83,7 @@ def shapes(probe: Probe) -> Iterator[str]:
                 yield f"{when}: metrics.{name}: expected {env.dtype} ({batch},), got {kind(value)}"
         for path, value in leaves.items():
             if value.ndim == 0 or len(value) != batch:
-                yield f"{when}: {path}: expected the leading dimension {batch}, got shape {tuple(value.shape)}"
+                yield f"{when}: {path}: expected the leading dimension {batch}, got {kind(value)}"
             if not _on(value.device, env.torch_device):
                 yield f"{when}: {path}: expected the device {env.torch_device}, got {value.device}"
         for leaf in _pytree.tree_leaves(state):
@@ -187,9 +187,8 @@ def _bad(space: spaces.Box, good: np.ndarray) -> Iterator[tuple[str, Any]]:
 
 def _ask(probe: Probe, parts: dict[str, Any]) -> None:
     env = probe.env
-    whole = assemble(env, parts) if len(parts) == len(fields(env)) else parts
-    action = as_action(env.action_space, whole, None, env.torch_device)
-    check_action(env.action_space, action)
+    query = parts if isinstance(env.action_space, spaces.Dict) else parts["action"]
+    check_action(env.action_space, as_action(env.action_space, query, None, env.torch_device))
 
 
 def _accepted(probe: Probe, parts: dict[str, Any]) -> bool:

@@ -2,37 +2,44 @@
 
 from __future__ import annotations
 
+import copy as copying
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from ..env import Action, OptimizationEnv, State
+from ..env import Action, Answer, OptimizationEnv, State
 from ..random import Keys, keys_from_seed, normal
 from ..struct import tensors, tree_map
+
+T = TypeVar("T")
 
 PERTURBATION = 0.05
 """Size of the steps away from the start: large enough to move the merit, small enough for a network."""
 
 ROUNDING = {torch.float32: 1e-5, torch.float64: 1e-12}
-"""Relative difference allowed between two orders of summation. A matrix product of a batch and of one row use other
-kernels and may differ in the last digits: 100 units in the last place of float32, 4,500 of float64."""
+"""Relative difference allowed between two orders of summation: the kernels for a batch and for one row may
+differ in the last digits. It is about 100 units in the last place of float32, and 4,500 of float64."""
 
 
 class NotApplicable(Exception):
     """The check has nothing to say of this environment; the message says why."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Probe:
     """An episode of ``B`` instances of ``env``: ``states[t + 1] = step(states[t], actions[t])``.
 
-    ``start`` is the first query, which ``reset`` asked. ``remark`` takes a sentence for the report that is no
-    fault (a part of a check that was not conclusive).
+    Attributes:
+        start: the first query, which ``reset`` asked.
+        bills: for each query the bills of the answers that were given to it.
+        measured: ``evaluate`` of the last state.
+        copies: keys, each state and each action as they were when the environment was given them.
+        remark: takes a sentence for the report that is no fault (what a check could not decide).
     """
 
     env: OptimizationEnv
@@ -41,12 +48,22 @@ class Probe:
     start: Action
     states: list[State]
     actions: list[Action]
+    bills: list[list[Any]]
+    measured: State
+    copies: tuple[Keys, list[State], list[Action]]
     remark: Callable[[str], None]
+    _made: dict[Callable[[Probe], Any], Any] = field(default_factory=dict)
 
     @property
     def batch(self) -> int:
         """The number of instances."""
         return len(self.keys)
+
+    def once(self, make: Callable[[Probe], T]) -> T:
+        """``make(self)``, computed once for all checks that need it: a reset or an evaluation can be dear."""
+        if make not in self._made:
+            self._made[make] = make(self)
+        return self._made[make]
 
     @property
     def transitions(self) -> Iterator[tuple[State, Action, State]]:
@@ -59,12 +76,34 @@ def run(
 ) -> Probe:
     """Reset ``batch`` instances and ask ``steps`` queries near their starts."""
     keys = keys_from_seed(seed, batch, env.torch_device)
-    start = env.sample(keys).start
-    states, actions = [env.reset(keys)], []
+    original = keys.clone()
+    start = env.sample(original.clone()).start
+    given: list[Any] = []
+    watched = _watched(env, given)
+    states, actions, bills = [watched.reset(keys)], [], [list(given)]
+    copies = original, [copy(states[0])], []
     for t in range(steps):
-        actions.append(near(env, keys, start, t))
-        states.append(env.step(states[-1], actions[-1]))
-    return Probe(env, seed, keys, start, states, actions, remark)
+        given.clear()
+        actions.append(near(env, original, start, t))
+        copies[2].append(copy(actions[-1]))
+        states.append(watched.step(states[-1], actions[-1]))
+        copies[1].append(copy(states[-1]))
+        bills.append(list(given))
+    measured = env.evaluate(states[-1])
+    return Probe(env, seed, keys, start, states, actions, bills, measured, copies, remark)
+
+
+def _watched(env: OptimizationEnv, bills: list[Any]) -> OptimizationEnv:
+    """A copy of ``env`` that notes the bill of every answer it gives."""
+    watched, answer = copying.copy(env), env.answer
+
+    def noting(state: State, action: Action) -> Answer:
+        given = answer(state, action)
+        bills.append(env.bill if given.calls is None else given.calls)
+        return given
+
+    object.__setattr__(watched, "answer", noting)  # the instance is frozen, but this copy is ours
+    return watched
 
 
 def fields(env: OptimizationEnv) -> dict[str, spaces.Space]:
@@ -92,7 +131,7 @@ def near(env: OptimizationEnv, keys: Keys, start: Action, counter: int) -> Actio
             shift = normal(keys, f"checker {name}", tuple(value.shape[1:]), counter, value.dtype)
             value = value + PERTURBATION * shift
             if isinstance(space, spaces.Box) and (space.bounded_below | space.bounded_above).any():
-                low, high = (torch.as_tensor(np.array(b), device=value.device) for b in (space.low, space.high))
+                low, high = (torch.tensor(end, device=value.device) for end in (space.low, space.high))
                 value = value.clamp(low, high)
         moved[name] = value
     return assemble(env, moved)

@@ -242,12 +242,11 @@ class Landscape(OptimizationEnv):
                 value, gradient = self._ask(hidden, y)
                 return gradient, value
 
-            observation["gradient"], observation["hvp"], value = torch.func.jvp(
-                gradient_and_value,
-                (point.contiguous(),),  # forward mode refuses expanded tensors
-                (action["vector"].contiguous(),),
-                has_aux=True,
+            # the Hessian is symmetric, so the gradient's pullback of the vector is the product with it
+            observation["gradient"], pullback, value = torch.func.vjp(
+                gradient_and_value, point, has_aux=True
             )
+            (observation["hvp"],) = pullback(action["vector"])
         observation["value"] = value.unsqueeze(-1)
         if self.noise:
             observation |= self._noise(state, observation)

@@ -210,7 +210,10 @@ class Training(OptimizationEnv):
         assert isinstance(action, Tensor)
         hidden: Hidden = state.hidden
         index = minibatch(state.key, hidden.order, state.k, self.batch_size)
-        inputs, targets = self._tensors.train_x[index], self._targets(state.key, index)
+        # index_select copies whole samples, in half the time of indexing by two dimensions
+        inputs = self._tensors.train_x.index_select(0, index.flatten())
+        inputs = inputs.view(*index.shape, *inputs.shape[1:])
+        targets = self._targets(state.key, index)
         observation = {"point": action}
         if self.oracle == "gradient":
             loss, gradient = loss_and_gradient(self.network, action, inputs, targets)

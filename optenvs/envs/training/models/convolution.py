@@ -20,7 +20,7 @@ from torch.nn import functional
 from .activations import ACTIVATIONS, check_activation
 from .base import Model, Parameters, Slot, linear, normalisation
 
-Maps = Float[Tensor, "m Bc h w"]
+Maps = Float[Tensor, "_ _ _ _"]  # (m, B * channels, height, width), each layer its own
 
 
 def _kernel(name: str, inputs: int, outputs: int, side: int) -> Slot:

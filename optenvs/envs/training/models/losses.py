@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from optenvs.core.oracles import value_and_gradient
+
 from .base import Model
 
 
@@ -66,10 +68,4 @@ def autograd_loss_and_gradient(
     model: Model, flat: Float[Tensor, "B D"], inputs: Tensor, targets: Int64[Tensor, "B m"]
 ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
     """As :func:`loss_and_gradient`, always by automatic differentiation of ``model.apply``."""
-
-    def total(point: Tensor) -> tuple[Tensor, Tensor]:
-        losses = cross_entropy(model.apply(point, inputs), targets)
-        return losses.sum(), losses  # no network's loss depends on another's row
-
-    gradient, (_, losses) = torch.func.grad_and_value(total, has_aux=True)(flat)
-    return losses, gradient
+    return value_and_gradient(lambda y: cross_entropy(model.apply(y, inputs), targets), flat)

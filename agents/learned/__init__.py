@@ -1,0 +1,1 @@
+"""Learned optimizers: agents whose ``act`` is a neural network, trained through ``optenvs.unroll``."""

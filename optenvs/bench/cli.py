@@ -1,0 +1,247 @@
+"""The command line: ``optenvs list | info | check | bench | report``.
+
+Only what a command needs is imported, and only when it runs: ``optenvs list`` loads no torch. A mistake is
+one line on standard error and exit code 2; a check that fails, or a run that raised, is exit code 1.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+try:
+    import typer
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+except ModuleNotFoundError as error:
+    raise SystemExit(f"error: {error}; the command line needs: pip install 'optenvs[bench]'") from None
+
+import optenvs
+from envs_registry import ENVIRONMENTS
+
+if TYPE_CHECKING:
+    from optenvs.bench.experiment import Experiment
+
+main = typer.Typer(
+    name="optenvs",
+    help="Optimization problems as Gymnasium environments.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+_PIPE_WIDTH = 160  # of a table that no terminal limits
+
+EnvironmentId = Annotated[
+    str, typer.Argument(metavar="ID", help="For example optenvs/Rosenbrock-v0, or Rosenbrock.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A keyword of the environment, as in TOML."),
+]
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False)
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """A mistake of the user's (an unknown name, a bad value, absent data) is one line and exit code 2."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, OSError, ImportError) as error:
+        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+        raise typer.Exit(2) from error
+
+
+def _known(option: str, value: str | None, known: set[str]) -> None:
+    if value is not None and value not in known:
+        from optenvs.core.errors import suggest  # loads torch
+
+        raise ValueError(f"{option}: no {value!r}{suggest(value, known)}")
+
+
+def _keywords(settings: list[str] | None) -> dict[str, Any]:
+    """``["dim=10", "oracle=hvp"]`` as keywords; a value that is no TOML is text."""
+    keywords: dict[str, Any] = {}
+    for setting in settings or ():
+        name, equals, text = setting.partition("=")
+        if not (equals and name.isidentifier()):
+            raise ValueError(f"--set: expected KEY=VALUE, got {setting!r}")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        keywords[name] = tuple(value) if isinstance(value, list) else value
+    return keywords
+
+
+@main.command(name="list")
+def list_environments(
+    family: Annotated[str | None, typer.Option(help="Only this family.")] = None,
+    oracle: Annotated[str | None, typer.Option(help="Only those that can answer this.")] = None,
+) -> None:
+    """List the environments."""
+    with _one_line():
+        _known("--family", family, {spec.family for spec in ENVIRONMENTS.values()})
+        _known("--oracle", oracle, {kind for spec in ENVIRONMENTS.values() for kind in spec.oracles})
+    table = Table("id", "family", "oracles", "summary", box=None, pad_edge=False)
+    table.columns[0].no_wrap = True
+    for env_id in optenvs.list_envs(family=family, oracle=oracle):
+        spec = ENVIRONMENTS[env_id]
+        table.add_row(env_id, spec.family, ", ".join(spec.oracles), escape(spec.summary))
+    _console().print(table)
+
+
+@main.command()
+def info(env_id: EnvironmentId, settings: Settings = None) -> None:
+    """Say what an environment is: its keywords, spaces, oracles and bill."""
+    with _one_line():
+        from optenvs.bench.describe import describe
+
+        found = describe(env_id, **_keywords(settings))
+    console, spec = _console(), found.declared
+    console.print(f"[bold]{spec.id}[/bold]  {escape(spec.summary)}\n")
+    console.print(escape(found.text) + "\n")
+    facts = Table("", "", box=None, show_header=False, pad_edge=False)
+    rows = [("family", spec.family), ("reference", spec.reference), ("needs", ", ".join(spec.needs))]
+    rows += list(found.facts)
+    if spec.best_known is not None:
+        rows.append(("best known", f"{spec.best_known:g}"))
+    for name, text in rows:
+        if text:
+            facts.add_row(name, escape(text))
+    console.print(facts)
+    if found.problem:
+        console.print(f"\nnot usable here: {escape(found.problem)}")
+    table = Table("keyword", "default", "meaning", box=None, pad_edge=False)
+    for keyword in found.keywords:
+        table.add_row(keyword.name, escape(keyword.default), escape(keyword.text))
+    console.print()
+    console.print(table)
+
+
+@main.command()
+def check(env_id: EnvironmentId, settings: Settings = None) -> None:
+    """Hold an environment to the contract; exit code 1 if it breaks it."""
+    with _one_line():
+        from optenvs.core.checker import CheckFailed
+
+        env = optenvs.make(env_id, **_keywords(settings))
+    try:
+        typer.echo(str(optenvs.check(env)))
+    except CheckFailed as failure:
+        typer.echo(str(failure.report))
+        raise typer.Exit(1) from failure
+
+
+@main.command()
+def bench(
+    config: Annotated[str, typer.Argument(metavar="CONFIG", help="A TOML file, or a packaged name.")],
+    out: Annotated[Path | None, typer.Option(help="Folder; results/NAME by default.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Workers, in place of the file's.")] = None,
+) -> None:
+    """Run what is missing of an experiment, then report it. Interrupt and repeat it at will."""
+    with _one_line():
+        try:
+            from optenvs.bench import report as reporting
+            from optenvs.bench import runner
+        except ModuleNotFoundError as error:
+            raise ImportError(f"{error}; install the extra: pip install 'optenvs[bench]'") from error
+        experiment = _experiment(config, jobs)
+        folder = out or Path("results") / experiment.name
+        _writable(folder)
+        from optenvs.bench.plan import build
+
+        plan = build(experiment)
+    try:
+        outcome = runner.run(plan, folder, progress=True)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command goes on from here", err=True)
+        raise typer.Exit(130) from None
+    with _one_line():
+        paths = reporting.report(folder)
+    _print_table(paths[1])
+    typer.echo(f"{outcome.computed} runs computed, {outcome.reused} found, in {outcome.seconds:.0f} s")
+    typer.echo(f"report: {paths[0]}")
+    for error in outcome.errors:
+        typer.echo(f"failed: {error}", err=True)
+    if outcome.errors:
+        raise typer.Exit(1)
+
+
+@main.command()
+def report(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a benchmark's results.")],
+) -> None:
+    """Write the tables, the figures and the page of a folder of results."""
+    with _one_line():
+        if not directory.is_dir():
+            raise FileNotFoundError(f"no folder {directory}")
+        from optenvs.bench import report as reporting
+
+        paths = reporting.report(directory)
+    _print_table(paths[1])
+    typer.echo(f"report: {paths[0]}")
+
+
+def _experiment(config: str, jobs: int | None) -> Experiment:
+    """The experiment of a file or of a packaged name."""
+    from optenvs.bench.experiment import Engine, builtin, load
+
+    is_file = config.endswith(".toml") or Path(config).is_file()
+    if is_file and not Path(config).is_file():
+        raise FileNotFoundError(f"no file {config}")
+    experiment = load(config) if is_file else builtin(config)
+    if jobs is None:
+        return experiment
+    backend = experiment.engine.backend
+    if jobs > 1 and backend == "sequential":
+        backend = "loky"
+    return dataclasses.replace(experiment, engine=Engine(backend, jobs))
+
+
+def _writable(folder: Path) -> None:
+    """Raises now what would otherwise be raised after the first run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / ".writable"
+    probe.touch()
+    probe.unlink()
+
+
+def _print_table(path: Path) -> None:
+    """The report's table on the terminal."""
+    import pandas as pd
+
+    from optenvs.bench.report import table_rows
+
+    table = Table("environment", "agent", "median", "IQM", "95 % CI", "failed", "hyperparameters")
+    for column in (2, 3, 4, 5):
+        table.columns[column].justify = "right"
+    for row in table_rows(pd.read_csv(path)):
+        if row["first"] and table.rows:
+            table.add_section()
+        median = f"[bold]{row['median']}[/bold]" if row["best"] else row["median"]
+        where = f"{row['environment']}\n{row['metric']}, {row['budget']} {row['cost']} calls"
+        table.add_row(
+            escape(where) if row["first"] else "",
+            escape(row["agent"]),
+            median,
+            row["iqm"],
+            escape(row["interval"]),
+            f"{row['failures']}/{row['runs']}",
+            escape(row["hyperparameters"]),
+        )
+    _console().print(table)
+
+
+if __name__ == "__main__":
+    main()

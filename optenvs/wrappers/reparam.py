@@ -1,0 +1,132 @@
+"""The same problem in other units, an augmentation of meta-training (Metz et al. 2020).
+
+Of an instance ``f`` the agent meets ``z -> f(c z)``, from ``z_0 = x_0 / c``. Gradient descent on it with
+learning rate ``lr`` is gradient descent on ``f`` with ``lr c^2``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from jaxtyping import Float
+from torch import Tensor
+
+from optenvs.core.env import Action, Instance, OptimizationEnv
+from optenvs.core.random import Keys, uniform
+from optenvs.core.spaces import box
+from optenvs.core.struct import struct
+
+from .base import Observation, Wrapper
+
+_LEVELS = ("global", "coordinate")
+_SLOPES = frozenset({"gradient", "hvp"})  # with the vector rescaled as a point is, both take one factor c
+_KNOWN = _SLOPES | {"point", "value", "k", "N"}
+
+
+@struct
+class Scaled:
+    """``scale``: c, ``(B, 1)`` or ``(B, n)``; ``point``: the last query as the agent wrote it, ``(B, n)``."""
+
+    scale: Float[Tensor, "B m"]
+    point: Float[Tensor, "B n"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Reparametrise(Wrapper):
+    """The environment inside under ``x = c z``.
+
+    Args:
+        env: an environment whose answers are values, gradients or Hessian-vector products of a point.
+        scale: c: a number, or a pair ``(low, high)`` from which each instance draws its own, log-uniformly.
+        level: one c an instance (``global``) or one a coordinate (``coordinate``).
+
+    Example:
+        >>> Reparametrise(optenvs.make("LeastSquares"), (0.01, 100.0))       # doctest: +SKIP
+    """
+
+    scale: float | tuple[float, float] = (0.01, 100.0)
+    level: str = "global"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        low, high = self._ends()
+        if not 0 < low <= high < float("inf"):
+            raise ValueError(f"scale: expected a number > 0 or a pair 0 < low <= high, got {self.scale!r}")
+        if self.level not in _LEVELS:
+            raise ValueError(f"level: expected one of {', '.join(_LEVELS)}, got {self.level!r}")
+        strange = set(self.env.observation_space.spaces) - _KNOWN
+        if strange or "point" not in self.env.observation_space.spaces:
+            raise TypeError(
+                f"Reparametrise: cannot rescale {self.env.name}, which answers "
+                f"{', '.join(self.env.observation_space.spaces)}; it knows {', '.join(sorted(_KNOWN))}"
+            )
+        if low < high and any(part.is_bounded("both") for part in self._parts(self.env).values()):
+            raise ValueError(
+                f"scale: {self.env.name} has bounds, which would differ between instances; "
+                "give one number, or an environment without bounds"
+            )
+
+    def _ends(self) -> tuple[float, float]:
+        if isinstance(self.scale, tuple | list):
+            if len(self.scale) != 2:
+                raise ValueError(f"scale: expected a number or a pair, got {self.scale!r}")
+            return float(self.scale[0]), float(self.scale[1])
+        return float(self.scale), float(self.scale)
+
+    @staticmethod
+    def _parts(env: OptimizationEnv) -> dict[str, Any]:
+        space = env.action_space
+        return dict(space.spaces) if isinstance(space, spaces.Dict) else {"point": space}
+
+    def action_fields(self) -> spaces.Box | dict[str, spaces.Space]:
+        low = self._ends()[0]  # only one scale meets bounds; the constructor has seen to that
+        parts: dict[str, spaces.Space] = {
+            name: box(part.shape, self.dtype, part.low / low, part.high / low)
+            if part.is_bounded("both")
+            else part
+            for name, part in self._parts(self.env).items()
+        }
+        if isinstance(self.env.action_space, spaces.Dict):
+            return parts
+        point = parts["point"]
+        assert isinstance(point, spaces.Box)
+        return point
+
+    def begin(self, keys: Keys, instance: Instance) -> Scaled:
+        start = instance.start["point"] if isinstance(instance.start, dict) else instance.start
+        low, high = (math.log(end) for end in self._ends())
+        count = 1 if self.level == "global" else start.shape[-1]
+        scale = torch.full_like(start[:, :1], self._ends()[0]).expand(-1, count)
+        if low < high:
+            scale = uniform(keys, "units", count, dtype=start.dtype, low=low, high=high).exp()
+        return Scaled(scale=scale, point=start / scale)
+
+    def first(self, start: Action, memory: Scaled) -> Action:
+        if isinstance(start, dict):
+            return {name: part / memory.scale for name, part in start.items()}
+        return memory.point
+
+    def query(self, action: Action, memory: Scaled) -> Action:
+        if isinstance(action, dict):
+            return {name: memory.scale * part for name, part in action.items()}
+        return memory.scale * action
+
+    def remember(self, memory: Scaled, action: Action, seen: Observation) -> Scaled:
+        # the agent's own words, not point / scale, which rounding would have changed
+        return Scaled(scale=memory.scale, point=action["point"] if isinstance(action, dict) else action)
+
+    def show(self, seen: Observation, problem: Any, memory: Scaled) -> Observation:
+        slopes = {name: memory.scale * seen[name] for name in _SLOPES if name in seen}
+        return seen | slopes | {"point": memory.point}
+
+    def know(self, problem: Any, memory: Scaled) -> Any:
+        if not dataclasses.is_dataclass(problem):
+            return problem
+        names = {f.name for f in dataclasses.fields(problem)} & {"lower", "upper"}
+        ends = {name: getattr(problem, name) / memory.scale for name in names}
+        return dataclasses.replace(problem, **ends) if ends else problem

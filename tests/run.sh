@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# All tests, from a clean clone on a machine that has only Python: makes the environment, installs, runs.
+#   bash tests/run.sh [arguments of pytest]     for example: bash tests/run.sh tests/core -k ledger
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/../.ci/environment.sh"
+prepare test
+cd "$root"
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # two test processes with a thread each beat two with two
+exec "$python" -m pytest -n 2 "$@"
