@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from optenvs.core.snapshot import load as load
     from optenvs.core.snapshot import save as save
     from optenvs.envs.landscapes.function import from_function as from_function
+    from optenvs.faces.single import GymEnv as GymEnv
+    from optenvs.faces.vector import TorchVectorEnv as TorchVectorEnv
     from optenvs.making import as_function as as_function
     from optenvs.making import make as make
     from optenvs.making import make_sb3 as make_sb3
@@ -35,7 +37,9 @@ except PackageNotFoundError:  # run from a source tree that is not installed
     __version__ = "0.0.0"
 
 _LAZY = {
+    "GymEnv": "optenvs.faces.single",
     "OptimizationEnv": "optenvs.core.env",
+    "TorchVectorEnv": "optenvs.faces.vector",
     "as_function": "optenvs.making",
     "check": "optenvs.core.checker",
     "from_function": "optenvs.envs.landscapes.function",

@@ -50,18 +50,27 @@ def _class(spec: EnvSpec) -> type[OptimizationEnv]:
     return getattr(importlib.import_module(module), name)
 
 
-def make_sb3(env_id: str, num_envs: int = 1, **kwargs: Any) -> Any:
-    """A Stable-Baselines3 ``VecEnv`` of ``num_envs`` instances; keywords as in :func:`make`.
+def make_sb3(env: OptimizationEnv | str, num_envs: int = 1, **kwargs: Any) -> Any:
+    """A Stable-Baselines3 ``VecEnv`` of ``num_envs`` instances.
 
     Stable-Baselines3 needs finite actions: where the environment has ``bounds`` and none are given, they are
     its search domain.
+
+    Args:
+        env: an id, or a problem (one of your own, or a wrapped one).
+        num_envs: the batch size.
+        **kwargs: keywords as in :func:`make`, for an id only; ``render_mode``.
     """
     from optenvs.faces.sb3 import SB3VecEnv  # loads Stable-Baselines3
 
     render_mode = kwargs.pop("render_mode", None)
-    if "bounds" in {field.name for field in dataclasses.fields(_class(find(env_id)))}:
-        kwargs = {"bounds": "domain"} | kwargs
-    return SB3VecEnv(make(env_id, **kwargs), num_envs, render_mode=render_mode)
+    if isinstance(env, str):
+        if "bounds" in {field.name for field in dataclasses.fields(_class(find(env)))}:
+            kwargs = {"bounds": "domain"} | kwargs
+        env = make(env, **kwargs)
+    elif kwargs:
+        check_keywords("make_sb3 of a made environment", kwargs, ("render_mode",))
+    return SB3VecEnv(env, num_envs, render_mode=render_mode)
 
 
 def as_function(env: OptimizationEnv | str, seed: int = 0, key: int | None = None) -> BilledFunction:
