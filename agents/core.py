@@ -22,7 +22,8 @@ from optenvs.core.random import Keys
 
 Observation = dict[str, Tensor]
 Schedule = Callable[[Tensor, Tensor], Tensor]
-"""A learning-rate factor ``(B, 1)`` of the step ``k`` and the horizon ``N``, ``(B, 1)`` each."""
+"""A learning-rate factor ``(B, 1)`` of the step ``k`` and the horizon ``N``, ``(B, 1)`` each; a factor
+``(B, n)`` gives every coordinate a rate of its own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +71,11 @@ class GradientAgent(Agent):
     def __post_init__(self) -> None:
         require(self, "lr", torch.all(torch.as_tensor(self.lr) > 0), "a number > 0")
 
-    def rate(self, observation: Observation) -> float | Float[Tensor, "B 1"]:
+    def rate(self, observation: Observation) -> float | Float[Tensor, "B _"]:
         """The learning rate now: a plain number where it is one (then kernels can fuse it)."""
-        rate: Any = self.lr.unsqueeze(-1) if isinstance(self.lr, Tensor) else self.lr
+        rate: Any = self.lr
+        if isinstance(rate, Tensor):
+            rate = rate.unsqueeze(-1).to(observation["point"])  # its device, and no wider dtype
         if self.schedule is not None:
             rate = rate * self.schedule(observation["k"], observation["N"])
         return rate

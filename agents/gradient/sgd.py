@@ -66,8 +66,9 @@ class SGD(GradientAgent):
             gradient = gradient.add(point, alpha=self.weight_decay)
         direction, mu = gradient, state.mu
         if mu is not None:
-            kept = 1 - self.dampening
-            mu = torch.where(state.count == 0, gradient, self.momentum * mu + kept * gradient)
+            mu = torch.add(self.momentum * mu, gradient, alpha=1 - self.dampening)
+            if self.dampening:
+                mu = torch.where(state.count == 0, gradient, mu)
             direction = gradient.add(mu, alpha=self.momentum) if self.nesterov else mu
         action = descend(point, direction, self.rate(observation))
         return action, SGDState(mu=mu, count=state.count + 1)

@@ -1,5 +1,4 @@
-"""What learned optimizers share: a network in a frozen agent, its weights from a seed, and to and from
-disk."""
+"""What learned optimizers share: a network in a frozen agent, made from a seed, saved and loaded."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -66,7 +67,7 @@ class LOLv2(LearnedAgent):
     def build(self) -> nn.Sequential:
         widths = [LOLV2_FEATURES] + [self.hidden] * self.layers
         parts: list[nn.Module] = []
-        for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
+        for inputs, outputs in pairwise(widths):
             parts += [Affine(inputs, outputs, self.torch_dtype), nn.ReLU()]
         return nn.Sequential(*parts, Affine(self.hidden, 2, self.torch_dtype))
 

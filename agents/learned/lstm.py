@@ -1,7 +1,7 @@
-"""The coordinate-wise LSTM of Andrychowicz et al., "Learning to learn by gradient descent by gradient
-descent", 2016.
+"""L2O: the coordinate-wise LSTM of Andrychowicz et al. (2016).
 
-Every coordinate of the point is a sequence of its own: the same network, its own hidden state.
+"Learning to learn by gradient descent by gradient descent", arXiv 1606.04474. Every coordinate of the point
+is a sequence of its own: the same network, its own hidden state.
 
     u_k, h_{k+1} = LSTM(features of the gradient, h_k)            (eq. 2)
     x_{k+1} = x_k + scale * u_k
@@ -34,8 +34,7 @@ class LSTMState:
 
 
 class LSTMCell(nn.Module):
-    """One LSTM layer for one step, of plain operations: fused kernels neither vmap nor differentiate
-    twice."""
+    """One LSTM layer for one step, of plain operations: fused ones neither vmap nor differentiate twice."""
 
     def __init__(self, inputs: int, hidden: int, dtype: torch.dtype) -> None:
         super().__init__()
@@ -69,8 +68,7 @@ class LSTMNet(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class LSTMOptimizer(LearnedAgent):
-    """L2O: two LSTM layers of 20 units, shared by all coordinates (section 2.1; settings of the authors'
-    code).
+    """L2O: two LSTM layers of 20 units, shared by all coordinates (section 2.1).
 
     Untrained it walks at random: train it through :func:`optenvs.unroll_windows`, see
     ``examples/meta_train_lstm.py``, or :meth:`load` trained weights.
@@ -79,8 +77,8 @@ class LSTMOptimizer(LearnedAgent):
         hidden: units of a layer.
         layers: LSTM layers.
         preprocess: ``log_sign`` (appendix A, k = 5) or ``raw``, the gradient itself.
-        scale: the factor on the network's output: 0.01 for networks, 1 for the quadratics in the authors'
-            code.
+        scale: the factor on the network's output: in the authors' code 0.01 for networks, 1 for
+            quadratics.
         seed, dtype, net: see :class:`agents.learned.base.LearnedAgent`.
     """
 

@@ -1,0 +1,108 @@
+"""What the adaptive methods share: averages, their bias, weight decay and the final quotient.
+
+One step of them is a dozen passes over memory, so passes are what is saved: in no-grad mode temporaries are
+written over and a batch of one has plain numbers for step sizes, which torch's kernels fuse. With a graph to
+keep, or inside ``torch.func``, the same formulas run without either.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from agents.core import Agent, require
+from optenvs.core.oracles import _inside_transform
+
+Number = float | Float[Tensor, "B 1"]
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Whether temporaries may be written over (``free``)."""
+
+    free: bool
+
+    @classmethod
+    def of(cls, *tensors: Tensor) -> Workspace:
+        """For a step that reads ``tensors``."""
+        return cls(not torch.is_grad_enabled() and not any(map(_inside_transform, tensors)))
+
+    def over(self, temporary: Tensor) -> Tensor | None:
+        """The ``out=`` of an operation whose result may take the place of ``temporary``."""
+        return temporary if self.free else None
+
+    def number(self, value: Number) -> Number:
+        """A plain number in place of a tensor of one on the CPU: the same rounding, one pass less."""
+        if self.free and isinstance(value, Tensor) and value.numel() == 1 and value.device.type == "cpu":
+            return value.item()
+        return value
+
+
+def debias(decay: float, count: Float[Tensor, "B 1"]) -> Float[Tensor, "B 1"]:
+    """``1 - decay ** count``, without float32's cancellation where ``decay`` is near 1."""
+    if decay == 0:
+        return torch.ones_like(count)
+    return -torch.expm1(count * math.log(decay))
+
+
+def average_square(mean: Tensor, x: Tensor, decay: float, work: Workspace) -> Tensor:
+    """``decay * mean + (1 - decay) * x^2``."""
+    kept = mean * decay
+    return torch.addcmul(kept, x, x, value=1 - decay, out=work.over(kept))
+
+
+def damped_root(nu: Tensor, eps: Number, work: Workspace, spare: Tensor | None = None) -> Tensor:
+    """``sqrt(nu) + eps``: a tensor that may be written over, in the memory of ``spare`` if given.
+
+    Its derivative is taken as 0 where ``nu`` is 0: there the square root has none, and a coordinate whose
+    gradient was always zero would turn every unrolled gradient into NaN.
+    """
+    if work.free:
+        root = torch.sqrt(nu, out=spare)
+        return torch.add(root, eps, out=root)
+    zero = nu == 0
+    return torch.where(zero, 0.0, torch.where(zero, 1.0, nu).sqrt()) + eps
+
+
+def divided_step(
+    point: Tensor, numerator: Tensor, denominator: Tensor, rate: Number, work: Workspace
+) -> Tensor:
+    """``point - rate * numerator / denominator``; the denominator's memory is used up."""
+    if isinstance(rate, Tensor):
+        return torch.addcdiv(point, numerator * rate, denominator, value=-1, out=work.over(denominator))
+    return torch.addcdiv(point, numerator, denominator, value=-rate, out=work.over(denominator))
+
+
+def multiplied_step(point: Tensor, mu: Tensor, factor: Tensor, rate: Number, work: Workspace) -> Tensor:
+    """``point - rate * mu * factor``; the factor's memory is used up."""
+    if isinstance(rate, Tensor):
+        return torch.addcmul(point, mu * rate, factor, value=-1, out=work.over(factor))
+    return torch.addcmul(point, mu, factor, value=-rate, out=work.over(factor))
+
+
+def decayed(
+    point: Tensor, gradient: Tensor, weight_decay: float, shrink: Number | None
+) -> tuple[Tensor, Tensor]:
+    """Point and gradient after weight decay.
+
+    Coupled where ``shrink`` is ``None`` (an L2 term in the gradient), else the point is multiplied by
+    ``1 - shrink * weight_decay``.
+    """
+    if not weight_decay:
+        return point, gradient
+    if shrink is None:
+        return point, gradient.add(point, alpha=weight_decay)
+    return point * (1 - shrink * weight_decay), gradient
+
+
+def check_adaptive(agent: Agent, *non_negative: str) -> None:
+    """Raise ``ValueError`` for ``betas`` outside [0, 1), and for fields that are negative."""
+    betas = getattr(agent, "betas", (0.0, 0.0))
+    fits = isinstance(betas, tuple | list) and len(betas) == 2 and all(0 <= b < 1 for b in betas)
+    require(agent, "betas", fits, "two numbers in [0, 1)")
+    for name in ("eps", "weight_decay", *non_negative):
+        require(agent, name, 0 <= getattr(agent, name) < math.inf, "a number >= 0")
