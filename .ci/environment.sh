@@ -82,11 +82,11 @@ prepare() {
     fi
     if ! has_torch "$python"; then
         say "installing torch $tested_torch (some minutes the first time)"
-        "$python" -m pip install --quiet --disable-pip-version-check "torch==$tested_torch" >&2 ||
+        "$python" -m pip install -qq --disable-pip-version-check "torch==$tested_torch" >&2 ||
             fail "torch $tested_torch could not be installed"
     fi
     say "installing optenvs[$extras]"
-    "$python" -m pip install --quiet --disable-pip-version-check --editable "$root[$extras]" >&2 ||
+    "$python" -m pip install -qq --disable-pip-version-check --editable "$root[$extras]" >&2 ||
         fail "optenvs[$extras] could not be installed"
     printf '%s\n' "$wanted" >"$stamp"
 }

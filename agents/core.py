@@ -58,8 +58,8 @@ class GradientAgent(Agent):
     """What all first-order agents share.
 
     Args:
-        lr: the learning rate: a number, or a tensor ``(B,)`` with one for each instance (a whole grid of rates
-            then runs as one batch).
+        lr: the learning rate: a number, or a tensor ``(B,)`` with one for each instance (a whole grid of
+            rates then runs as one batch).
         schedule: a factor on it as a function of ``(k, N)``, see ``agents.schedules``.
     """
 

@@ -1,7 +1,7 @@
 """The run-time type checker of the tests: it looks at annotated shapes and dtypes, and at nothing else.
 
-Plain annotations are left to the static type checker: bad input must reach the code, so that a test can read the
-error that a user would get.
+Plain annotations are left to the static type checker: bad input must reach the code, so that a test can read
+the error that a user would get.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 from jaxtyping import AbstractArray
 
-# beartype draws which item of a container it looks at; given a generator of its own on import, it leaves Python's
-# global one alone, and tests can see whether anything else touches that
+# beartype draws which item of a container it looks at; given a generator of its own on import, it leaves the
+# global one of Python alone, and tests can see whether anything else touches that
 _getrandbits, random.getrandbits = random.getrandbits, random.Random(0).getrandbits
 from beartype import BeartypeConf, beartype  # noqa: E402
 

@@ -22,7 +22,7 @@ from optenvs.core.struct import struct
 
 @struct
 class SGDState:
-    """``mu``: the momentum buffer ``(B, n)``, or ``None`` without momentum; ``count``: steps so far ``(B, 1)``."""
+    """``mu``: the momentum buffer ``(B, n)``, or ``None`` without momentum; ``count``: steps so far."""
 
     mu: Float[Tensor, "B n"] | None
     count: Float[Tensor, "B 1"]
@@ -34,8 +34,8 @@ class SGD(GradientAgent):
 
     Args:
         momentum: the factor on the buffer; 0 for none.
-        dampening: how much of the gradient is kept out of the buffer; equal to ``momentum`` it makes the buffer
-            an exponential average.
+        dampening: how much of the gradient is kept out of the buffer; equal to ``momentum`` it makes the
+            buffer an exponential average.
         nesterov: look ahead along the buffer; needs a momentum and no dampening.
         weight_decay: the factor of an L2 penalty, added to the gradient.
         lr, schedule: see :class:`agents.core.GradientAgent`.

@@ -2,7 +2,7 @@
 
 An example with every key::
 
-    name = "quick"
+    name = "demo"
     seed = 0                    # of the whole experiment
     tuning_seeds = 3            # seeds that choose among the candidates of a grid
     judging_seeds = 10          # other seeds, which are reported

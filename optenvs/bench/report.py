@@ -23,6 +23,7 @@ from optenvs.bench.summary import Comparison
 from optenvs.bench.toml_text import to_toml
 
 MANIFEST = "manifest.json"
+DPI = 150
 
 _FIGURES: dict[str, tuple[str, Callable[..., Any], str]] = {
     "scores": (
@@ -112,6 +113,8 @@ def report(
                 "title": title,
                 "caption": caption,
                 "data": base64.b64encode(data).decode(),
+                # its size on paper, so that text is of one size in all figures
+                "width": round(int.from_bytes(data[16:20], "big") * 96 / DPI),
             }
         )
     page = _page(comparison, table, figures, notes + comparison.notes)
@@ -140,7 +143,7 @@ def _selected(folder: Path) -> tuple[list[RunRecord], list[str]]:
 def _png(figure: Any) -> bytes:
     """A figure as PNG, without the software's version: the same figure is the same file."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()
 
 
@@ -172,8 +175,9 @@ def table_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
             {
                 **row,
                 "first": row["environment"] != previous,
-                # differences of the size of rounding are ties
-                "best": bool(np.isfinite(best) and np.isclose(row["median"], best, 1e-9, 1e-12)),
+                # what passes the tightest test of the profiles is as good: the rest may be rounding
+                "best": np.isfinite(best)
+                and row["median"] <= best + row["tolerance"] * max(row["start"] - best, 0.0),
                 "budget": f"{row['budget']:,}",
                 "median": _number(row["median"]),
                 "iqm": _number(row["iqm"]),
@@ -215,6 +219,20 @@ def _markdown(table: pd.DataFrame) -> str:
         ]
         lines.append(" | ".join(str(cell).replace("|", "\\|") for cell in cells))
     return "".join(f"| {line} |\n" for line in lines)
+
+
+def _other_metrics(comparison: Comparison) -> list[dict[str, Any]]:
+    """For each environment the table of its other metrics: their names, and a row of texts an agent."""
+    tables = []
+    for environment, table in comparison.other_metrics().groupby("environment", sort=False):
+        known = table.drop(columns=["environment", "agent"]).dropna(axis="columns", how="all")
+        rows = [
+            (agent, ["–" if np.isnan(value) else _number(value) for value in values])
+            for agent, values in zip(table["agent"], known.to_numpy(dtype=float), strict=True)
+        ]
+        names = [name.replace("_", " ") for name in known.columns]
+        tables.append({"environment": environment, "names": names, "rows": rows})
+    return tables
 
 
 def _command(config: Mapping[str, Any]) -> str:
@@ -267,6 +285,7 @@ def _page(
         scores=scores,
         tightest=f"{min(min(r.measure.tolerances) for r in records):g}",
         rows=table_rows(table),
+        others=_other_metrics(comparison),
         figures=figures,
         command=_command(comparison.config),
         experiment=to_toml(comparison.config) if comparison.config.get("environments") else "",

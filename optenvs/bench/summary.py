@@ -230,6 +230,8 @@ class Comparison:
                     "metric": first.measure.metric.removeprefix("metrics/"),
                     "budget": first.spec.budget,
                     "cost": first.spec.cost.removeprefix("calls/"),
+                    "start": float(median([record_start(r) for r in cell.records])),
+                    "tolerance": first.measure.tolerances[-1],
                     "median": float(median(cell.finals)),
                     "iqm": interval.estimate,
                     "ci_low": interval.low,
@@ -239,6 +241,25 @@ class Comparison:
                     "hyperparameters": json.dumps(first.spec.hyperparameters),
                 }
             )
+        return pd.DataFrame(rows)
+
+
+    def other_metrics(self) -> pd.DataFrame:
+        """Medians, at the budget, of every metric but the judged one: a row an environment and agent.
+
+        Values of the last point, not the best so far, since most have no better direction of their own. NaN
+        where the metric is unknown or a run failed: a failed run has no value, and must not be left out.
+        """
+        rows = []
+        for cell in self.cells.values():
+            row: dict[str, Any] = {"environment": cell.environment, "agent": cell.agent}
+            judged = cell.records[0].measure.metric
+            names = dict.fromkeys(name for r in cell.records for name in r.curves)
+            for name in names:
+                if name.startswith("metrics/") and name != judged:
+                    ends = [r.curves[name][-1] if r.ok else np.nan for r in cell.records]
+                    row[name.removeprefix("metrics/")] = float(np.median(ends))
+            rows.append(row)
         return pd.DataFrame(rows)
 
 

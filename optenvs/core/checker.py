@@ -112,34 +112,39 @@ def check(
         if name not in CHECKS:
             raise ValueError(f"skip: no check {name!r}{suggest(name, CHECKS)}")
 
-    remarks: list[str] = []
-    failed: dict[str, tuple[str, ...]] = {}
-    skipped = dict.fromkeys(skip, "left out by the caller")
     with torch.no_grad():
-        try:
-            probe = run(env, batch, steps, seed, remarks.append)
-        except Exception as error:
-            # without an episode no other check has anything to look at
-            failed["episode"] = (f"reset and {steps} steps: raised {_said(error)}",)
-            report = Report(env.name, (), failed, skipped, ())
-            raise CheckFailed(report) from error
-        for name, look in CHECKS.items():
-            if name in skipped:
-                continue
-            try:
-                found = tuple(look(probe))
-            except NotApplicable as reason:
-                skipped[name] = str(reason)
-                continue
-            except Exception as error:
-                found = (f"raised {_said(error)}",)
-            if found:
-                failed[name] = found
-    passed = tuple(n for n in ("episode", *CHECKS) if n not in failed and n not in skipped)
-    report = Report(env.name, passed, failed, skipped, tuple(remarks))
-    if failed:
+        report = _report(env, batch, steps, seed, skip)
+    if not report.ok:
         raise CheckFailed(report)
     return report
+
+
+def _report(
+    env: OptimizationEnv, batch: int, steps: int, seed: int, skip: tuple[str, ...]
+) -> Report:
+    remarks: list[str] = []
+    skipped = dict.fromkeys(skip, "left out by the caller")
+    try:
+        probe = run(env, batch, steps, seed, remarks.append)
+    except Exception as error:  # noqa: BLE001 (an author's code may raise anything)
+        # without an episode no other check has anything to look at
+        failed = {"episode": (f"reset and {steps} steps: raised {_said(error)}",)}
+        return Report(env.name, (), failed, skipped, ())
+    failed = {}
+    for name, look in CHECKS.items():
+        if name in skipped:
+            continue
+        try:
+            found = tuple(look(probe))
+        except NotApplicable as reason:
+            skipped[name] = str(reason)
+            continue
+        except Exception as error:  # noqa: BLE001
+            found = (f"raised {_said(error)}",)
+        if found:
+            failed[name] = found
+    passed = tuple(n for n in ("episode", *CHECKS) if n not in failed and n not in skipped)
+    return Report(env.name, passed, failed, skipped, tuple(remarks))
 
 
 def _said(error: Exception) -> str:

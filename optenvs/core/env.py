@@ -176,8 +176,11 @@ class OptimizationEnv(abc.ABC):
 
     @abc.abstractmethod
     def answer(self, state: State, action: Action) -> Answer:
-        """Answer one query. Pure: reads ``state.problem``, ``hidden``, ``key`` and ``k`` (the number of
-        this query), changes nothing."""
+        """Answer one query.
+
+        Pure: it reads ``state.problem``, ``hidden``, ``key`` and ``k`` (the number of this query), and changes
+        nothing.
+        """
 
     def evaluate(self, state: State) -> State:
         """Measure what is too dear for every step (held-out accuracy); pure, unbilled.

@@ -158,7 +158,7 @@ def unroll_windows(
     Call ``backward`` on each window before taking the next: its graph is then freed, and memory stays
     flat over any number of windows. The options are those of :func:`unroll`.
     """
-    if not 1 <= truncation:
+    if truncation < 1:
         raise ValueError(f"truncation: expected at least 1 step, got {truncation}")
     run: Run | None = options.pop("resume", None)
     for first in range(0, steps, truncation):

@@ -1,0 +1,1 @@
+"""The problems, a folder a family."""

@@ -50,7 +50,7 @@ class SB3VecEnv(VecEnv):
 
     def reset(self) -> dict[str, np.ndarray]:  # type: ignore[override]
         """Begin all episodes, with the seed set by :meth:`seed` if one was."""
-        instances = {key: value for key, value in self._options[0].items()}
+        instances = dict(self._options[0])
         observation, info = self.batch.reset(seed=self._seed, options=instances)
         self.reset_infos = [{"key": int(key)} for key in info["key"].tolist()]
         self._reset_seeds()

@@ -131,7 +131,7 @@ class TorchVectorEnv(VectorEnv):
         """Ask one query an instance.
 
         Raises:
-            gymnasium.error.InvalidAction: with ``validate``, a row does not fit; all episodes are as they were.
+            gymnasium.error.InvalidAction: with ``validate``, a row does not fit; the episodes are as they were.
             gymnasium.error.ResetNeeded: before the first ``reset``.
         """
         face, core = self.get_state(), self.core

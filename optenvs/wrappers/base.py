@@ -82,8 +82,7 @@ class Wrapper(OptimizationEnv):
         return memory
 
     def show(self, seen: Observation, problem: Any, memory: Any) -> Observation:
-        """What the agent sees of the inner answer ``seen`` (with ``k`` and ``N``); ``problem`` is the
-        inner one."""
+        """What the agent sees of the inner answer ``seen`` (with ``k``, ``N``); ``problem`` is the inner."""
         return seen
 
     def know(self, problem: Any, memory: Any) -> Any:

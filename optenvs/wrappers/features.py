@@ -77,8 +77,11 @@ class CoordinateFeatures(Wrapper):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TimeFeatures(Wrapper):
-    """Adds ``time`` ``(12,)`` to the observation: the share ``k / N`` of the horizon (0 without a budget),
-    and ``tanh(k / c - 1)`` for eleven time scales ``c`` from 1 to 100,000 steps."""
+    """Adds ``time`` ``(12,)`` to the observation.
+
+    The share ``k / N`` of the horizon (0 without a budget), and ``tanh(k / c - 1)`` for eleven time scales
+    ``c`` from 1 to 100,000 steps.
+    """
 
     def observation_fields(self) -> dict[str, spaces.Space]:
         time = box((1 + len(TIMES),), self.dtype, -1.0, float("inf"))

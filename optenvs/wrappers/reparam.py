@@ -19,7 +19,7 @@ from torch import Tensor
 from optenvs.core.env import Action, Instance, OptimizationEnv
 from optenvs.core.random import Keys, uniform
 from optenvs.core.spaces import box
-from optenvs.core.struct import struct
+from optenvs.core.struct import is_struct, struct
 
 from .base import Observation, Wrapper
 
@@ -125,7 +125,7 @@ class Reparametrise(Wrapper):
         return seen | slopes | {"point": memory.point}
 
     def know(self, problem: Any, memory: Scaled) -> Any:
-        if not dataclasses.is_dataclass(problem):
+        if not is_struct(problem):
             return problem
         names = {f.name for f in dataclasses.fields(problem)} & {"lower", "upper"}
         ends = {name: getattr(problem, name) / memory.scale for name in names}

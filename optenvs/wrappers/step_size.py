@@ -153,8 +153,7 @@ class StepSizeControl(Wrapper):
         )
 
     def answer(self, state: State, action: Action) -> Answer:
-        """The inner answer after ``repeat`` steps of the optimizer; the first query is the inner first
-        one."""
+        """The inner answer after ``repeat`` steps of the optimizer; the first query is the inner one."""
         assert isinstance(action, Tensor)
         before = self.inner(state)
         if isinstance(state.hidden, State):  # no optimizer yet: a new episode

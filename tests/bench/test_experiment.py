@@ -169,7 +169,7 @@ def test_syntax_error_names_the_file_and_line(tmp_path):
 
 
 def test_packaged_experiments_are_valid():
-    assert "quick" in builtins()
+    assert "quickstart" in builtins()
     for name in builtins():
         assert builtin(name).name == name
     with pytest.raises(ExperimentError, match="'qick'.*there are .*quick"):

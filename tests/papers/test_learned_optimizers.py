@@ -15,6 +15,8 @@ from optenvs.core.features import log_and_sign
 from optenvs.faces.single import GymEnv
 from optenvs.wrappers import CoordinateFeatures, Displacement, Reparametrise, StepSizeControl
 
+pytestmark = pytest.mark.paper
+
 STEPS = 10
 
 

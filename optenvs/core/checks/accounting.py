@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
-from ..env import OptimizationEnv
-from ..ledger import Ledger
+from optenvs.core.env import OptimizationEnv
+from optenvs.core.ledger import Ledger
+
 from .probe import ROUNDING, Probe, near, same
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import random
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,10 +12,11 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from .. import snapshot
-from ..env import Action, State
-from ..struct import is_struct, rows, tensors
-from .probe import NotApplicable, Probe, assemble, copy, differences, fields, part
+from optenvs.core import snapshot
+from optenvs.core.env import Action, State
+from optenvs.core.struct import is_struct, rows, tensors
+
+from .probe import NotApplicable, Probe, assemble, copy, differences, fields, generators, part
 
 _HUGE = 1e30  # its square overflows float32
 
@@ -27,7 +27,7 @@ def _words(told: list[str], most: int = 3) -> str:
 
 
 class _Repeat(NamedTuple):
-    """What a second reset, step and evaluate did."""
+    """What a second reset, step and evaluate did: other answers, and global generators drawn from so far."""
 
     differs: dict[str, list[str]]
     drawn: list[str]
@@ -40,10 +40,9 @@ def _repeat(probe: Probe) -> _Repeat:
         "step": (lambda: env.step(states[0], actions[0]), states[1]),
         "evaluate": (lambda: env.evaluate(states[-1]), copy(probe.measured)),
     }
-    generators = _generators()
     differs = {name: differences(answer, call()) for name, (call, answer) in calls.items()}
-    now = _generators()
-    return _Repeat(differs, [name for name in now if now[name] != generators[name]])
+    now = generators()
+    return _Repeat(differs, [name for name in now if now[name] != probe.generators[name]])
 
 
 def purity(probe: Probe) -> Iterator[str]:
@@ -74,18 +73,6 @@ def global_randomness(probe: Probe) -> Iterator[str]:
     """No global generator is drawn from or seeded."""
     for name in probe.once(_repeat).drawn:
         yield f"reset or step used the global generator of {name}; draw from optenvs.core.random"
-
-
-def _generators() -> dict[str, Any]:
-    kind, words, *rest = np.random.get_state()  # noqa: NPY002 (it looks, it draws nothing)
-    states = {
-        "torch": torch.get_rng_state().numpy().tobytes(),
-        "numpy": (kind, np.asarray(words).tobytes(), *rest),
-        "Python": random.getstate(),
-    }
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        states["torch.cuda"] = torch.cuda.get_rng_state().numpy().tobytes()
-    return states
 
 
 def instances(probe: Probe) -> Iterator[str]:
@@ -170,9 +157,13 @@ def divergence(probe: Probe) -> Iterator[str]:
         if not bool(after.truncated[0]) or bool(after.terminated[0]):
             yield "a diverged row: expected truncated and not terminated"
         return
-    poisoned = [n for n, v in tensors(after.observation).items() if bool(v[0].isnan().any())]
+    told = {name: value for name, value in after.observation.items() if name not in ("k", "N")}
+    poisoned = [name for name, value in tensors(told).items() if not bool(value[0].isfinite().all())]
     if poisoned:
-        yield f"a query far outside: observation {poisoned[0]!r} holds NaN and the row is not marked diverged"
+        yield (
+            f"a query far outside: observation {poisoned[0]!r} holds no finite numbers and the row is not "
+            "marked diverged (its merit is finite)"
+        )
 
 
 def _far(probe: Probe, action: Action) -> Action:

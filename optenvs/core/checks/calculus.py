@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree
 
-from ..env import Action, OptimizationEnv, State
-from ..random import normal
-from ..struct import tensors
+from optenvs.core.env import Action, OptimizationEnv, State
+from optenvs.core.random import normal
+from optenvs.core.struct import tensors
+
 from .probe import NotApplicable, Probe, assemble, differences, fields, near, part
 
 _STEP = 1e-5  # near the cube root of float64's precision, where a central difference is best

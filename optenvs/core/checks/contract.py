@@ -12,9 +12,10 @@ from gymnasium.error import InvalidAction
 from torch import Tensor
 from torch.utils import _pytree
 
-from ..env import State
-from ..spaces import as_action, check_action
-from ..struct import tensors
+from optenvs.core.env import State
+from optenvs.core.spaces import as_action, check_action
+from optenvs.core.struct import tensors
+
 from .probe import Probe, fields, kind, part
 
 

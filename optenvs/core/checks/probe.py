@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy as copying
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -12,9 +13,9 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from ..env import Action, Answer, OptimizationEnv, State
-from ..random import Keys, keys_from_seed, normal
-from ..struct import tensors, tree_map
+from optenvs.core.env import Action, Answer, OptimizationEnv, State
+from optenvs.core.random import Keys, keys_from_seed, normal
+from optenvs.core.struct import tensors, tree_map
 
 T = TypeVar("T")
 
@@ -38,6 +39,7 @@ class Probe:
         start: the first query, which ``reset`` asked.
         bills: for each query the bills of the answers that were given to it.
         measured: ``evaluate`` of the last state.
+        generators: the states of the global generators before all this.
         copies: keys, each state and each action as they were when the environment was given them.
         remark: takes a sentence for the report that is no fault (what a check could not decide).
     """
@@ -50,6 +52,7 @@ class Probe:
     actions: list[Action]
     bills: list[list[Any]]
     measured: State
+    generators: dict[str, Any]
     copies: tuple[Keys, list[State], list[Action]]
     remark: Callable[[str], None]
     _made: dict[Callable[[Probe], Any], Any] = field(default_factory=dict)
@@ -76,7 +79,7 @@ def run(
 ) -> Probe:
     """Reset ``batch`` instances and ask ``steps`` queries near their starts."""
     keys = keys_from_seed(seed, batch, env.torch_device)
-    original = keys.clone()
+    original, before = keys.clone(), generators()
     start = env.sample(original.clone()).start
     given: list[Any] = []
     watched = _watched(env, given)
@@ -90,7 +93,20 @@ def run(
         copies[1].append(copy(states[-1]))
         bills.append(list(given))
     measured = env.evaluate(states[-1])
-    return Probe(env, seed, keys, start, states, actions, bills, measured, copies, remark)
+    return Probe(env, seed, keys, start, states, actions, bills, measured, before, copies, remark)
+
+
+def generators() -> dict[str, Any]:
+    """The states of the global generators, by library."""
+    kind, words, *rest = np.random.get_state()  # noqa: NPY002 (it looks, it draws nothing)
+    states = {
+        "torch": torch.get_rng_state().numpy().tobytes(),
+        "numpy": (kind, np.asarray(words).tobytes(), *rest),
+        "Python": random.getstate(),
+    }
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        states["torch.cuda"] = torch.cuda.get_rng_state().numpy().tobytes()
+    return states
 
 
 def _watched(env: OptimizationEnv, bills: list[Any]) -> OptimizationEnv:
@@ -155,7 +171,8 @@ def differences(
     """Where two trees differ, one phrase a tensor: its path, what was expected, what came.
 
     Args:
-        expected, found: trees of tensors of the same structure.
+        expected: a tree of tensors.
+        found: another, which should equal it.
         rounding: allow floating numbers the relative difference :data:`ROUNDING`.
         scale: what else, beside the tensor's own largest entry, that difference is relative to.
     """

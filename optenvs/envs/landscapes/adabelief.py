@@ -1,7 +1,7 @@
 """The toy problems of the AdaBelief paper (Zhuang et al. 2020), in two dimensions.
 
-Starting points are those of the authors' videos; the slope of |u| at 0 is taken as 0. An episode never ends as
-solved; the default budget pays the 20,000 updates of the longest runs.
+Starting points are those of the authors' videos; the slope of |u| at 0 is taken as 0. An episode never ends
+as solved; the default budget pays the 20,000 updates of the longest runs.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ class AdaBeliefToy(Landscape):
     """One of the paper's toy problems.
 
     Args:
-        problem: ``valley1`` to ``valley4``, ``rotvalley`` (the published formula), ``rotvalley_video`` (turned
-            the other way, as in the video), ``rotquad``, ``beale1``, ``beale2``, ``rosen1``, ``rosen2``,
+        problem: ``valley1`` to ``valley4``, ``rotvalley`` (the published formula), ``rotvalley_video``
+            (turned the other way, as in the video), ``rotquad``, ``beale1``, ``beale2``, ``rosen1``, ``rosen2``,
             ``mccormick1``, ``mccormick2``.
         instance: ``paper`` (the video's start), or ``random`` (uniform in the box of the plots).
     """

@@ -170,7 +170,7 @@ class Landscape(OptimizationEnv):
 
     def observation_fields(self) -> dict[str, spaces.Space]:
         shapes: dict[str, tuple[int, ...]] = {"point": (self.dim,), "value": (1,)}
-        shapes |= {kind: (self.dim,) for kind in self.oracles[1:]}
+        shapes |= dict.fromkeys(self.oracles[1:], (self.dim,))
         return {name: box(shape, self.dtype) for name, shape in shapes.items()}
 
     def sample(self, keys: Keys) -> Instance:

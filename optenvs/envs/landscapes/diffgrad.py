@@ -25,7 +25,7 @@ class _OneDimensional(Landscape):
     """What the three share.
 
     Args:
-        instance: ``paper`` (begin at -1), or ``random`` (begin uniformly in [-1, 1]; F1 also draws its wells).
+        instance: ``paper`` (begin at -1), or ``random`` (uniform in [-1, 1]; F1 draws its wells, too).
     """
 
     dim: int = 1
@@ -140,7 +140,7 @@ class DiffGradF2(_OneDimensional):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class DiffGradF3(_OneDimensional):
-    """Five pieces: a parabola broken by lines around 0. Global minimum 0, local minima -0.5 and 0.5 (0.25)."""
+    """Five pieces: a parabola broken by lines around 0. Global minimum 0; local ones -0.5 and 0.5 (0.25)."""
 
     minimiser = 0.0
 

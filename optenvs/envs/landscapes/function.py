@@ -91,8 +91,8 @@ def from_function(
     ``repr`` and ``vectorizable`` say so); a torch function is vectorised by ``torch.func.vmap``.
 
     Args:
-        fun: ``f(x) -> scalar`` for ``x`` of shape ``(dim,)``; with ``batched``, ``(B, dim) -> (B,)``. torch or
-            numpy.
+        fun: ``f(x) -> scalar`` for ``x`` of shape ``(dim,)``; with ``batched``, ``(B, dim) -> (B,)``. torch
+            or numpy.
         dim: the number of coordinates.
         bounds: ``(low, high)``, numbers or arrays of shape ``(dim,)``: where instances begin (uniformly), and
             what agents are told. (-1, 1) by default.

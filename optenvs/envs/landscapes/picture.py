@@ -18,7 +18,7 @@ _RESOLUTION = 121
 
 
 def landscape(env: Landscape, states: list[State]) -> np.ndarray:
-    """The path of one instance on its landscape (a curve in 1-D; a plane through the last point above 2-D)."""
+    """The path of one instance on its landscape: a curve in 1-D; above 2-D a plane through the last point."""
     figure = new_figure(9.0, 4.2)
     left, right = figure.subplots(1, 2)
     path = torch.cat([s.observation["point"][:1] for s in states]).double().cpu().numpy()

@@ -21,8 +21,8 @@ class Quadratic(Landscape):
     """A convex quadratic, half of z' A z, with largest eigenvalue 1 (smoothness 1) and optimum 0.
 
     Args:
-        spectrum: eigenvalues of A: ``log`` (geometric from 1/condition to 1), ``linear``, ``clusters`` (half at
-            each end), ``random`` (log-uniform, with the ends present), or ``wishart`` (A = B B' + 0.1 I with
+        spectrum: eigenvalues of A: ``log`` (geometric from 1/condition to 1), ``linear``, ``clusters`` (half
+            at each end), ``random`` (log-uniform, with the ends present), or ``wishart`` (A = B B' + 0.1 I with
             standard normal B, whose condition number is what it is).
         condition: the condition number.
         scale: standard deviation of the starting point's coordinates.

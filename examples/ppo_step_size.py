@@ -1,0 +1,177 @@
+"""Can a policy trained by PPO choose SGD's learning rate better than a tuned constant?
+
+Stable-Baselines3's PPO is trained on step-size control of a small network on handwritten digits
+(``optenvs/TrainDigits-v0``: an MLP 64-32-10, 220 minibatches of 32): every 11 minibatches it sees eight
+scale-free numbers (level and change of the loss, size, growth and cosine of the gradients, the last rate,
+the time) and names a learning rate between 10^-2.5 and 10^0.5. Every episode is another network, other
+data order. The reward is the decades by which the best minibatch loss fell (``log_improvement``).
+
+Then policy and SGD meet seeds that neither has seen, at the same 221 gradients a run. SGD's rate, constant
+or on a cosine, is the best of a grid of 13 for the mean final training loss on seeds of their own.
+
+    python examples/ppo_step_size.py --iterations 150 --seed 0 --out runs/ppo
+
+Needs the extras ``bench`` and ``data`` (for tqdm, matplotlib and the digits).
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecExtractDictObs
+from torch import Tensor
+from tqdm import tqdm
+
+import agents
+import optenvs
+from optenvs.core import OptimizationEnv, Run, keys_from_seed
+from optenvs.core.picture import new_figure
+from optenvs.faces.sb3 import SB3VecEnv
+from optenvs.wrappers import StepSizeControl
+
+HELD_OUT, TUNING = 1_000_001, 1_000_002  # seeds of the comparison, and of the choice of SGD's rate
+GRID = torch.logspace(-1.5, 0.5, 13)
+EPISODES = 32  # trained on at once
+METRICS = ("train_loss", "test_accuracy")
+
+
+class Policy:
+    """The trained policy as an agent of the controlled environment."""
+
+    def __init__(self, model: PPO) -> None:
+        self.model = model
+
+    def init(self, problem: Any, observation: dict[str, Tensor], keys: Tensor) -> tuple[()]:
+        """It remembers nothing."""
+        return ()
+
+    def act(self, state: tuple[()], observation: dict[str, Tensor]) -> tuple[Tensor, tuple[()]]:
+        """The mean action."""
+        action, _ = self.model.predict(observation["features"].numpy(), deterministic=True)
+        return torch.from_numpy(action), state
+
+
+class Progress(BaseCallback):
+    """A progress bar over PPO's iterations, with the mean return of the last episodes."""
+
+    def __init__(self, iterations: int) -> None:
+        super().__init__()
+        self.bar = tqdm(total=iterations, desc="PPO", unit="iteration")
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        returns = self.model.rollout_buffer.rewards.sum(0)  # type: ignore[attr-defined]
+        self.bar.set_postfix(decades=f"{returns.mean():.2f}")
+        self.bar.update()
+
+    def _on_training_end(self) -> None:
+        self.bar.close()
+
+
+def train(env: StepSizeControl, iterations: int, seed: int) -> PPO:
+    """PPO on ``iterations`` batches of whole episodes, each instance met once."""
+    vec = VecExtractDictObs(SB3VecEnv(env, EPISODES), "features")
+    assert env.horizon is not None
+    model = PPO(
+        "MlpPolicy",
+        vec,
+        n_steps=env.horizon,
+        batch_size=EPISODES * env.horizon // 4,
+        n_epochs=10,
+        learning_rate=1e-3,
+        gamma=1.0,
+        policy_kwargs={"net_arch": [32, 32], "log_std_init": -1.0},
+        seed=seed,
+        device="cpu",
+    )
+    return model.learn(EPISODES * env.horizon * iterations, callback=Progress(iterations))
+
+
+def sgd(core: OptimizationEnv, schedule: Any, seeds: int) -> tuple[float, Run]:
+    """SGD at the best rate of the grid: that rate, and its run on the held-out seeds."""
+    keys = keys_from_seed(TUNING, 16).repeat_interleave(len(GRID))
+    tuning = optenvs.rollout(core, agents.SGD(lr=GRID.repeat(16), schedule=schedule), keys=keys)
+    final = tuning.metrics["train_loss"][-1].reshape(16, len(GRID)).mean(0)
+    lr = GRID[final.nan_to_num(torch.inf).argmin()].item()
+    return lr, optenvs.rollout(
+        core, agents.SGD(lr=lr, schedule=schedule), seed=HELD_OUT, batch=seeds
+    )
+
+
+def table(runs: dict[str, Run]) -> str:
+    """Median and quartiles over the held-out seeds of what each optimizer ends with."""
+    lines = [f"{'optimizer':34}{'gradients':>10}" + "".join(f"{m + ': median (IQR)':>34}" for m in METRICS)]
+    for name, run in runs.items():
+        cells = []
+        for metric in METRICS:
+            low, middle, high = np.quantile(run.metrics[metric][-1].numpy(), [0.25, 0.5, 0.75])
+            cells.append(f"{f'{middle:.4f} ({low:.4f} to {high:.4f})':>34}")
+        lines.append(f"{name:34}{int(run.calls['gradient'][-1].max()):10d}" + "".join(cells))
+    return "\n".join(lines)
+
+
+def plot(runs: dict[str, Run], rates: Tensor, path: Path) -> None:
+    """Training loss against gradients, and the rates that the policy chose."""
+    figure = new_figure(10, 4)
+    left, right = figure.subplots(1, 2)
+    for name, run in runs.items():
+        calls, loss = run.calls["gradient"][:, 0], run.metrics["train_loss"]
+        # the training loss is measured once an epoch: keep the queries at which it was
+        new = torch.cat((torch.tensor([True]), (loss[1:] != loss[:-1]).any(1)))
+        low, middle, high = loss[new].quantile(torch.tensor([0.25, 0.5, 0.75]), dim=1)
+        (line,) = left.plot(calls[new], middle, marker="o", label=name)
+        left.fill_between(calls[new], low, high, alpha=0.2, color=line.get_color())
+    left.set(yscale="log", xlabel="gradients", ylabel="training loss, median and quartiles")
+    left.legend()
+    low, middle, high = rates.quantile(torch.tensor([0.25, 0.5, 0.75]), dim=1)
+    right.plot(middle)
+    right.fill_between(range(len(rates)), low, high, alpha=0.3)
+    right.set(yscale="log", xlabel="action", ylabel="learning rate that the policy chose")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    figure.savefig(path)
+
+
+def main() -> None:
+    """Train, tune, compare, save."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--iterations", type=int, default=150, help=f"of PPO, {EPISODES} episodes each")
+    parser.add_argument("--seeds", type=int, default=64, help="held-out seeds of the comparison")
+    parser.add_argument("--per-tensor", action="store_true", help="one rate for each weight and bias")
+    parser.add_argument("--seed", type=int, default=0, help="of PPO and its training episodes")
+    parser.add_argument("--out", type=Path, default=Path("runs/ppo_step_size"))
+    options = parser.parse_args()
+
+    torch.set_num_threads(1)  # the networks are small: threads would cost more than they give
+    core = optenvs.make("optenvs/TrainDigits-v0", reward="log_improvement")
+    env = StepSizeControl(core, agents.SGD(), per_tensor=options.per_tensor, low=-2.5, high=0.5, repeat=11)
+    model = train(env, options.iterations, options.seed)
+    controlled = optenvs.rollout(
+        env, Policy(model), seed=HELD_OUT, batch=options.seeds, record=("features",)
+    )
+    runs = {"PPO step-size control": controlled}
+    for name, schedule in (("SGD", None), ("SGD, cosine", agents.schedules.Cosine())):
+        lr, run = sgd(core, schedule, options.seeds)
+        runs[f"{name} (lr {lr:.3g})"] = run
+    print(table(runs))
+    spent = EPISODES * options.iterations * int(controlled.calls["gradient"][-1, 0])
+    print(f"gradients before the comparison: PPO {spent:,}, each grid {16 * len(GRID) * 221:,}")
+
+    options.out.mkdir(parents=True, exist_ok=True)
+    save_file(model.policy.state_dict(), options.out / "policy.safetensors")  # a zip of SB3's holds pickles
+    chosen = controlled.recorded["features"][1:, :, -len(env.sizes) :].mean(-1)
+    plot(runs, env.rate(chosen), options.out / "step_sizes.png")
+    print(f"weights and curves are in {options.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""Learned optimizers: their networks as published, differentiable, and to and from disk."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import agents
+import optenvs
+from agents.learned.lstm import LSTMCell
+from optenvs.core import keys_from_seed
+from optenvs.core.random import normal
+
+QUADRATIC = optenvs.make("Quadratic", dim=5, budget=None, tolerance=None)
+LEARNED = {"lstm_optimizer": agents.LSTMOptimizer, "lolv2": agents.LOLv2}
+
+
+def _count(agent: agents.Agent) -> int:
+    return sum(value.numel() for value in agent.parameters())
+
+
+def test_networks_have_the_published_size() -> None:
+    assert _count(agents.LSTMOptimizer()) == 5141  # one bias a gate, two inputs
+    assert _count(agents.LSTMOptimizer(preprocess="raw")) == 5061
+    assert _count(agents.LOLv2()) == 1762
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_weights_come_from_the_seed_alone(name: str) -> None:
+    before = torch.get_rng_state()
+    one, same, other = (agents.make(name, seed=seed) for seed in (3, 3, 4))
+    assert torch.equal(before, torch.get_rng_state())
+    pairs = list(zip(one.parameters(), same.parameters(), other.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b, _ in pairs)
+    assert not any(torch.equal(a, c) for a, _, c in pairs)
+    for value in one.net.state_dict().values():
+        assert value.abs().max() > 0
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_saved_and_loaded(name: str, tmp_path) -> None:
+    agent = agents.make(name, seed=1, hidden=6, dtype="float64")
+    with torch.no_grad():
+        for value in agent.parameters():
+            value.add_(0.1)
+    path = tmp_path / "weights.safetensors"
+    agent.save(path)
+    loaded = type(agent).load(path)
+    assert (loaded.hidden, loaded.dtype, loaded.seed) == (6, "float64", 1)
+    env = QUADRATIC.replace(dtype="float64")
+    runs = [optenvs.rollout(env, a, seed=0, batch=3, steps=5) for a in (agent, loaded)]
+    assert torch.equal(runs[0].merit, runs[1].merit)
+
+
+def test_a_file_of_another_agent_is_refused(tmp_path) -> None:
+    agents.LOLv2().save(tmp_path / "lolv2")
+    with pytest.raises(ValueError, match="expected the weights of LSTMOptimizer, got 'LOLv2'"):
+        agents.LSTMOptimizer.load(tmp_path / "lolv2")
+    save_file({"w": torch.zeros(1)}, tmp_path / "bare")
+    with pytest.raises(ValueError, match="expected the weights of LOLv2, got None"):
+        agents.LOLv2.load(tmp_path / "bare")
+
+
+def test_replace_keeps_the_trained_network() -> None:
+    agent = agents.LSTMOptimizer(hidden=4)
+    assert agent.replace(scale=1.0).net is agent.net
+    with pytest.raises(ValueError, match="LSTMOptimizer: net: expected a network with the parameters"):
+        agent.replace(hidden=5)
+    assert agent.replace(hidden=5, net=None).net is not agent.net
+
+
+def test_cell_is_torchs() -> None:
+    ours, theirs = LSTMCell(3, 4, torch.float64), torch.nn.LSTMCell(3, 4, dtype=torch.float64)
+    draw = normal(keys_from_seed(0, 7), "x", 11, dtype=torch.float64)
+    x, h, c = draw.split((3, 4, 4), dim=1)
+    with torch.no_grad():
+        ours.gates.weight.copy_(normal(keys_from_seed(1, 1), "w", (16, 7), dtype=torch.float64)[0])
+        ours.gates.bias.copy_(normal(keys_from_seed(1, 1), "b", 16, dtype=torch.float64)[0])
+        # ours: forget, input, output, candidate; torch's: input, forget, candidate, output
+        order = torch.cat([torch.arange(4) + 4 * gate for gate in (1, 0, 3, 2)])
+        theirs.weight_ih.copy_(ours.gates.weight[order, :3])
+        theirs.weight_hh.copy_(ours.gates.weight[order, 3:])
+        theirs.bias_ih.copy_(ours.gates.bias[order])
+        theirs.bias_hh.zero_()
+    for one, other in zip(ours(x, h, c), theirs(x, (h, c)), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_twice_differentiable(name: str) -> None:
+    agent = agents.make(name, hidden=3, dtype="float64")
+    env = QUADRATIC.replace(dtype="float64")
+    run = optenvs.unroll(env, agent, seed=0, batch=2, steps=3)
+    weights = list(agent.parameters())
+    gradient = torch.autograd.grad(run.merit[-1].sum(), weights, create_graph=True)
+    second = torch.autograd.grad(sum((g**2).sum() for g in gradient), weights)
+    assert all(value.isfinite().all() for value in second)
+    assert sum(value.abs().sum() for value in second) > 0
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_vmap_over_instances(name: str) -> None:
+    agent = agents.make(name)
+    state = QUADRATIC.reset(keys_from_seed(0, 4))
+    memory = agent.init(state.problem, state.observation, state.key)
+    with torch.no_grad():
+        expected, _ = agent.act(memory, state.observation)
+
+        leaves, spec = torch.utils._pytree.tree_flatten((memory, state.observation))
+
+        def single(*row):
+            one = torch.utils._pytree.tree_unflatten([leaf.unsqueeze(0) for leaf in row], spec)
+            return agent.act(*one)[0].squeeze(0)
+
+        found = torch.func.vmap(single)(*leaves)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_coordinates_share_one_rule(name: str) -> None:
+    agent = agents.make(name)
+    state = QUADRATIC.reset(keys_from_seed(0, 2))
+    seen = dict(state.observation)
+    order = torch.tensor([3, 0, 4, 2, 1])
+    turned = seen | {key: seen[key][:, order] for key in ("point", "gradient")}
+    moves = []
+    for observation in (seen, turned):
+        memory = agent.init(state.problem, observation, state.key)
+        action, memory = agent.act(memory, observation)
+        action, _ = agent.act(memory, observation)
+        moves.append(action.detach() - observation["point"])
+    torch.testing.assert_close(moves[1], moves[0][:, order])
+    assert moves[0].abs().max() > 0
+
+
+def test_lolv2_step_is_the_published_formula() -> None:
+    agent = agents.LOLv2(seed=2)
+    state = QUADRATIC.reset(keys_from_seed(0, 3))
+    point, gradient = state.observation["point"], state.observation["gradient"]
+    momenta = [(1 - decay) * gradient for decay in (0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)]
+    parts = [x / (1e-5 + (x**2).mean(1, keepdim=True)).sqrt() for x in (gradient, point, *momenta)]
+    scales = (1, 3, 10, 30, 100, 300, 1e3, 3e3, 1e4, 3e4, 1e5)
+    parts += [torch.full_like(point, torch.tanh(torch.tensor(0 / c - 1.0)).item()) for c in scales]
+    with torch.no_grad():
+        direction, magnitude = agent.net(torch.stack(parts, -1)).unbind(-1)
+        expected = point - 0.001 * direction * torch.exp(0.001 * magnitude)
+        action, memory = agent.act(agent.init(state.problem, state.observation, state.key), state.observation)
+    torch.testing.assert_close(action, expected)
+    torch.testing.assert_close(memory.momenta[..., 2], momenta[2])
+
+
+def test_lolv2_normalises_by_layout() -> None:
+    env = optenvs.make("TrainDigits", samples=100)
+    agent = agents.LOLv2()
+    state = env.reset(keys_from_seed(0, 1))
+    memory = agent.init(state.problem, state.observation, state.key)
+    assert memory.sizes == tuple(slot.size for slot in env.network.layout)
+    # a tensor's step does not see the gradients of the others
+    louder = dict(state.observation)
+    first = memory.sizes[0]
+    louder["gradient"] = torch.cat((louder["gradient"][:, :first], 100 * louder["gradient"][:, first:]), 1)
+    with torch.no_grad():
+        one, two = (agent.act(memory, seen)[0] for seen in (state.observation, louder))
+    torch.testing.assert_close(one[:, :first], two[:, :first])
+    assert not torch.allclose(one[:, first:], two[:, first:], atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: agents.LSTMOptimizer(preprocess="log"), "preprocess: expected one of log_sign, raw"),
+        (lambda: agents.LSTMOptimizer(scale=0.0), "scale: expected a number > 0, got 0.0"),
+        (lambda: agents.LSTMOptimizer(hidden=0), "hidden: expected a whole number >= 1, got 0"),
+        (lambda: agents.LOLv2(step_multiplier=-1.0), "step_multiplier: expected a number > 0"),
+        (lambda: agents.LOLv2(dtype="float16"), "dtype: expected 'float32' or 'float64'"),
+    ],
+)
+def test_bad_input_is_named(make, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,111 @@
+"""Structs as pytrees, and the tools that walk them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils import _pytree
+
+from optenvs.core.struct import detach, rows, select, stack, static, struct, tensors, tree_map
+
+
+@struct
+class Inner:
+    a: Tensor
+    names: tuple[str, ...] = static(default=("x",))
+
+
+@struct
+class Outer:
+    inner: Inner
+    table: dict[str, Tensor]
+    pair: tuple[Tensor, Tensor]
+    nothing: Any = None
+
+
+class Named(NamedTuple):
+    left: Tensor
+    right: Tensor
+
+
+def tree(batch: int = 3) -> Outer:
+    base = torch.arange(float(batch))
+    return Outer(inner=Inner(a=base), table={"b": base + 10}, pair=(base + 20, base.unsqueeze(1)))
+
+
+def test_a_struct_is_immutable() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        tree().inner = Inner(a=torch.zeros(1))  # type: ignore[misc]
+
+
+def test_a_struct_is_a_pytree_of_its_non_static_fields() -> None:
+    leaves, spec = _pytree.tree_flatten(tree())
+    assert sum(isinstance(leaf, Tensor) for leaf in leaves) == 4
+    again = _pytree.tree_unflatten(leaves, spec)
+    assert again.inner.names == ("x",)
+    other = dataclasses.replace(tree(), inner=Inner(a=torch.zeros(3), names=("y",)))
+    assert _pytree.tree_structure(other) != spec
+
+
+def test_paths_name_fields() -> None:
+    paths = [_pytree.keystr(path) for path, _ in _pytree.tree_flatten_with_path(tree())[0]]
+    assert paths[0] == ".inner.a"
+    assert list(tensors(tree())) == ["inner.a", "table.b", "pair.0", "pair.1"]
+
+
+def test_vmap_walks_structs() -> None:
+    doubled = torch.func.vmap(lambda t: Inner(a=2 * t.a))(Inner(a=torch.arange(4.0)))
+    assert torch.equal(doubled.a, 2 * torch.arange(4.0))
+
+
+def test_tree_map_keeps_what_is_no_tensor() -> None:
+    mapped = tree_map(lambda leaf: leaf + 1, tree())
+    assert mapped.nothing is None
+    assert mapped.inner.names == ("x",)
+    assert torch.equal(mapped.pair[0], tree().pair[0] + 1)
+    named = tree_map(lambda leaf: leaf * 2, Named(torch.ones(2), torch.ones(3)))
+    assert isinstance(named, Named)
+    assert named.right.sum() == 6
+    assert tree_map(lambda leaf: leaf, [1, "a", None]) == [1, "a", None]
+
+
+def test_tree_map_over_two_trees() -> None:
+    total = tree_map(torch.add, tree(), tree())
+    assert torch.equal(total.table["b"], 2 * tree().table["b"])
+
+
+def test_tree_map_refuses_trees_of_unequal_length() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        tree_map(torch.add, (torch.ones(1), torch.ones(1)), (torch.ones(1),))
+
+
+def test_select_is_row_by_row() -> None:
+    mask = torch.tensor([True, False, True])
+    changed = tree_map(lambda leaf: leaf + 100, tree())
+    chosen = select(mask, changed, tree())
+    assert chosen.inner.a.tolist() == [100, 1, 102]
+    assert chosen.pair[1].flatten().tolist() == [100, 1, 102]
+
+
+def test_select_does_not_copy_what_is_the_same() -> None:
+    one = tree()
+    assert select(torch.tensor([True, False, True]), one, one).inner.a is one.inner.a
+
+
+@pytest.mark.parametrize("index", [slice(1, 2), [1], torch.tensor([1]), torch.tensor([False, True, False])])
+def test_rows(index: Any) -> None:
+    chosen = rows(tree(), index)
+    assert chosen.inner.a.tolist() == [1]
+    assert chosen.pair[1].shape == (1, 1)
+
+
+def test_stack_and_detach() -> None:
+    stacked = stack([tree(), tree()], 0)
+    assert stacked.inner.a.shape == (2, 3)
+    grown = Inner(a=torch.ones(2, requires_grad=True) * 2)
+    assert not detach(grown).a.requires_grad
+    assert grown.a.requires_grad

@@ -1,0 +1,340 @@
+"""The vector face, held against single environments driven by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium.error import InvalidAction, ResetNeeded
+from gymnasium.vector import AutoresetMode
+from torch import Tensor
+
+import optenvs
+from optenvs.core.random import keys_from_seed
+from optenvs.core.snapshot import load, save
+from optenvs.core.struct import tensors
+from optenvs.faces.single import GymEnv
+from optenvs.faces.vector import TorchVectorEnv
+
+ROWS, STEPS = 4, 17
+DIM = 2
+# bowls of unequal depth: with this tolerance rows are solved at different times, others run out of budget
+PROBLEM: dict[str, Any] = {"dim": DIM, "spectrum": "random", "tolerance": 0.3, "budget": 6, "shift": 0.5}
+
+
+def core(**keywords: Any) -> Any:
+    return optenvs.make("Quadratic", **(PROBLEM | keywords))
+
+
+def actions(seed: int = 0) -> Tensor:
+    return 0.7 * torch.from_numpy(np.random.default_rng(seed).normal(size=(STEPS, ROWS, DIM))).float()
+
+
+def row(observation: dict[str, Any], i: int) -> dict[str, np.ndarray]:
+    return {name: np.asarray(value[i]) for name, value in observation.items()}
+
+
+def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
+    return one.keys() == other.keys() and all(
+        np.allclose(one[name], other[name], rtol=1e-5, atol=1e-6) for name in one
+    )
+
+
+def singles(seed: int = 0) -> tuple[list[GymEnv], list[dict[str, np.ndarray]]]:
+    """One Gymnasium environment a row, each at its row's instance."""
+    envs, shown = [], []
+    for key in keys_from_seed(seed, ROWS).tolist():
+        env = GymEnv(core())
+        env.reset(seed=0)
+        face = env.get_state()
+        # the row's place in the sequence of episodes, so that later episodes are the row's too
+        from optenvs.faces.seeding import Episodes
+        from optenvs.faces.single import FaceState
+
+        base = torch.tensor([key])
+        state = env.core.reset(base)
+        env.set_state(FaceState(state=state, episodes=Episodes(base=base, count=torch.zeros_like(base))))
+        assert face is not env.get_state()
+        envs.append(env)
+        shown.append({k: v[0].numpy() for k, v in state.observation.items()})
+    return envs, shown
+
+
+def test_next_step_against_a_hand_simulation() -> None:
+    batch = TorchVectorEnv(core(), ROWS, autoreset_mode="next_step")
+    shown, _ = batch.reset(seed=0)
+    envs, first = singles()
+    over, ends = [False] * ROWS, 0
+    for i in range(ROWS):
+        assert same(row(shown, i), first[i])
+    for action in actions():
+        shown, reward, terminated, truncated, info = batch.step(action)
+        for i, env in enumerate(envs):
+            if over[i]:
+                expected, facts = env.reset()
+                outcome = (0.0, False, False)
+            else:
+                expected, *outcome, facts = env.step(action[i].numpy())
+                outcome = tuple(outcome)
+            over[i] = outcome[1] or outcome[2]
+            ends += over[i]
+            assert same(row(shown, i), expected)
+            assert float(reward[i]) == pytest.approx(outcome[0], rel=1e-4, abs=1e-6)
+            assert (bool(terminated[i]), bool(truncated[i])) == outcome[1:]
+            assert int(info["calls"]["gradient"][i]) == facts["calls"]["gradient"]
+            assert int(info["key"][i]) == facts["key"]
+    assert ends > 6, "the episodes are too long to test their ends"
+
+
+def test_next_step_ignores_the_actions_of_pending_rows() -> None:
+    batch = TorchVectorEnv(core(bounds=(-5.0, 5.0)), ROWS)
+    batch.reset(seed=0)
+    for action in actions():
+        if bool(batch.get_state().pending.any()):
+            break
+        batch.step(action)
+    pending = batch.get_state().pending
+    assert pending.any()
+    before = batch.get_state()
+    plain = [x.clone() for x in batch.step(action)[0].values()]
+    batch.set_state(before)
+    wild = torch.where(pending[:, None], torch.nan, action)
+    # NaN in a row that is only reset is nobody's mistake; elsewhere it is refused
+    odd = list(batch.step(wild)[0].values())
+    for one, other in zip(plain, odd, strict=True):
+        assert torch.equal(one, other)
+    batch.set_state(before)
+    with pytest.raises(InvalidAction):
+        batch.step(torch.where(pending[:, None], action, torch.nan))
+    assert batch.get_state() is before
+
+
+def test_same_step_against_a_hand_simulation() -> None:
+    batch = TorchVectorEnv(core(), ROWS, autoreset_mode=AutoresetMode.SAME_STEP)
+    batch.reset(seed=0)
+    envs, _ = singles()
+    ends = 0
+    for action in actions():
+        shown, reward, terminated, truncated, info = batch.step(action)
+        for i, env in enumerate(envs):
+            end, gain, solved, spent, facts = env.step(action[i].numpy())
+            assert float(reward[i]) == pytest.approx(gain, rel=1e-4, abs=1e-6)
+            assert (bool(terminated[i]), bool(truncated[i])) == (solved, spent)
+            if solved or spent:
+                ends += 1
+                assert bool(info["_final_obs"][i])
+                assert same(row(info["final_obs"], i), end)
+                final = info["final_info"]
+                assert int(final["calls"]["gradient"][i]) == facts["calls"]["gradient"]
+                assert float(final["metrics"]["gap"][i]) == pytest.approx(facts["metrics"]["gap"], rel=1e-4)
+                end, facts = env.reset()
+            elif "_final_obs" in info:
+                assert not bool(info["_final_obs"][i])
+            assert same(row(shown, i), end)
+            assert int(info["calls"]["gradient"][i]) == facts["calls"]["gradient"]
+    assert ends > 6
+
+
+def test_disabled_against_a_hand_simulation() -> None:
+    batch = TorchVectorEnv(core(), ROWS, autoreset_mode="disabled")
+    shown, _ = batch.reset(seed=0)
+    envs, last = singles()
+    last = list(last)
+    over, ends, resets = np.zeros(ROWS, bool), 0, 0
+    calls = np.ones(ROWS, int)
+    for number, action in enumerate(actions()):
+        if over.any() and number % 3 == 0:
+            shown, info = batch.reset(options={"reset_mask": torch.from_numpy(over)})
+            for i in np.flatnonzero(over):
+                last[i], facts = envs[i].reset()
+                assert int(info["key"][i]) == facts["key"]
+                calls[i], resets = 1, resets + 1
+            for i in range(ROWS):
+                assert same(row(shown, i), last[i])
+            over[:] = False
+        shown, reward, terminated, truncated, info = batch.step(action)
+        for i, env in enumerate(envs):
+            if over[i]:
+                assert float(reward[i]) == 0
+                assert bool(terminated[i] | truncated[i]), "a row at rest stays over"
+            else:
+                last[i], gain, solved, spent, facts = env.step(action[i].numpy())
+                calls[i] = facts["calls"]["gradient"]
+                assert float(reward[i]) == pytest.approx(gain, rel=1e-4, abs=1e-6)
+                assert (bool(terminated[i]), bool(truncated[i])) == (solved, spent)
+                over[i] = solved or spent
+                ends += over[i]
+            assert same(row(shown, i), last[i])
+            assert int(info["calls"]["gradient"][i]) == calls[i], "a row at rest is not billed"
+    assert ends > 4
+    assert resets > 2
+
+
+def test_max_episode_steps() -> None:
+    batch = gym.make_vec("optenvs/Quadratic-v0", 3, max_episode_steps=4, budget=None, tolerance=None)
+    assert isinstance(batch.unwrapped, TorchVectorEnv)
+    batch.reset(seed=0)
+    action = torch.ones(3, 10)
+    ends = [batch.step(action)[3].tolist() for _ in range(9)]
+    # the fourth step is the last; the fifth only resets
+    assert [any(end) for end in ends] == [False] * 3 + [True] + [False] * 4 + [True]
+
+
+def test_reset_masks() -> None:
+    batch = TorchVectorEnv(core(), ROWS, autoreset_mode="disabled")
+    mask = torch.tensor([True, False, False, True])
+    with pytest.raises(ResetNeeded, match="reset_mask: no episode has begun"):
+        batch.reset(options={"reset_mask": mask})
+    batch.reset(seed=0)
+    batch.step(actions()[0])
+    before = batch.state
+    shown, _ = batch.reset(options={"reset_mask": mask})
+    assert batch.state.k.tolist() == [0, 1, 1, 0]
+    for name in shown:
+        assert torch.equal(shown[name][1:3], before.observation[name][1:3])
+    batch.reset(seed=9, options={"reset_mask": mask.numpy()})
+    expected = torch.where(mask, keys_from_seed(9, ROWS), before.key)
+    assert torch.equal(batch.state.key, expected)
+    for bad in (mask[:2], mask.int(), [1, 0, 0, 1]):
+        with pytest.raises(ValueError, match=r"reset_mask: expected bool of shape \(4,\)"):
+            batch.reset(options={"reset_mask": bad})
+
+
+def test_without_validation_bad_rows_stay_and_are_marked() -> None:
+    for mode in AutoresetMode:
+        batch = TorchVectorEnv(
+            core(bounds=(-2.0, 2.0), budget=None, tolerance=None), ROWS, autoreset_mode=mode, validate=False
+        )
+        batch.reset(seed=0)
+        before = batch.state
+        action = actions()[0].clamp(-1, 1)
+        action[1, 0] = torch.nan
+        action[2, 1] = 2.5
+        shown, reward, _, _, info = batch.step(action)
+        assert info["invalid"].tolist() == [False, True, True, False]
+        assert batch.state.k.tolist() == [1, 0, 0, 1]
+        assert info["calls"]["gradient"].tolist() == [2, 1, 1, 2]
+        assert reward[1:3].tolist() == [0, 0]
+        for name in shown:
+            assert torch.equal(shown[name][1:3], before.observation[name][1:3])
+        good = core(bounds=(-2.0, 2.0), budget=None, tolerance=None).step(before, action)
+        assert torch.equal(batch.state.merit[[0, 3]], good.merit[[0, 3]])
+
+
+def test_validation_leaves_all_episodes_as_they_were() -> None:
+    batch = TorchVectorEnv(core(), ROWS)
+    batch.reset(seed=0)
+    before = batch.get_state()
+    action = actions()[0].clone()
+    action[2, 0] = torch.inf
+    with pytest.raises(InvalidAction, match="for instance 2"):
+        batch.step(action)
+    with pytest.raises(InvalidAction, match=r"expected shape \(4, 2\), got \(3, 2\)"):
+        batch.step(action[:3])
+    assert batch.get_state() is before
+
+
+def test_a_row_does_not_depend_on_the_batch() -> None:
+    many, few = TorchVectorEnv(core(), ROWS), TorchVectorEnv(core(), 2)
+    shown, small = many.reset(seed=4)[0], few.reset(seed=4)[0]
+    for action in actions(1):
+        for i in range(2):
+            assert same(row(shown, i), row(small, i))
+        shown, *rest = many.step(action)
+        small, *others = few.step(action[:2])
+        for one, other in zip(rest[:3], others[:3], strict=True):
+            assert torch.allclose(one[:2].float(), other.float(), rtol=1e-4, atol=1e-6)
+    assert torch.equal(many.get_state().episodes.count[:2], few.get_state().episodes.count)
+    assert many.get_state().episodes.count.sum() > 4
+
+
+def test_lists_of_seeds() -> None:
+    batch = TorchVectorEnv(core(), 3)
+    batch.reset(seed=[5, 6, 5])
+    expected = torch.cat([keys_from_seed(s, 1) for s in (5, 6, 5)])
+    assert torch.equal(batch.state.key, expected)
+    with pytest.raises(ValueError, match="seed: expected an integer or 3 of them, got 2"):
+        batch.reset(seed=[1, 2])
+
+
+def test_instances_by_key() -> None:
+    batch = TorchVectorEnv(core(), 3)
+    _, info = batch.reset(seed=8)
+    keys = info["key"].flip(0)
+    batch.reset(options={"instance": keys})
+    assert torch.equal(batch.state.key, keys)
+    batch.reset(options={"instance": int(keys[0])})
+    assert batch.state.key.tolist() == [int(keys[0])] * 3
+    with pytest.raises(ValueError, match="instance: expected an integer key or 3 of them, got 2"):
+        batch.reset(options={"instance": keys[:2]})
+
+
+@pytest.mark.parametrize("mode", ["next_step", "same_step", "disabled"])
+def test_fork_bit_for_bit(mode: str, tmp_path: Any) -> None:
+    one = TorchVectorEnv(core(noise=0.2), ROWS, autoreset_mode=mode)
+    other = TorchVectorEnv(core(noise=0.2), ROWS, autoreset_mode=mode)
+    one.reset(seed=0)
+    for action in actions()[:5]:
+        one.step(action)
+    other.set_state(load(save(tmp_path / "face", one.get_state())))
+    for action in actions()[5:]:
+        left, right = one.step(action), other.step(action)
+        for path, value in tensors(left).items():
+            assert torch.equal(value, tensors(right)[path]), path
+    with pytest.raises(ValueError, match="set_state: expected what get_state of 3 instances returned"):
+        TorchVectorEnv(core(), 3).set_state(one.get_state())
+
+
+def test_tensors_stay_tensors_and_carry_no_graph() -> None:
+    batch = TorchVectorEnv(core(), ROWS)
+    batch.reset(seed=0)
+    action = actions()[0].requires_grad_()
+    shown, reward, terminated, truncated, info = batch.step(action)
+    for value in (*shown.values(), reward, terminated, truncated, *tensors(info).values()):
+        assert isinstance(value, Tensor)
+        assert not value.requires_grad
+        assert len(value) == ROWS
+
+
+def test_spaces_hold_what_comes() -> None:
+    batch = gym.make_vec("optenvs/Rosenbrock-v0", num_envs=3, oracle="hvp")
+    shown, _ = batch.reset(seed=0)
+    assert batch.observation_space.contains({name: value.numpy() for name, value in shown.items()})
+    asked = batch.action_space.sample()
+    shown, *_ = batch.step(asked)
+    assert torch.equal(shown["point"], torch.from_numpy(asked["point"]))
+    assert batch.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
+    assert set(batch.single_action_space) == {"point", "vector"}
+
+
+def test_divergence_shows_the_last_good_answer() -> None:
+    batch = TorchVectorEnv(optenvs.make("Quadratic", dim=DIM), ROWS, autoreset_mode="same_step")
+    start, _ = batch.reset(seed=0)
+    start = {name: value.clone() for name, value in start.items()}
+    action = actions()[0].clone()
+    action[1] = 1e30
+    _, reward, terminated, truncated, info = batch.step(action)
+    assert truncated.tolist() == [False, True, False, False]
+    assert not terminated.any()
+    assert reward.isfinite().all()
+    assert info["final_info"]["diverged"].tolist() == [False, True, False, False]
+    for name, value in info["final_obs"].items():
+        assert value[[0, 1, 3]][:, 0].isfinite().all()
+        if name != "N":
+            assert torch.equal(value[1], start[name][1])
+
+
+def test_pictures_are_those_of_instance_0() -> None:
+    batch = gym.make_vec("optenvs/Beale-v0", num_envs=2, render_mode="rgb_array")
+    batch.reset(seed=0)
+    batch.step(torch.zeros(2, 2))
+    (picture,) = batch.render()
+    assert picture.dtype == np.uint8
+    assert picture.ndim == 3
+    single = gym.make("optenvs/Beale-v0", render_mode="rgb_array")
+    single.reset(options={"instance": int(batch.unwrapped.state.key[0])})
+    single.step(np.zeros(2, np.float32))
+    assert np.array_equal(single.render(), picture)
