@@ -51,7 +51,8 @@ class Steps:
 
     def __call__(self, k: Tensor, N: Tensor) -> Tensor:
         done = _share(k, N)
-        return self.factor ** sum((done >= share).to(k.dtype) for share in self.at)
+        passed = sum(((done >= share).to(k.dtype) for share in self.at), start=torch.zeros_like(done))
+        return self.factor**passed
 
 
 @dataclass(frozen=True)

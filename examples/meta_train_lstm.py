@@ -95,9 +95,7 @@ def compare(env: OptimizationEnv, learned: agents.Agent, problems: int = 4096) -
 def table(curves: dict[str, Tensor]) -> str:
     """Mean loss over the hundred steps, and after the last."""
     lines = [f"{'optimizer':32}{'mean loss':>12}{'last loss':>12}"]
-    lines += [
-        f"{name:32}{score(losses):12.3f}{losses[-1].item():12.3f}" for name, losses in curves.items()
-    ]
+    lines += [f"{name:32}{score(losses):12.3f}{losses[-1].item():12.3f}" for name, losses in curves.items()]
     return "\n".join(lines)
 
 

@@ -22,10 +22,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from safetensors.torch import save_file
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import VecExtractDictObs
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor
 from tqdm import tqdm
 
@@ -42,20 +43,14 @@ EPISODES = 32  # trained on at once
 METRICS = ("train_loss", "test_accuracy")
 
 
-class Policy:
-    """The trained policy as an agent of the controlled environment."""
+class OnlyFeatures(BaseFeaturesExtractor):
+    """The policy sees ``features``, which hold the time too; the raw ``k`` and ``N`` are left out."""
 
-    def __init__(self, model: PPO) -> None:
-        self.model = model
+    def __init__(self, observation_space: spaces.Dict) -> None:
+        super().__init__(observation_space, features_dim=spaces.flatdim(observation_space["features"]))
 
-    def init(self, problem: Any, observation: dict[str, Tensor], keys: Tensor) -> tuple[()]:
-        """It remembers nothing."""
-        return ()
-
-    def act(self, state: tuple[()], observation: dict[str, Tensor]) -> tuple[Tensor, tuple[()]]:
-        """The mean action."""
-        action, _ = self.model.predict(observation["features"].numpy(), deterministic=True)
-        return torch.from_numpy(action), state
+    def forward(self, observation: dict[str, Tensor]) -> Tensor:
+        return observation["features"]
 
 
 class Progress(BaseCallback):
@@ -79,17 +74,20 @@ class Progress(BaseCallback):
 
 def train(env: StepSizeControl, iterations: int, seed: int) -> PPO:
     """PPO on ``iterations`` batches of whole episodes, each instance met once."""
-    vec = VecExtractDictObs(SB3VecEnv(env, EPISODES), "features")
     assert env.horizon is not None
     model = PPO(
-        "MlpPolicy",
-        vec,
+        "MultiInputPolicy",
+        SB3VecEnv(env, EPISODES),
         n_steps=env.horizon,
         batch_size=EPISODES * env.horizon // 4,
         n_epochs=10,
         learning_rate=1e-3,
         gamma=1.0,
-        policy_kwargs={"net_arch": [32, 32], "log_std_init": -1.0},
+        policy_kwargs={
+            "features_extractor_class": OnlyFeatures,
+            "net_arch": [32, 32],
+            "log_std_init": -1.0,
+        },
         seed=seed,
         device="cpu",
     )
@@ -102,9 +100,7 @@ def sgd(core: OptimizationEnv, schedule: Any, seeds: int) -> tuple[float, Run]:
     tuning = optenvs.rollout(core, agents.SGD(lr=GRID.repeat(16), schedule=schedule), keys=keys)
     final = tuning.metrics["train_loss"][-1].reshape(16, len(GRID)).mean(0)
     lr = GRID[final.nan_to_num(torch.inf).argmin()].item()
-    return lr, optenvs.rollout(
-        core, agents.SGD(lr=lr, schedule=schedule), seed=HELD_OUT, batch=seeds
-    )
+    return lr, optenvs.rollout(core, agents.SGD(lr=lr, schedule=schedule), seed=HELD_OUT, batch=seeds)
 
 
 def table(runs: dict[str, Run]) -> str:
@@ -156,7 +152,7 @@ def main() -> None:
     env = StepSizeControl(core, agents.SGD(), per_tensor=options.per_tensor, low=-2.5, high=0.5, repeat=11)
     model = train(env, options.iterations, options.seed)
     controlled = optenvs.rollout(
-        env, Policy(model), seed=HELD_OUT, batch=options.seeds, record=("features",)
+        env, agents.from_sb3(model), seed=HELD_OUT, batch=options.seeds, record=("features",)
     )
     runs = {"PPO step-size control": controlled}
     for name, schedule in (("SGD", None), ("SGD, cosine", agents.schedules.Cosine())):

@@ -1,9 +1,9 @@
-"""How do optimizers walk? The paths of five methods on Rosenbrock's valley and on a toy of the AdaBelief paper.
+"""How do optimizers walk? The paths of five methods on Rosenbrock's valley and on Beale's function.
 
     python examples/render_landscape.py --out landscape.png
 
-Every method asks the same number of gradients from the same starting point; a learning rate is chosen for each from
-one grid, run as one batch (a learning rate may be a tensor with one entry an instance). Needs the extra ``plot``.
+Every method asks the same number of gradients from the same starting point; a learning rate is chosen for each
+from one grid, run as one batch (a rate may be a tensor with one entry an instance). Needs the extra ``plot``.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def best_path(env: OptimizationEnv, agent: Any, steps: int) -> tuple[np.ndarray,
     return run.recorded["point"][:, best].numpy(), float(RATES[best]), float(gaps[best])
 
 
-def draw(axes: Any, env: Landscape, title: str, window: tuple[float, float, float, float], steps: int) -> None:
+def draw(axes: Any, env: Landscape, title: str, window: tuple[float, ...], steps: int) -> None:
     """The landscape as filled contours, and the path of each method on it."""
     state = env.reset(torch.zeros(1, dtype=torch.int64))
     x, y = np.linspace(*window[:2], 301), np.linspace(*window[2:], 301)
@@ -57,7 +57,8 @@ def draw(axes: Any, env: Landscape, title: str, window: tuple[float, float, floa
     optimum = state.hidden.optimum[0].numpy()
     axes.plot(*optimum, "*", color="white", markeredgecolor="black", markersize=14, zorder=9)
     axes.plot(*state.observation["point"][0].numpy(), "o", color="black", markersize=6, zorder=9)
-    axes.set(title=f"{title}, {steps} gradients", xlim=window[:2], ylim=window[2:], xlabel="$x_1$", ylabel="$x_2$")
+    axes.set(title=f"{title}, {steps} gradients", xlim=window[:2], ylim=window[2:])
+    axes.set(xlabel="$x_1$", ylabel="$x_2$")
 
 
 def main() -> None:

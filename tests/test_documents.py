@@ -20,7 +20,7 @@ from envs_registry import ENVIRONMENTS
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
-SCRIPTS = [ROOT / "tests/run.sh", ROOT / "examples/quickstart.sh", ROOT / ".ci/run", ROOT / ".ci/environment.sh"]
+SCRIPTS = [ROOT / p for p in ("tests/run.sh", "examples/quickstart.sh", ".ci/run", ".ci/environment.sh")]
 
 
 def blocks(name: str) -> list[str]:
@@ -120,7 +120,7 @@ def test_scripts_parse(script: Path) -> None:
 @pytest.mark.parametrize("script", ["tests/run.sh", "examples/quickstart.sh"])
 def test_an_unusable_python_is_named(script: str, tmp_path: Path) -> None:
     old = tmp_path / "old-python"
-    old.write_text("#!/bin/sh\n[ \"$1\" = --version ] && echo Python 3.8.1 && exit 0\nexit 1\n")
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.8.1 && exit 0\nexit 1\n')
     old.chmod(0o755)
     copy = tmp_path / "clone"
     for path in (*SCRIPTS, ROOT / "pyproject.toml"):

@@ -22,7 +22,7 @@ from optenvs.core.struct import struct
 
 @struct
 class SGDState:
-    """``mu``: the momentum buffer ``(B, n)``, or ``None`` without momentum; ``count``: steps so far."""
+    """``mu``: the momentum buffer ``(B, n)``, or ``None`` without momentum; ``count``: steps ``(B, 1)``."""
 
     mu: Float[Tensor, "B n"] | None
     count: Float[Tensor, "B 1"]

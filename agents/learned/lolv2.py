@@ -1,5 +1,7 @@
 """LOLv2, the per-parameter MLP of Metz et al. (2020; "MLPLOpt" of the authors' library).
 
+One step, of every parameter by itself:
+
     m_i <- b_i m_i + (1 - b_i) g                               six decays b_i, before they are read
     d, s = MLP([g, x, m_1 .. m_6] normalised tensor by tensor, time features of k)
     x <- x - step_multiplier * d * exp(exp_multiplier * s)

@@ -35,7 +35,7 @@ def seconds_of(call: Callable[[], object], device: str, repeats: int = 20) -> fl
 
 
 def bandwidth(env_id: str, arrays: int, batch: int, dim: int, device: str) -> tuple[float, float]:
-    """Bytes a second of one step of ``env_id``, which must move ``arrays`` arrays ``(batch, dim)``; of a copy."""
+    """Bytes a second of a step, which moves at least ``arrays`` arrays ``(batch, dim)``, and of a copy."""
     core = optenvs.make(env_id, dim=dim, device=device, budget=None)
     state = core.reset(keys_from_seed(0, batch, device))
     query = state.observation["point"] * 0.9
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     device = parser.parse_args().device
     if device != "cpu" and not torch.cuda.is_available():
-        print("no GPU: torch finds none on this machine, so nothing was measured (--device cpu tries the script)")
+        print("no GPU: torch finds none here, so nothing was measured (--device cpu tries the script)")
         return
     print(f"torch {torch.__version__}, {'CPU' if device == 'cpu' else torch.cuda.get_device_name()}")
     for name, width, minibatch, _ in CASES:
@@ -64,14 +64,15 @@ def main() -> None:
             at_once(width, minibatch, batch, 20, device)
             start = time.perf_counter()
             together, _ = at_once(width, minibatch, batch, 88, device)
-            if device != "cpu":  # the host's clock runs ahead of the device: take the whole run, evaluation too
+            if device != "cpu":  # the host's clock runs ahead: take the whole run, evaluation too
                 torch.cuda.synchronize()
                 together = (time.perf_counter() - start) / (batch * 88)
-            print(f"{name}, {batch} at once: {1 / together:12,.0f} network-steps/s, {plain / together:.0f}x plain")
+            rate, gain = 1 / together, plain / together
+            print(f"{name}, {batch} at once: {rate:12,.0f} network-steps/s, {gain:.0f}x one by one")
     for env_id, arrays in (("optenvs/Quadratic-v0", 4), ("optenvs/Rosenbrock-v0", 3)):
-        for batch, dim in ((1024, 1000), (4096, 1000)) if device == "cpu" else ((1024, 1000), (65536, 1000)):
-            rate, copy = bandwidth(env_id, arrays, batch, dim, device)
-            print(f"{env_id} {batch}x{dim}: {rate / 1e9:.1f} GB/s, {rate / copy:.0%} of a copy ({copy / 1e9:.1f})")
+        for batch in (1024, 4096 if device == "cpu" else 65536):
+            rate, copy = (number / 1e9 for number in bandwidth(env_id, arrays, batch, 1000, device))
+            print(f"{env_id} {batch}x1000: {rate:.1f} GB/s, {rate / copy:.0%} of a copy ({copy:.1f} GB/s)")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
     python examples/benchmarks/vector_throughput.py
 
 The same id twice: ``gym.make_vec`` as registered (one tensor computation for the batch), and
-``vectorization_mode="sync"`` (Gymnasium steps 1,024 single environments one after the other). Beside them, as a
-yardstick, Gymnasium's own batched environment, CartPole in numpy, which does less a step: no ledger, no metrics.
+``vectorization_mode="sync"`` (Gymnasium steps 1,024 single environments one after the other). Beside them, as
+a yardstick, Gymnasium's own batched environment, CartPole in numpy: no ledger, no metrics, less to compute.
 
 @TABLE@
 """

@@ -181,6 +181,9 @@ def bench(
 @main.command()
 def report(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a benchmark's results.")],
+    axis: Annotated[
+        list[str] | None, typer.Option(help="Ledger column of a further figure, such as samples.")
+    ] = None,
 ) -> None:
     """Write the tables, the figures and the page of a folder of results."""
     with _one_line():
@@ -188,7 +191,7 @@ def report(
             raise FileNotFoundError(f"no folder {directory}")
         from optenvs.bench import report as reporting
 
-        paths = reporting.report(directory)
+        paths = reporting.report(directory, axes=axis or ())
     _print_table(paths[1])
     typer.echo(f"report: {paths[0]}")
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import json
 import os
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,10 @@ _FIGURES: dict[str, tuple[str, Callable[..., Any], str]] = {
     "progress_time": (
         "Progress by time",
         lambda comparison: plots.progress(comparison, "time"),
-        "The same runs by wall-clock time, which depends on the machine and its other work.",
+        (
+            "The same runs by wall-clock time of agent and oracle, which depends on the machine and its "
+            "other work. Seeds are computed as one batch; a run's time is its even share of the batch's."
+        ),
     ),
     "finals": (
         "Final values",
@@ -66,9 +70,13 @@ _FIGURES: dict[str, tuple[str, Callable[..., Any], str]] = {
     ),
 }
 
+_PAIRED = ("scores", "data_profiles", "performance_profiles", "ecdf")
+
 
 def report(
-    directory: str | os.PathLike[str], destination: str | os.PathLike[str] | None = None
+    directory: str | os.PathLike[str],
+    destination: str | os.PathLike[str] | None = None,
+    axes: Sequence[str] = (),
 ) -> list[Path]:
     """Writes the report of a folder of runs.
 
@@ -79,13 +87,15 @@ def report(
     Args:
         directory: Folder with the run files.
         destination: Folder of the report; by default the same.
+        axes: Ledger columns, such as "calls/samples", for further figures of progress.
 
     Returns:
         The paths written: ``report.html`` first, then ``table.csv``, ``table.md`` and the PNG
         files.
 
     Raises:
-        ValueError: If there are no judged runs, or runs that must not be compared.
+        ValueError: If there are no judged runs, or runs that must not be compared, or no run has one of
+            ``axes``.
     """
     source = Path(directory)
     folder = Path(destination) if destination is not None else source
@@ -97,29 +107,36 @@ def report(
     table.to_csv(paths[1], index=False)
     paths[2].write_text(_markdown(table), encoding="utf-8")
     figures = []
-    for key, (title, draw, caption) in _FIGURES.items():
-        if (
-            key in ("scores", "data_profiles", "performance_profiles", "ecdf")
-            and not comparison.problems
-        ):
+    for key, (title, draw, caption) in (_FIGURES | _more_progress(comparison, axes)).items():
+        if key in _PAIRED and not comparison.problems:
             continue  # no problem that all agents have run: the notes say what is missing
         data = _png(draw(comparison))
         path = folder / f"{key}.png"
         path.write_bytes(data)
         paths.append(path)
-        figures.append(
-            {
-                "key": key,
-                "title": title,
-                "caption": caption,
-                "data": base64.b64encode(data).decode(),
-                # its size on paper, so that text is of one size in all figures
-                "width": round(int.from_bytes(data[16:20], "big") * 96 / DPI),
-            }
-        )
+        figure = {"key": key, "title": title, "caption": caption, "data": base64.b64encode(data).decode()}
+        # its size on paper, so that text is of one size in all figures
+        figures.append(figure | {"width": round(int.from_bytes(data[16:20], "big") * 96 / DPI)})
     page = _page(comparison, table, figures, notes + comparison.notes)
     paths[0].write_text(page, encoding="utf-8")
     return paths
+
+
+def _more_progress(comparison: Comparison, axes: Sequence[str]) -> dict[str, Any]:
+    """Figures of progress along other ledger columns."""
+    known = {
+        name for cell in comparison.cells.values() for record in cell.records for name in record.curves
+    }
+    found: dict[str, Any] = {}
+    for axis in axes:
+        column = axis if axis in known else f"calls/{axis}"
+        if column not in known or column.startswith("metrics/"):
+            columns = sorted(name for name in known if not name.startswith("metrics/"))
+            raise ValueError(f"axes: no ledger column {axis!r}; there are {', '.join(columns)}")
+        name = column.removeprefix("calls/")
+        draw = functools.partial(plots.progress, axis=column)
+        found[f"progress_{name}"] = (f"Progress by {name}", draw, "Median over seeds; band: quartiles.")
+    return found
 
 
 def _selected(folder: Path) -> tuple[list[RunRecord], list[str]]:

@@ -178,8 +178,8 @@ class OptimizationEnv(abc.ABC):
     def answer(self, state: State, action: Action) -> Answer:
         """Answer one query.
 
-        Pure: it reads ``state.problem``, ``hidden``, ``key`` and ``k`` (the number of this query), and changes
-        nothing.
+        Pure: it reads ``state.problem``, ``hidden``, ``key`` and ``k`` (the number of this query), and it
+        changes nothing.
         """
 
     def evaluate(self, state: State) -> State:

@@ -75,9 +75,7 @@ def empty_momenta(point: Float[Tensor, "B n"]) -> Float[Tensor, "B n 6"]:
     return point.new_zeros(*point.shape, len(DECAYS))
 
 
-def update_momenta(
-    momenta: Float[Tensor, "B n 6"], gradient: Float[Tensor, "B n"]
-) -> Float[Tensor, "B n 6"]:
+def update_momenta(momenta: Float[Tensor, "B n 6"], gradient: Float[Tensor, "B n"]) -> Float[Tensor, "B n 6"]:
     """``m <- decay m + (1 - decay) g`` for every decay of :data:`DECAYS`."""
     rest = torch.tensor([1 - decay for decay in DECAYS], dtype=gradient.dtype, device=gradient.device)
     return momenta + rest * (gradient.unsqueeze(-1) - momenta)

@@ -22,8 +22,9 @@ def _inside_transform(x: Tensor) -> bool:
 def value_and_gradient(function: Function, x: Tensor) -> tuple[Tensor, Tensor]:
     """``f(x)`` of shape ``(B,)`` and its gradient, of the shape of ``x``.
 
-    Where nothing can differentiate the answer again (no-grad mode, outside inference mode and every transform), plain autograd
-    gives it in half the time; otherwise ``torch.func`` does, which composes with autograd and vmap.
+    Where nothing can differentiate the answer again (no-grad mode, outside inference mode and every
+    transform), plain autograd gives it in half the time; otherwise ``torch.func`` does, which composes with
+    autograd and vmap.
     """
     recording = torch.is_grad_enabled() or torch.is_inference_mode_enabled()
     if not recording and not _inside_transform(x):

@@ -90,9 +90,7 @@ def as_action(
     return _tensor("action", space, action, batch, device)
 
 
-def _tensor(
-    name: str, space: spaces.Space, value: Any, batch: int | None, device: torch.device
-) -> Tensor:
+def _tensor(name: str, space: spaces.Space, value: Any, batch: int | None, device: torch.device) -> Tensor:
     dtype, shape, _, _ = _facts(space)
     expected = shape if batch is None else (batch, *shape)
     if not isinstance(value, Tensor):
@@ -107,7 +105,8 @@ def _tensor(
         raise InvalidAction(f"{name}: lives on {value.device}, the environment on {device}; move it there")
     if value.shape != expected:
         raise InvalidAction(f"{name}: expected shape {expected}, got {tuple(value.shape)}")
-    tensor = value.to(dtype)
+    # a copy without a graph: the caller may go on writing to his own
+    tensor = value.detach().to(dtype, copy=True)
     return tensor.unsqueeze(0) if batch is None else tensor
 
 

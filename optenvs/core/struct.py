@@ -89,7 +89,8 @@ def tree_map(function: Callable[..., Any], tree: T, *others: T) -> T:
         return replace(tree, **changes)
     if isinstance(tree, dict):
         return {  # type: ignore[return-value]
-            key: tree_map(function, value, *(o[key] for o in others)) for key, value in tree.items()
+            key: tree_map(function, value, *(o[key] for o in others))  # type: ignore[index]
+            for key, value in tree.items()
         }
     if isinstance(tree, tuple | list):
         items = [

@@ -1,4 +1,4 @@
-"""Which instance an episode has: one rule for every face.
+"""Which instance an episode has, and when it is over: one rule for every face.
 
 Row i of ``reset(seed=s)`` is instance i of seed s at every batch size; the n-th automatic or unseeded reset
 after it is a function of that row's key and n alone.
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from optenvs.core.env import State
 from optenvs.core.random import Keys, fold_in, keys_from_seed
 from optenvs.core.struct import struct
 
@@ -58,3 +59,12 @@ def instance_keys(instance: Any, batch: int, device: torch.device) -> Keys:
     if keys.ndim == 1 and len(keys) != batch:
         raise ValueError(f"instance: expected an integer key or {batch} of them, got {len(keys)}")
     return keys.expand(batch).clone()
+
+
+def over(state: State) -> Tensor:
+    """Whether episodes have ended, bool ``(B,)``.
+
+    Gymnasium's ``reset`` cannot say that an instance is solved at its start, or that its budget pays no more:
+    such an episode takes one step to say so.
+    """
+    return state.done & (state.k > 0)

@@ -15,20 +15,20 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from optenvs.core.env import OptimizationEnv, State
-from optenvs.core.rollout import freeze
 from optenvs.core.spaces import as_action, check_action, violations
-from optenvs.core.struct import rows, select, struct, tree_map
+from optenvs.core.struct import rows, select, static, struct, tree_map
 
-from .seeding import Episodes, instance_keys
+from .seeding import Episodes, instance_keys, over
 
 
 @struct
 class VectorState:
-    """The episodes of a batch, their place in the sequence, and the rows to be reset next."""
+    """The episodes of a batch, their place in the sequence, the rows to be reset next, the steps so far."""
 
     state: State
     episodes: Episodes
     pending: Tensor
+    clock: int = static(default=0)
 
 
 class TorchVectorEnv(VectorEnv):
@@ -75,7 +75,6 @@ class TorchVectorEnv(VectorEnv):
         self.single_observation_space = core.observation_space
         self.single_action_space = core.action_space
         self._face: VectorState | None = None
-        self._clock = 0
         self._path: list[State] = []
 
     # The spaces of the batch are built when asked for: they copy the bounds B times.
@@ -118,11 +117,11 @@ class TorchVectorEnv(VectorEnv):
             keys = instance_keys(options["instance"], batch, device)
         with torch.no_grad():
             state = self.core.reset(keys)
-        if mask is None:
-            self._clock = 0
-        else:
-            state = select(mask, state, self.get_state().state)
-        self._set(VectorState(state=state, episodes=episodes, pending=torch.zeros_like(state.done)))
+        pending, clock = torch.zeros_like(state.done), 0
+        if mask is not None:
+            face = self.get_state()
+            state, pending, clock = select(mask, state, face.state), face.pending & ~mask, face.clock
+        self._set(VectorState(state=state, episodes=episodes, pending=pending, clock=clock))
         return state.observation, self._info(state)
 
     def step(
@@ -131,13 +130,13 @@ class TorchVectorEnv(VectorEnv):
         """Ask one query an instance.
 
         Raises:
-            gymnasium.error.InvalidAction: with ``validate``, a row does not fit; the episodes are as they were.
+            gymnasium.error.InvalidAction: with ``validate``, a row does not fit; no episode has changed.
             gymnasium.error.ResetNeeded: before the first ``reset``.
         """
         face, core = self.get_state(), self.core
         query = as_action(core.action_space, actions, self.num_envs, core.torch_device)
         info: dict[str, Any] = {}
-        resting = face.state.done if self.autoreset_mode is AutoresetMode.DISABLED else face.pending
+        resting = over(face.state) if self.autoreset_mode is AutoresetMode.DISABLED else face.pending
         if self.validate:
             check_action(core.action_space, query, ~resting)
         with torch.no_grad():
@@ -155,9 +154,9 @@ class TorchVectorEnv(VectorEnv):
                 shown = select(state.diverged, face.state.observation, state.observation)
                 state = dataclasses.replace(state, observation=shown)
             if self._maybe(resting) and self.autoreset_mode is AutoresetMode.DISABLED:
-                state = freeze(face.state, state)
-            self._clock += 1
-            if core.evaluation_period is not None and self._clock % core.evaluation_period == 0:
+                still = dataclasses.replace(face.state, reward=torch.zeros_like(state.reward))
+                state = select(resting, still, state)
+            if core.evaluation_period is not None and (face.clock + 1) % core.evaluation_period == 0:
                 state = core.evaluate(state)
             return self._autoreset(face, state, info)
 
@@ -166,20 +165,24 @@ class TorchVectorEnv(VectorEnv):
     ) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor, dict[str, Any]]:
         episodes, pending, shown = face.episodes, face.pending, state
         if self.autoreset_mode is AutoresetMode.NEXT_STEP:
-            if self._maybe(pending):
-                state, episodes = self._renew(pending, state, episodes)
-            shown, pending = state, state.done
+            shown, renewed, pending = state, pending, state.done
+            if self._maybe(renewed):
+                state, episodes = self._renew(renewed, state, episodes)
+                pending = over(state)
+                shown = dataclasses.replace(
+                    state, terminated=state.terminated & pending, truncated=state.truncated & pending
+                )
         elif self.autoreset_mode is AutoresetMode.SAME_STEP and self._maybe(state.done):
-            over = state.done
-            fresh, episodes = self._renew(over, state, episodes)
-            info |= {"final_obs": state.observation, "_final_obs": over}
-            info |= {"final_info": self._info(state), "_final_info": over}
+            ended = over(state)
+            fresh, episodes = self._renew(ended, state, episodes)
+            info |= {"final_obs": state.observation, "_final_obs": ended}
+            info |= {"final_info": self._info(state), "_final_info": ended}
             # the new episode's first observation, with the old one's reward and ending
             shown = dataclasses.replace(
                 fresh, reward=state.reward, terminated=state.terminated, truncated=state.truncated
             )
             state = fresh
-        self._face = VectorState(state=state, episodes=episodes, pending=pending)
+        self._face = VectorState(state=state, episodes=episodes, pending=pending, clock=face.clock + 1)
         if self.render_mode is not None:
             self._path.append(rows(state, slice(0, 1)))
         return (
@@ -247,7 +250,6 @@ class TorchVectorEnv(VectorEnv):
         """Go on from ``face`` bit for bit."""
         if not isinstance(face, VectorState) or len(face.state.k) != self.num_envs:
             raise ValueError(f"set_state: expected what get_state of {self.num_envs} instances returned")
-        self._clock = int(face.state.k.max())
         self._set(face)
 
     def _set(self, face: VectorState) -> None:

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from optenvs.bench import plots
-from optenvs.bench.report import MANIFEST, report
+from optenvs.bench.report import MANIFEST, report, table_rows
 from optenvs.bench.results import write
 from optenvs.bench.summary import Comparison
 
@@ -205,6 +205,54 @@ def test_any_ledger_column_is_an_axis(records):
     assert plots.progress(comparison, "calls/value").axes[0].get_xlim()[1] == 200
     assert plots.progress(comparison).axes[0].get_xlim()[1] == 100
     plots.progress(comparison, "calls/hvp")  # a column that no run has
+
+
+def test_more_axes_in_the_report(records, tmp_path):
+    for record in records:
+        write(record, tmp_path)
+    paths = report(tmp_path, axes=["value"])
+    assert paths[-1].name == "progress_value.png"
+    assert 'id="progress_value"' in paths[0].read_text()
+    with pytest.raises(ValueError, match="no ledger column 'hvp'; there are calls/gradient, calls/value, time"):
+        report(tmp_path, axes=["hvp"])
+
+
+def test_other_metrics_are_those_of_the_last_point(make_record):
+    records = [make_record(agent="adam", repetition=i) for i in range(3)]
+    accuracy = np.linspace(0, 1, 101)
+    records = [
+        dataclasses.replace(r, curves={**r.curves, "metrics/accuracy": accuracy * 0.1 * (i + 1)})
+        for i, r in enumerate(records)
+    ]
+    failed = dataclasses.replace(make_record(agent="sgd"), status="diverged")
+    table = Comparison([*records, failed]).other_metrics().set_index("agent")
+    assert table.loc["adam", "accuracy"] == pytest.approx(0.2)
+    assert np.isnan(table.loc["sgd", "accuracy"])
+    assert "gap" not in table
+
+
+def test_an_end_of_the_grid_is_told(make_record):
+    def notes(lr):
+        config = {"environments": [], "agents": [{"label": "adam", "grid": {"lr": [0.1, 1, 10.0]}}]}
+        runs = [make_record(repetition=i, lr=lr) for i in range(2)]
+        return Comparison([dataclasses.replace(r, config=config) for r in runs]).notes
+
+    (low,) = notes(0.1)
+    assert "adam on Quadratic (lowest lr, 0.1)" in low
+    (high,) = notes(10.0)
+    assert "adam on Quadratic (highest lr, 10)" in high
+    assert notes(1) == []
+
+
+def test_what_is_as_good_as_the_best_is_marked(make_record):
+    runs = [
+        make_record(agent=agent, repetition=i, rate=rate)
+        for agent, rate in [("a", 0.5), ("b", 0.3), ("c", 0.05)]
+        for i in range(2)
+    ]
+    # the gaps end near 1e-21, 1e-12 and 0.07 of a start of 10: the first two differ by nothing
+    rows = table_rows(Comparison(runs).table())
+    assert [row["best"] for row in rows] == [True, True, False]
 
 
 def test_every_agent_keeps_its_line(records):

@@ -16,7 +16,8 @@ from optenvs.faces.sb3 import SB3VecEnv
 from optenvs.faces.vector import TorchVectorEnv
 
 LANDSCAPES = optenvs.list_envs("landscapes")
-PROBLEM: dict[str, Any] = {"dim": 2, "spectrum": "random", "tolerance": 0.3, "budget": 6, "bounds": (-4.0, 4.0)}
+PROBLEM: dict[str, Any] = {"dim": 2, "spectrum": "random", "tolerance": 0.03, "budget": 6}
+PROBLEM["bounds"] = (-4.0, 4.0)
 
 
 def made(rows: int = 4, **keywords: Any) -> SB3VecEnv:
@@ -93,7 +94,7 @@ def test_observations_belong_to_the_caller() -> None:
 def test_what_sb3_cannot_take_is_refused() -> None:
     with pytest.raises(TypeError, match=r"Stable-Baselines3 takes one Box of actions, Quadratic has .*Dict"):
         optenvs.make_sb3("Quadratic", oracle="hvp")
-    with pytest.raises(TypeError, match="takes finite actions only, Quadratic has .*; give bounds="):
+    with pytest.raises(TypeError, match=r"takes finite actions only, Quadratic has .*; give bounds="):
         optenvs.make_sb3("Quadratic", bounds=None)
     with pytest.raises(AttributeError, match="budget: environments are immutable"):
         made().set_attr("budget", 3)
@@ -123,7 +124,7 @@ def test_pictures() -> None:
 @pytest.mark.parametrize("name", LANDSCAPES)
 def test_ppo_trains_on_every_landscape(name: str) -> None:
     env = VecMonitor(optenvs.make_sb3(name, 4, budget=17))
-    model = PPO("MultiInputPolicy", VecNormalize(env), n_steps=32, batch_size=64, n_epochs=1, seed=0, device="cpu")
+    model = PPO("MultiInputPolicy", VecNormalize(env), n_steps=32, batch_size=64, n_epochs=1, seed=0)
     model.learn(256)
     assert model.num_timesteps == 256
     ends = list(model.ep_info_buffer)
@@ -135,10 +136,12 @@ def test_ppo_trains_on_every_landscape(name: str) -> None:
 
 def test_ppo_learns_to_ask_the_optimum() -> None:
     # the optimum is the same point for all instances: a policy that ignores its input can find it
-    env = optenvs.make_sb3("Quadratic", 16, dim=1, bounds=(-2.0, 2.0), budget=5, reward="negative_value", tolerance=None)
-    policy = {"net_arch": [16], "log_std_init": -0.5}
-    model = PPO("MultiInputPolicy", env, n_steps=32, batch_size=128, n_epochs=6, learning_rate=3e-3, gamma=0.5,
-                seed=0, policy_kwargs=policy, device="cpu")  # fmt: skip
+    problem = {"dim": 1, "bounds": (-2.0, 2.0), "budget": 5, "tolerance": None}
+    env = optenvs.make_sb3("Quadratic", 16, reward="negative_value", **problem)
+    model = PPO(
+        "MultiInputPolicy", env, n_steps=32, batch_size=128, n_epochs=6, learning_rate=3e-3, gamma=0.5,
+        seed=0, policy_kwargs={"net_arch": [16], "log_std_init": -0.5},
+    )  # fmt: skip
 
     def score() -> float:
         env.seed(1)
@@ -161,7 +164,7 @@ def test_ppo_learns_to_ask_the_optimum() -> None:
 def test_sac_trains() -> None:
     env = made(2, budget=9)
     model = SAC(
-        "MultiInputPolicy", env, learning_starts=20, batch_size=16, buffer_size=200, seed=0, device="cpu",
+        "MultiInputPolicy", env, learning_starts=20, batch_size=16, buffer_size=200, seed=0,
         policy_kwargs={"net_arch": [16]},
     )  # fmt: skip
     model.learn(60)

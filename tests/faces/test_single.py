@@ -102,6 +102,17 @@ def test_solved_is_terminated() -> None:
     assert info["metrics"]["gap"] == 0
 
 
+def test_an_instance_solved_at_its_start_takes_one_step_to_say_so() -> None:
+    env = made("Rosenbrock", start=(1.0, 1.0))
+    env.reset(seed=0)
+    assert bool(env.state.terminated)
+    _, reward, terminated, _, _ = env.step(np.ones(2, np.float32))
+    assert terminated is True
+    assert reward == 0
+    with pytest.raises(ResetNeeded):
+        env.step(np.ones(2, np.float32))
+
+
 def test_a_step_after_the_end_needs_a_reset() -> None:
     env = made("Rosenbrock")
     env.reset(seed=0)
@@ -181,9 +192,7 @@ def test_fork_bit_for_bit(tmp_path: Any) -> None:
         env.step(action)
     fork.set_state(load(save(tmp_path / "face", env.get_state())))
     middle = env.get_state()
-    paths = []
-    for one in (env, fork):
-        paths.append([one.step(a) for a in actions[5:]] + [one.reset()])
+    paths = [[one.step(a) for a in actions[5:]] + [one.reset()] for one in (env, fork)]
     env.set_state(middle)
     paths.append([env.step(a) for a in actions[5:]] + [env.reset()])
     for path in paths[1:]:
@@ -195,7 +204,7 @@ def test_fork_bit_for_bit(tmp_path: Any) -> None:
 
 def test_set_state_refuses_something_else() -> None:
     env = made()
-    with pytest.raises(ValueError, match="set_state: expected what get_state of a single environment returned"):
+    with pytest.raises(ValueError, match="set_state: expected what get_state of a single"):
         env.set_state("here")  # type: ignore[arg-type]
     batch = env.core.reset(keys_from_seed(0, 2))
     env.reset(seed=0)

@@ -16,7 +16,8 @@ import optenvs
 from optenvs.core.random import keys_from_seed
 from optenvs.core.snapshot import load, save
 from optenvs.core.struct import tensors
-from optenvs.faces.single import GymEnv
+from optenvs.faces.seeding import Episodes
+from optenvs.faces.single import FaceState, GymEnv
 from optenvs.faces.vector import TorchVectorEnv
 
 ROWS, STEPS = 4, 17
@@ -44,22 +45,14 @@ def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
 
 
 def singles(seed: int = 0) -> tuple[list[GymEnv], list[dict[str, np.ndarray]]]:
-    """One Gymnasium environment a row, each at its row's instance."""
+    """One Gymnasium environment a row, each at its row's instance and place in the sequence of episodes."""
     envs, shown = [], []
-    for key in keys_from_seed(seed, ROWS).tolist():
+    for base in keys_from_seed(seed, ROWS).split(1):
         env = GymEnv(core())
-        env.reset(seed=0)
-        face = env.get_state()
-        # the row's place in the sequence of episodes, so that later episodes are the row's too
-        from optenvs.faces.seeding import Episodes
-        from optenvs.faces.single import FaceState
-
-        base = torch.tensor([key])
         state = env.core.reset(base)
         env.set_state(FaceState(state=state, episodes=Episodes(base=base, count=torch.zeros_like(base))))
-        assert face is not env.get_state()
         envs.append(env)
-        shown.append({k: v[0].numpy() for k, v in state.observation.items()})
+        shown.append(row(state.observation, 0))
     return envs, shown
 
 
@@ -171,6 +164,42 @@ def test_disabled_against_a_hand_simulation() -> None:
             assert int(info["calls"]["gradient"][i]) == calls[i], "a row at rest is not billed"
     assert ends > 4
     assert resets > 2
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_instances_solved_at_their_start_take_one_step_to_say_so(mode: AutoresetMode) -> None:
+    problem = optenvs.make("Rosenbrock", start=(1.0, 1.0))
+    batch = TorchVectorEnv(problem, 2, autoreset_mode=mode)
+    batch.reset(seed=0)
+    here = torch.ones(2, 2)
+    assert batch.step(here)[2].tolist() == [True, True]
+    if mode is AutoresetMode.NEXT_STEP:
+        assert batch.step(here)[2].tolist() == [False, False], "a reset, which cannot end"
+        assert batch.state.k.tolist() == [0, 0]
+    elif mode is AutoresetMode.SAME_STEP:
+        assert batch.state.k.tolist() == [0, 0]
+    assert batch.step(here)[2].tolist() == [True, True]
+
+
+def test_a_masked_reset_keeps_what_other_rows_have_pending() -> None:
+    batch = TorchVectorEnv(core(tolerance=None, budget=2), ROWS)
+    batch.reset(seed=0)
+    batch.step(actions()[0])
+    assert batch.get_state().pending.all()
+    batch.reset(options={"reset_mask": torch.tensor([True, False, False, False])})
+    assert batch.get_state().pending.tolist() == [False, True, True, True]
+    batch.step(actions()[1])
+    assert batch.state.k.tolist() == [1, 0, 0, 0]
+
+
+def test_actions_stay_the_callers() -> None:
+    batch = TorchVectorEnv(core(), ROWS)
+    batch.reset(seed=0)
+    action = actions()[0].clone()
+    shown, *_ = batch.step(action)
+    before = shown["point"].clone()
+    action.add_(1)
+    assert torch.equal(batch.state.observation["point"], before)
 
 
 def test_max_episode_steps() -> None:

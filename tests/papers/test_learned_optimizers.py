@@ -59,9 +59,7 @@ def test_gymnasium_and_core_agree(env: OptimizationEnv) -> None:
 
 
 def _setting(seed: int) -> tuple[OptimizationEnv, agents.LOLv2, Tensor]:
-    env = optenvs.make(
-        "Quadratic", dim=6, spectrum="wishart", dtype="float64", tolerance=None, budget=None
-    )
+    env = optenvs.make("Quadratic", dim=6, spectrum="wishart", dtype="float64", tolerance=None, budget=None)
     agent = agents.LOLv2(hidden=8, step_multiplier=0.1, dtype="float64", seed=seed)
     return env, agent, keys_from_seed(seed, 1)
 

@@ -216,6 +216,7 @@ class Landscape(OptimizationEnv):
         """The point of the unmoved function that the query ``x`` means."""
         if hidden.pivot is None:
             return x
+        assert hidden.shift is not None  # it comes with the pivot
         centred = x - hidden.pivot - hidden.shift
         if hidden.rotation is not None:
             centred = (centred.unsqueeze(-2) @ hidden.rotation).squeeze(-2)

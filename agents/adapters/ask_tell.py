@@ -1,0 +1,178 @@
+"""Objects with ``ask()`` and ``tell()`` as agents.
+
+Such an object changes in place and cannot be looked into. What makes it a pure agent is replay: the state
+holds the values told so far, and the live object of any state is rebuilt from its seed by asking and telling
+again. Along a run that goes on this is never done (the agent keeps the live objects of the last state that it
+returned); when a saved state is resumed or an older one is asked again, it costs the object's whole past.
+
+What it cannot give: batching (a loop over instances on the host), gradients, and purity of an object that
+draws from anywhere but its seed. The last is noticed at replay, and is an error.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from agents.core import Agent, Observation
+from optenvs.core.random import Keys
+from optenvs.core.struct import struct
+
+_ROOM = 256
+
+
+class AskTell(Protocol):
+    """What the adapter drives.
+
+    ``ask`` gives one point ``(n,)``, or a population of them, ``(m, n)`` or a list; ``tell`` is given what
+    ``ask`` returned and the value, or the ``m`` values as an array.
+    """
+
+    def ask(self) -> Any: ...
+
+    def tell(self, points: Any, values: Any) -> Any: ...
+
+
+Factory = Callable[[np.ndarray, int], AskTell]
+
+
+@struct
+class AskTellState:
+    """The past of ``B`` objects, from which they can be rebuilt.
+
+    Attributes:
+        seed: what each was made with, ``(B,)``.
+        start: the first point of its instance, ``(B, n)``.
+        asked: its last question, ``(B, n)``, whose value comes next.
+        values: the answers to its questions, float64 ``(B, room)``.
+        count: questions so far, ``(B,)``.
+    """
+
+    seed: Int64[Tensor, "B"]
+    start: Float[Tensor, "B n"]
+    asked: Float[Tensor, "B n"]
+    values: Float[Tensor, "B room"]
+    count: Int64[Tensor, "B"]
+
+
+class _Live:
+    """One object and the population that it waits for; points are asked one by one."""
+
+    def __init__(self, optimizer: AskTell) -> None:
+        self._optimizer = optimizer
+        self._returned: Any = None
+        self._points: list[np.ndarray] = []
+        self._values: list[float] = []
+        self._single = False
+
+    def ask(self) -> np.ndarray:
+        """The next point."""
+        if not self._points:
+            self._returned = self._optimizer.ask()
+            points = np.asarray(self._returned, dtype=np.float64)
+            if points.ndim not in (1, 2) or not points.size:
+                raise ValueError(f"ask(): expected a point or a population, got shape {points.shape}")
+            self._single = points.ndim == 1
+            self._points = list(np.atleast_2d(points))
+        return self._points[len(self._values)]
+
+    def tell(self, value: float) -> None:
+        """The value of the point that :meth:`ask` gave."""
+        self._values.append(value)
+        if len(self._values) == len(self._points):
+            told = self._values[0] if self._single else np.array(self._values)
+            self._optimizer.tell(self._returned, told)
+            self._points, self._values = [], []
+
+
+@dataclass(frozen=True, eq=False)
+class AskTellAgent(Agent):
+    """One ask/tell object for each instance; see the module's docstring for its limits.
+
+    Args:
+        factory: makes the object from the instance's first point and an integer seed.
+    """
+
+    factory: Factory
+    _live: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+
+    needs = ("value",)
+
+    def init(self, problem: Any, observation: Observation, keys: Keys) -> AskTellState:
+        start, horizon = observation["point"], float(observation["N"].max())
+        room = int(horizon) if math.isfinite(horizon) else _ROOM
+        return AskTellState(
+            seed=keys & (2**31 - 1),  # what numpy and others take
+            start=start,
+            asked=start,
+            values=start.new_zeros((len(start), max(room, 1)), dtype=torch.float64),
+            count=torch.zeros_like(keys),
+        )
+
+    def act(self, state: AskTellState, observation: Observation) -> tuple[Tensor, AskTellState]:
+        objects, values = self._objects(state), state.values
+        counts, answers = state.count.tolist(), observation["value"][:, 0].tolist()
+        if max(counts) > values.shape[1]:  # without a budget the past has no known length
+            values = torch.cat((values, torch.zeros_like(values)), 1)
+        told = torch.arange(values.shape[1], device=values.device) == state.count.unsqueeze(1) - 1
+        values = torch.where(told, observation["value"].double(), values)
+        questions = []
+        for live, count, answer in zip(objects, counts, answers, strict=True):
+            if count:  # the first answer is to the environment's own question
+                live.tell(answer)
+            questions.append(live.ask())
+        asked = torch.from_numpy(np.stack(questions)).to(state.start)
+        if asked.shape != state.start.shape:
+            raise ValueError(
+                f"ask(): expected points of {state.start.shape[1]} coordinates, got {asked.shape[1]}"
+            )
+        after = AskTellState(
+            seed=state.seed, start=state.start, asked=asked, values=values, count=state.count + 1
+        )
+        self._live.update(values=values, objects=objects)
+        return asked, after
+
+    def _objects(self, state: AskTellState) -> list[_Live]:
+        """The live objects of ``state``: those at hand, or rebuilt."""
+        if self._live.get("values") is state.values:
+            return self._live.pop("objects")
+        return [self._replay(state, row) for row in range(len(state.seed))]
+
+    def _replay(self, state: AskTellState, row: int) -> _Live:
+        start = state.start[row].double().cpu().numpy()
+        live = _Live(self.factory(start, int(state.seed[row])))
+        count = int(state.count[row])
+        for value in state.values[row, : max(count - 1, 0)].tolist():
+            live.ask()
+            live.tell(value)
+        if count:
+            again = torch.from_numpy(np.array(live.ask())).to(state.asked)
+            if not torch.equal(again, state.asked[row]):
+                raise RuntimeError(
+                    "from_ask_tell: the object asks something else when it is rebuilt from its seed and told "
+                    "the same values; it can be run once, but neither resumed nor branched"
+                )
+        return live
+
+
+def from_ask_tell(factory: Factory) -> AskTellAgent:
+    """The agent of an ask/tell optimizer.
+
+    Args:
+        factory: ``(start, seed) -> object`` with ``ask()`` and ``tell(points, values)``; ``start`` is a
+            float64 array ``(n,)``. With pycma:
+            ``lambda start, seed: cma.CMAEvolutionStrategy(start, 0.5, {"seed": seed + 1})``.
+
+    Raises:
+        TypeError: ``factory`` cannot be called.
+    """
+    if not callable(factory):
+        raise TypeError(f"factory: expected a callable, got {type(factory).__name__}")
+    return AskTellAgent(factory)

@@ -1,0 +1,112 @@
+"""The classic loop: an agent as the policy of an environment made by ``gym.make`` or ``gym.make_vec``.
+
+    policy = agents.bind(agents.Adam(lr=0.1), env)
+    observation, info = env.reset(seed=0)
+    policy.reset(observation, info)
+    while not done:
+        observation, reward, terminated, truncated, info = env.step(policy(observation))
+
+It gives the actions of :func:`optenvs.rollout` on the same instances.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from optenvs.core.errors import check_oracles
+from optenvs.core.rollout import SupportsActing, agent_keys
+from optenvs.core.struct import select, tree_map
+
+
+def bind(agent: SupportsActing, env: Any) -> Policy:
+    """``agent`` as a policy on ``env``: numpy for ``gym.make``, tensors for ``gym.make_vec``.
+
+    Args:
+        agent: anything with ``init`` and ``act``.
+        env: an environment of this project, or Gymnasium wrappers around one that leave observation and
+            action as they are.
+
+    Raises:
+        TypeError: ``env`` or ``agent`` is something else.
+        OracleMismatch: the agent needs an oracle that the environment does not answer.
+    """
+    base = getattr(env, "unwrapped", env)
+    core = getattr(base, "core", None)
+    if core is None or not hasattr(base, "get_state"):
+        raise TypeError(
+            "env: expected an environment of optenvs made by gym.make or gym.make_vec, got "
+            f"{type(base).__name__}; for a pure environment use optenvs.rollout"
+        )
+    if not isinstance(agent, SupportsActing):
+        raise TypeError(f"agent: expected an object with init and act, got {type(agent).__name__}")
+    check_oracles(type(agent).__name__, getattr(agent, "needs", ()), core.name, core.oracles)
+    return Policy(agent, base, batched=hasattr(base, "num_envs"))
+
+
+class Policy:
+    """An agent with its memory. Rows that begin an episode (``k == 0``) are given a fresh memory.
+
+    Attributes:
+        state: the agent's memory; ``None`` before the first observation.
+    """
+
+    def __init__(self, agent: SupportsActing, base: Any, batched: bool) -> None:
+        self.agent = agent
+        self.state: Any = None
+        self._base, self._batched = base, batched
+        self._begun = False
+
+    def reset(self, observation: dict[str, Any], info: dict[str, Any] | None = None) -> None:
+        """Begin with the first observation of ``env.reset``: in all rows, or in those that it has reset."""
+        self._check(observation)
+        self._begun = False
+        with torch.no_grad():
+            self._begin(self._tensors(observation))
+
+    def __call__(self, observation: dict[str, Any]) -> Any:
+        """The action: a numpy array (or a dict of them) for one instance, a tensor for a batch."""
+        self._check(observation)
+        with torch.no_grad():
+            seen = self._tensors(observation)
+            self._begin(seen)
+            action, self.state = self.agent.act(self.state, seen)
+        self._begun = False
+        if self._batched:
+            return action
+        return tree_map(lambda leaf: leaf.cpu().numpy()[0].copy(), action)
+
+    def _begin(self, seen: dict[str, Tensor]) -> None:
+        """Give a fresh memory to the rows whose episode begins, unless ``reset`` just has."""
+        first = seen["k"][:, 0] == 0
+        if self._begun or not (self.state is None or bool(first.any())):
+            return
+        if self.state is None and not bool(first.all()):
+            raise RuntimeError("policy: an episode is under way whose beginning it has not seen")
+        episode = self._base.get_state().state
+        fresh = self.agent.init(episode.problem, seen, agent_keys(episode.key))
+        self.state = fresh if bool(first.all()) else select(first, fresh, self.state)
+        self._begun = True
+
+    def _tensors(self, observation: dict[str, Any]) -> dict[str, Tensor]:
+        if self._batched:
+            return observation
+        device = self._base.core.torch_device
+        # copies: an environment may fill the same arrays again, and agents keep what they see
+        return {name: torch.tensor(value, device=device).unsqueeze(0) for name, value in observation.items()}
+
+    def _check(self, observation: Any) -> None:
+        if not isinstance(observation, dict) or "k" not in observation:
+            kind = sorted(observation) if isinstance(observation, dict) else type(observation).__name__
+            raise TypeError(
+                "observation: expected the environment's own dict with 'k', got "
+                f"{kind}; a wrapper has changed it, and an agent could not read it"
+            )
+        wanted = Tensor if self._batched else np.ndarray
+        if not isinstance(observation["k"], wanted):
+            raise TypeError(
+                f"observation: expected {wanted.__name__}s, got {type(observation['k']).__name__} in 'k'"
+            )
