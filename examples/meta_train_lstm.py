@@ -7,7 +7,21 @@ gradient norm clipped at 1) a window. Gradients enter the LSTM raw and as consta
 (``second_order=False``). Then everything is compared on 4096 problems that no one has seen; the learned
 optimizer's checkpoint was chosen on 2048 others.
 
-    python examples/meta_train_lstm.py --epochs 200 --seed 0 --out runs/lstm
+    python examples/meta_train_lstm.py --epochs 200 --seed 0 --out results/lstm
+
+Measured (80 CPU seconds on one core of a shared machine), mean loss over x_1 .. x_100 and loss at x_100:
+
+    optimizer                          mean loss   last loss
+    learned LSTM, seed 0 (epoch 150)       0.541       0.160
+    learned LSTM, seed 1 (epoch 100)       0.530       0.146
+    learned LSTM, seed 2 (epoch 100)       0.550       0.174
+    SGD (lr 0.015)                         1.506       0.917
+    SGD, momentum 0.9 (lr 0.03)            0.931       0.242
+    Adam (lr 0.2)                          0.971       0.348
+
+It is noisy between checkpoints (0.54 to 0.74 at epochs 100, 150 and 200), and says nothing of other
+problems or longer runs than it was trained for. Baselines' rates are the best of a grid on the very
+problems of the table.
 
 Needs the extra ``bench`` (for tqdm and matplotlib).
 """
@@ -120,7 +134,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0, help="of initial weights and training problems")
     parser.add_argument("--preprocess", choices=("raw", "log_sign"), default="raw")
-    parser.add_argument("--out", type=Path, default=Path("runs/meta_train_lstm"))
+    parser.add_argument("--out", type=Path, default=Path("results/meta_train_lstm"))
     options = parser.parse_args()
 
     env = optenvs.make("optenvs/LeastSquares-v0", dim=10, budget=None, tolerance=None)

@@ -9,7 +9,20 @@ data order. The reward is the decades by which the best minibatch loss fell (``l
 Then policy and SGD meet seeds that neither has seen, at the same 221 gradients a run. SGD's rate, constant
 or on a cosine, is the best of a grid of 13 for the mean final training loss on seeds of their own.
 
-    python examples/ppo_step_size.py --iterations 150 --seed 0 --out runs/ppo
+    python examples/ppo_step_size.py --iterations 150 --seed 0 --out results/ppo
+
+Measured on 64 held-out seeds, median and quartiles (90 CPU seconds, two minutes on a shared machine):
+
+    optimizer                   final training loss           test accuracy
+    PPO, seed 0                 0.0410 (0.0385 to 0.0433)     0.983 (0.978 to 0.986)
+    PPO, seed 1                 0.0475 (0.0428 to 0.0532)     0.978 (0.972 to 0.983)
+    PPO, seed 2                 0.0422 (0.0393 to 0.0460)     0.981 (0.978 to 0.986)
+    SGD (lr 0.681)              0.0446 (0.0387 to 0.0619)     0.972 (0.964 to 0.983)
+    SGD, cosine (lr 0.681)      0.0575 (0.0543 to 0.0606)     0.981 (0.978 to 0.983)
+
+So the policy is as good as a tuned constant in the median (better with two seeds of three), and steadier: its
+upper quartile is lower with every seed. What it has found is a decay from about 0.6 to between 0.2 and
+0.4. The price: PPO met 1,060,800 gradients before the comparison, a grid 45,968.
 
 Needs the extras ``bench`` and ``data`` (for tqdm, matplotlib and the digits).
 """
@@ -144,7 +157,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=64, help="held-out seeds of the comparison")
     parser.add_argument("--per-tensor", action="store_true", help="one rate for each weight and bias")
     parser.add_argument("--seed", type=int, default=0, help="of PPO and its training episodes")
-    parser.add_argument("--out", type=Path, default=Path("runs/ppo_step_size"))
+    parser.add_argument("--out", type=Path, default=Path("results/ppo_step_size"))
     options = parser.parse_args()
 
     torch.set_num_threads(1)  # the networks are small: threads would cost more than they give

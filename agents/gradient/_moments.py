@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -17,7 +18,7 @@ from torch import Tensor
 from agents.core import Agent, require
 from optenvs.core.oracles import _inside_transform
 
-Number = float | Float[Tensor, "B 1"]
+Number = float | Float[Tensor, "B _"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Workspace:
         """The ``out=`` of an operation whose result may take the place of ``temporary``."""
         return temporary if self.free else None
 
-    def number(self, value: Number) -> Number:
+    def number(self, value: float | Tensor) -> Any:
         """A plain number in place of a tensor of one on the CPU: the same rounding, one pass less."""
         if self.free and isinstance(value, Tensor) and value.numel() == 1 and value.device.type == "cpu":
             return value.item()

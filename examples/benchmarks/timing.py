@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import platform
 import statistics
 import time
@@ -14,12 +15,17 @@ import torch
 def interleave(candidates: Mapping[str, Callable[[], Any]], repeats: int = 15) -> dict[str, list[float]]:
     """Seconds that each call took, ``repeats`` numbers a candidate; one round before them is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
-    for round_ in range(-1, repeats):
-        for name, call in candidates.items():
-            start = time.perf_counter()
-            call()
-            if round_ >= 0:
-                seconds[name].append(time.perf_counter() - start)
+    gc.collect()
+    gc.disable()  # as timeit does: a collection would be charged to whoever is running
+    try:
+        for round_ in range(-1, repeats):
+            for name, call in candidates.items():
+                start = time.perf_counter()
+                call()
+                if round_ >= 0:
+                    seconds[name].append(time.perf_counter() - start)
+    finally:
+        gc.enable()
     return seconds
 
 

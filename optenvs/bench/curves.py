@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from optenvs.bench.plan import CALLS, METRICS, error_name
+from optenvs.bench.plan import error_name
+from optenvs.bench.results import CALLS, EVALUATED, METRICS
 from optenvs.core.env import OptimizationEnv
 from optenvs.core.rollout import Run
 
@@ -44,7 +45,7 @@ def split_curves(
 
     Returns:
         For each instance its curves of one length: ledger columns, metrics (and an error rate beside every
-        accuracy), the merit, and time: the batch's seconds divided evenly among its runs, since
+        accuracy), the merit, at which rows the metrics were measured if not at all, and time: the batch's seconds divided evenly among its runs, since
         a batch is one computation and no part of it belongs to one run.
     """
     batch = len(run.state.k)
@@ -62,7 +63,10 @@ def split_curves(
         ends = np.flatnonzero(done[:, i])
         count = int(ends[0]) + 1 if ends.size else len(done)
         mine = {name: values[:count, i] for name, values in arrays.items()} | {"time": seconds[:count]}
-        measured = np.arange(0, count, period) if period else np.arange(0)
+        measured = np.arange(0)
+        if period:
+            measured = np.unique(np.append(np.arange(0, count, period), count - 1))
+            mine[EVALUATED] = np.isin(np.arange(count), measured)
         keep = kept_rows(mine[cost], mine[metric], measured, rows)
         curves.append({name: values[keep] for name, values in mine.items()})
     return curves

@@ -19,7 +19,7 @@ import optenvs
 from envs_registry import EnvSpec
 from optenvs.bench.experiment import AgentEntry, EnvironmentEntry, Experiment
 from optenvs.bench.hashing import canonical_json
-from optenvs.bench.results import Measure, RunSpec
+from optenvs.bench.results import CALLS, METRICS, Measure, RunSpec
 from optenvs.bench.sections import ExperimentError
 from optenvs.bench.seeds import derive_seed
 from optenvs.core.env import OptimizationEnv
@@ -27,7 +27,6 @@ from optenvs.core.errors import check_oracles, suggest
 from optenvs.core.random import Keys, keys_from_seed
 from optenvs.making import find
 
-CALLS, METRICS = "calls/", "metrics/"
 # What is minimised where the experiment does not say: the gap where the optimum is known, else the loss
 # that training minimises, else the environment's own merit.
 _METRICS = ("gap", "train_loss", "merit")

@@ -89,13 +89,20 @@ def _progress_panel(
             color=FAINT,
         )
         return
-    grids = {c.agent: np.linspace(0, _reach(c, axis), GRID_POINTS) for c in row}
+    column = axis or row[0].records[0].spec.cost
+    points = {c.agent: c.measured(column) for c in row}
+    grids = {
+        c.agent: np.linspace(0, _reach(c, axis), GRID_POINTS) if points[c.agent] is None else points[c.agent]
+        for c in row
+    }
     curves = {c.agent: c.curves(grids[c.agent], axis) for c in row}
     medians = np.concatenate([np.median(c, axis=0) for c in curves.values()])
     log = is_log(medians)
     low = floor(medians, log)
     for agent, values in curves.items():
         grid, line = grids[agent], line_style(comparison.agents, agent)
+        if points[agent] is not None:
+            line |= {"marker": "o", "ms": 3.5}
         centre = np.median(values, axis=0)
         lower, upper = (
             bootstrap_band(values)
@@ -112,7 +119,7 @@ def _progress_panel(
             np.maximum(top, low),
             where=shown,
             color=line["color"],
-            alpha=0.15,
+            alpha=0.12,
             lw=0,
         )
         axes.plot(grid, np.maximum(centre, low), **line)
@@ -233,7 +240,10 @@ def _levels(comparison: Comparison) -> list[str]:
     sets = {c.records[0].measure.tolerances for c in comparison.cells.values()}
     if len(sets) == 1:
         return [f"to accuracy {tolerance:g}" for tolerance in next(iter(sets))]
-    return [f"to accuracy level {i + 1}" for i in range(len(next(iter(sets))))]
+    return [
+        "to accuracy " + " or ".join(f"{v:g}" for v in sorted(set(level), reverse=True))
+        for level in zip(*sets, strict=True)
+    ]
 
 
 def performance_profiles(comparison: Comparison) -> Figure:

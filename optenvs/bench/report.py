@@ -19,7 +19,7 @@ import pandas as pd
 from optenvs.bench import plots
 from optenvs.bench.experiment import builtin, builtins
 from optenvs.bench.hashing import canonical_json
-from optenvs.bench.results import RunRecord, scan
+from optenvs.bench.results import CALLS, RunRecord, scan
 from optenvs.bench.summary import Comparison
 from optenvs.bench.toml_text import to_toml
 
@@ -36,7 +36,8 @@ _FIGURES: dict[str, tuple[str, Callable[..., Any], str]] = {
         "Progress by calls",
         plots.progress,
         (
-            "Median over seeds; band: first to third quartile. A failed run is infinite from its "
+            "Median over seeds; band: first to third quartile. Dots: where a metric is measured at some "
+            "points only, such as the ends of epochs. A failed run is infinite from its "
             "last call on, so a line can rise there; cross: here half of the runs have failed."
         ),
     ),
@@ -116,7 +117,7 @@ def report(
         paths.append(path)
         figure = {"key": key, "title": title, "caption": caption, "data": base64.b64encode(data).decode()}
         # its size on paper, so that text is of one size in all figures
-        figures.append(figure | {"width": round(int.from_bytes(data[16:20], "big") * 96 / DPI)})
+        figures.append(figure | {"width": round(int.from_bytes(data[16:20], "big") * 108 / DPI)})
     page = _page(comparison, table, figures, notes + comparison.notes)
     paths[0].write_text(page, encoding="utf-8")
     return paths
@@ -125,15 +126,18 @@ def report(
 def _more_progress(comparison: Comparison, axes: Sequence[str]) -> dict[str, Any]:
     """Figures of progress along other ledger columns."""
     known = {
-        name for cell in comparison.cells.values() for record in cell.records for name in record.curves
+        name
+        for cell in comparison.cells.values()
+        for record in cell.records
+        for name in record.curves
+        if name == "time" or name.startswith(CALLS)
     }
     found: dict[str, Any] = {}
     for axis in axes:
-        column = axis if axis in known else f"calls/{axis}"
-        if column not in known or column.startswith("metrics/"):
-            columns = sorted(name for name in known if not name.startswith("metrics/"))
-            raise ValueError(f"axes: no ledger column {axis!r}; there are {', '.join(columns)}")
-        name = column.removeprefix("calls/")
+        column = axis if axis in known else CALLS + axis
+        if column not in known:
+            raise ValueError(f"axes: no ledger column {axis!r}; there are {', '.join(sorted(known))}")
+        name = column.removeprefix(CALLS)
         draw = functools.partial(plots.progress, axis=column)
         found[f"progress_{name}"] = (f"Progress by {name}", draw, "Median over seeds; band: quartiles.")
     return found
@@ -192,9 +196,8 @@ def table_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
             {
                 **row,
                 "first": row["environment"] != previous,
-                # what passes the tightest test of the profiles is as good: the rest may be rounding
-                "best": np.isfinite(best)
-                and row["median"] <= best + row["tolerance"] * max(row["start"] - best, 0.0),
+                # a millionth of the progress is rounding, no difference between agents
+                "best": np.isfinite(best) and row["median"] <= best + 1e-6 * max(row["start"] - best, 0.0),
                 "budget": f"{row['budget']:,}",
                 "median": _number(row["median"]),
                 "iqm": _number(row["iqm"]),

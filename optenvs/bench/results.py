@@ -29,6 +29,7 @@ from optenvs.bench.hashing import canonical_json, digest
 FORMAT = 1
 SUFFIX = ".npz"
 PHASES = ("tune", "judge")
+CALLS, METRICS, EVALUATED = "calls/", "metrics/", "evaluated"
 _HEADER = "header"
 _TEXTS = ("status", "environment_label", "agent_label", "config", "versions")
 # What NumPy, zipfile and the readers below them raise at bytes that are not an archive of arrays.
@@ -124,7 +125,7 @@ class RunRecord:
         spec: What was asked; gives the run its name.
         status: "ok", "diverged", or "error: " with the reason.
         curves: 1-D arrays of one length T: ledger columns "calls/<oracle>", "time" in seconds,
-            "metrics/<name>".
+            "metrics/<name>"; "evaluated" where an environment measures its metrics at some rows only.
         measure: How the run is judged.
         environment_label: Name of the environment in tables and plots.
         agent_label: Name of the agent in tables and plots.

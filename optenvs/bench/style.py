@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
 INK, FAINT = "#333333", "#8a8a8a"
-LOG_DECADES = 1.5  # a metric spanning more than this is read on a logarithmic axis
+LOG_DECADES = 1.2  # a metric spanning more than this is read on a logarithmic axis
 
 _STYLE: dict[Any, Any] = {
     "font.size": 9,

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from optenvs.bench.profiles import runtimes, target_values
-from optenvs.bench.results import RunRecord
+from optenvs.bench.results import EVALUATED, RunRecord
 from optenvs.bench.statistics import (
     Interval,
     bootstrap,
@@ -69,6 +69,18 @@ class Cell:
     def curves(self, grid: np.ndarray, axis: str | None = None) -> np.ndarray:
         """Metric at given costs, (runs, G)."""
         return np.stack([record_curve(record, grid, axis) for record in self.records])
+
+    def measured(self, axis: str) -> np.ndarray | None:
+        """Costs at which the metric was measured, where that was at some rows only; else None.
+
+        Between two epoch ends a test loss is not constant but unknown: a plot must not show it as a step.
+        """
+        record = next((r for r in self.records if r.ok and EVALUATED in r.curves), None)
+        if record is None or axis not in record.curves:
+            return None
+        values, rows = record.curves[record.measure.metric], record.curves[EVALUATED].astype(bool)
+        changes = np.flatnonzero(values[1:] != values[:-1]) + 1
+        return None if rows.all() or not rows[changes].all() else record.curves[axis][rows]
 
 
 class Comparison:
@@ -231,7 +243,6 @@ class Comparison:
                     "budget": first.spec.budget,
                     "cost": first.spec.cost.removeprefix("calls/"),
                     "start": float(median([record_start(r) for r in cell.records])),
-                    "tolerance": first.measure.tolerances[-1],
                     "median": float(median(cell.finals)),
                     "iqm": interval.estimate,
                     "ci_low": interval.low,

@@ -33,7 +33,9 @@ def to_toml(config: Mapping[str, Any]) -> str:
 
 def _pairs(table: Mapping[str, Any]) -> list[str]:
     """Lines ``key = value``; what is absent or empty is left to the defaults."""
-    return [f"{_key(k)} = {_value(v)}" for k, v in table.items() if v is not None and v != {}]
+    # JSON has sorted the keys; a reader looks for the name first
+    keys = sorted(table, key=lambda key: key not in ("name", "id"))
+    return [f"{_key(k)} = {_value(table[k])}" for k in keys if table[k] is not None and table[k] != {}]
 
 
 def _key(key: str) -> str:

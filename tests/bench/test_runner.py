@@ -309,6 +309,7 @@ def test_a_budget_in_another_column_is_kept(data, tmp_path):
     end = env.evaluate(alone.state).metrics["test_loss"][0].item()
     assert curves["metrics/test_loss"][-1] == pytest.approx(end, rel=1e-5)
     assert curves["metrics/test_loss"][-1] != curves["metrics/test_loss"][-2]
+    assert np.flatnonzero(curves["evaluated"]).tolist() == [0, 44, 62]
 
 
 def test_thinning_keeps_the_ends_the_minima_and_the_evaluations():

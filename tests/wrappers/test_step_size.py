@@ -57,6 +57,15 @@ def test_a_constant_action_is_the_optimizer_itself(repeat: int) -> None:
     torch.testing.assert_close(controlled.reward.sum(0), controlled.best[0] - controlled.best[-1])
 
 
+@pytest.mark.parametrize("name", ["adabelief", "adagrad", "adam", "adamw", "diffgrad", "rmsprop", "sgd"])
+def test_every_gradient_agent_takes_rates_of_tensors(name: str) -> None:
+    agent = agents.make(name)
+    env = StepSizeControl(DIGITS, agent, per_tensor=True, repeat=2)
+    controlled = optenvs.rollout(env, Constant([0.0] * len(env.sizes)), seed=0, batch=2, steps=3)
+    plain = optenvs.rollout(DIGITS, agent.replace(lr=10.0**-1.5), seed=0, batch=2, steps=6)
+    torch.testing.assert_close(controlled.merit, plain.merit[::2], rtol=1e-4, atol=1e-6)
+
+
 def test_a_rate_for_each_tensor_moves_only_that_tensor() -> None:
     env = StepSizeControl(DIGITS, agents.SGD(), per_tensor=True, low=-30.0, high=0.0)
     sizes = [slot.size for slot in DIGITS.network.layout]

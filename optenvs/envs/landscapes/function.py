@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -65,7 +66,8 @@ class FunctionLandscape(Landscape):
             points = x.detach().cpu().numpy().astype(np.float64)
             # numpy has no vmap: this loop over instances is the price of a numpy function
             answers = call(points) if self.batched else np.stack([np.asarray(call(p)) for p in points])
-            result = torch.as_tensor(np.asarray(answers, dtype=np.float64), device=x.device)
+            # a copy: the function may fill the same array again
+            result = torch.tensor(np.asarray(answers, dtype=np.float64), device=x.device)
         if not isinstance(result, Tensor) or result.numel() != int(np.prod(shape)):
             got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
             raise ValueError(f"{name}: expected an answer of shape {shape}, got {got}")
@@ -142,9 +144,11 @@ def from_function(
 
 def _find_backend(fun: Callable[[Any], Any], point: np.ndarray, batched: bool) -> str:
     """Which library the function speaks: it answers a tensor with a tensor, or it does not."""
-    trial = torch.from_numpy(point[None] if batched else point)
+    # numpy refuses a tensor that carries a graph; of others it computes with a copy
+    trial = torch.from_numpy(point[None] if batched else point).requires_grad_()
     try:
-        return "torch" if isinstance(fun(trial), Tensor) and _vectorizes(fun, trial, batched) else "numpy"
+        with torch.enable_grad(), warnings.catch_warnings(action="ignore"):
+            return "torch" if isinstance(fun(trial), Tensor) and _vectorizes(fun, trial, batched) else "numpy"
     except (TypeError, AttributeError, RuntimeError, ValueError):
         return "numpy"
 

@@ -1,0 +1,86 @@
+"""Every registered environment, at a size that fits a test, with data that need no download."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import optenvs
+from optenvs import data
+from optenvs.core.env import OptimizationEnv
+from optenvs.data import cifar, idx
+
+SMALL: dict[str, dict[str, Any]] = {
+    "optenvs/TrainDigits-v0": {"widths": (4,), "samples": 48, "batch_size": 8},
+    "optenvs/TrainBreastCancer-v0": {"batch_size": 16},
+    "optenvs/TrainMnist-v0": {"widths": (2, 2), "samples": 24, "batch_size": 4},
+    "optenvs/TrainFashionMnist-v0": {"widths": (3,), "samples": 24, "batch_size": 4},
+    "optenvs/TrainCifar10-v0": {"model": "cnn", "widths": (2, 2), "samples": 24, "batch_size": 4},
+}
+"""Keywords that make a registered environment small. An id that is not here is tested as it is registered."""
+
+
+class Environment(NamedTuple):
+    """A registered environment of the tests."""
+
+    id: str
+    keywords: dict[str, Any]
+
+    def make(self, **changes: Any) -> OptimizationEnv:
+        return optenvs.make(self.id, **(self.keywords | changes))
+
+
+@pytest.fixture(params=optenvs.list_envs())
+def environment(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Environment:
+    """Each registered environment in turn; the test's id is the registry's."""
+    keywords = dict(SMALL.get(request.param, {}))
+    if request.param in folders:
+        keywords["folder"] = str(folders[request.param])
+    return Environment(request.param, keywords)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Small data sets in the true formats of those that no package carries, in the loaders' cache."""
+    rng = np.random.default_rng(0)
+    root = tmp_path_factory.mktemp("data")
+    with pytest.MonkeyPatch.context() as patch:
+        # the loaders compare with the published files; here they compare with ours
+        patch.setitem(idx._HASHES, "fashion_mnist", _write_idx(root / "fashion", rng))
+        patch.setattr(cifar, "_BATCHES", _write_cifar(root / "cifar", rng))
+        data.load("fashion_mnist", folder=root / "fashion")
+        data.load("cifar10", folder=root / "cifar")
+    return {
+        "optenvs/TrainFashionMnist-v0": root / "fashion",
+        "optenvs/TrainCifar10-v0": root / "cifar",
+    }
+
+
+def _write_idx(folder: Path, rng: np.random.Generator) -> tuple[str, ...]:
+    folder.mkdir()
+    hashes = []
+    for name in idx._NAMES:
+        count = 40 if name.startswith("train") else 20
+        shape = (count, 28, 28) if "images" in name else (count,)
+        array = rng.integers(0, 256 if "images" in name else 10, shape, dtype=np.uint8)
+        content = bytes((0, 0, 8, array.ndim)) + np.array(shape, ">i4").tobytes() + array.tobytes()
+        (folder / name).write_bytes(content)
+        hashes.append(hashlib.sha256(content).hexdigest())
+    return tuple(hashes)
+
+
+def _write_cifar(folder: Path, rng: np.random.Generator) -> dict[str, str]:
+    folder.mkdir()
+    hashes = {}
+    for name in cifar._BATCHES:
+        pixels = rng.integers(0, 256, (10, 3072), dtype=np.uint8)
+        labels = rng.integers(0, 10, 10).tolist()
+        content = pickle.dumps({b"data": pixels, b"labels": labels}, protocol=2)
+        (folder / name).write_bytes(content)
+        hashes[name] = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    return hashes

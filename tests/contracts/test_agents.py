@@ -1,0 +1,171 @@
+"""What every registered agent is held to."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import agents
+import optenvs
+from optenvs.core.env import OptimizationEnv
+from optenvs.core.errors import OracleMismatch
+from optenvs.core.random import keys_from_seed
+from optenvs.core.rollout import Run, agent_keys, rollout
+from optenvs.core.snapshot import load, save
+from optenvs.core.struct import rows, tensors, tree_map
+
+NAMES = agents.list_agents()
+LEARNED = [name for name in NAMES if hasattr(agents.make(name), "parameters")]
+"""Agents with a network: untrained, they solve nothing."""
+RATES = (0.5, 0.1, 0.02)
+_ORACLES = ("value", "gradient", "hvp")
+
+
+def problem(agent: Any, dtype: str = "float32", **keywords: Any) -> OptimizationEnv:
+    """A quadratic that answers what ``agent`` needs."""
+    needed = [kind for kind in _ORACLES if kind in agent.needs]
+    assert set(agent.needs) <= set(_ORACLES), f"no problem of these tests answers {agent.needs}"
+    oracle = needed[-1] if needed else "value"
+    quadratic = {"dim": 2, "condition": 3.0, "tolerance": None, "oracle": oracle, "dtype": dtype}
+    return optenvs.make("Quadratic", **(quadratic | keywords))
+
+
+def made(name: str, dtype: str = "float32") -> Any:
+    known = inspect.signature(type(agents.make(name))).parameters
+    # a learning rate at which a few steps move it, and the weights' precision where it has weights
+    options = {"lr": 0.05, "dtype": dtype}
+    return agents.make(name, **{key: value for key, value in options.items() if key in known})
+
+
+def assert_equal(one: Any, other: Any) -> None:
+    left, right = tensors(one), tensors(other)
+    assert left.keys() == right.keys()
+    for path, value in left.items():
+        if path != "seconds":
+            assert torch.equal(value, right[path]), path
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in LEARNED])
+def test_it_solves_the_identity_task(name: str) -> None:
+    default = agents.make(name)
+    tried = [default.replace(lr=lr) for lr in RATES] if hasattr(default, "lr") else [default]
+    gaps = {}
+    for agent in tried:
+        run = rollout(problem(agent, budget=601), agent, batch=4)
+        assert run.metrics["gap"].isfinite().all()
+        gaps[agent] = float((run.best[-1] / run.best[0]).max())
+    assert min(gaps.values()) < 1e-5, gaps
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_a_learned_optimizer_can_be_learned(name: str) -> None:
+    agent = agents.make(name)
+    weights = list(agent.parameters())
+    run = optenvs.unroll(problem(agent), agent, batch=4, steps=5)
+    slopes = torch.autograd.grad(run.merit[1:].mean(), weights, allow_unused=True)
+    moved = [slope for slope in slopes if slope is not None and bool((slope != 0).any())]
+    assert moved, "no weight matters"
+    # the meta-gradient is a descent direction: a small step against it lowers the loss
+    before = float(run.merit[1:].detach().mean())
+    size = sum(float((slope**2).sum()) for slope in moved) ** 0.5
+    step = 1e-2 / size
+    with torch.no_grad():
+        for weight, slope in zip(weights, slopes, strict=True):
+            if slope is not None:
+                weight -= step * slope
+    after = float(rollout(problem(agent), agent, batch=4, steps=5).merit[1:].mean())
+    assert after < before
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_runs_are_equal(name: str) -> None:
+    agent = made(name)
+    env = problem(agent, noise=0.1)
+    assert_equal(rollout(env, agent, batch=3, steps=8), rollout(env, made(name), batch=3, steps=8))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_row_of_the_batch_is_a_run_of_its_own(name: str) -> None:
+    agent = made(name)
+    env = problem(agent, noise=0.1, rotate=True)
+    many = rollout(env, agent, seed=2, batch=5, steps=8, record=("point",))
+    for i in (0, 4):
+        alone = rollout(env, agent, keys=keys_from_seed(2, 1, first=i), steps=8, record=("point",))
+        found, expected = alone.recorded["point"][:, 0], many.recorded["point"][:, i]
+        assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_resumed_run_is_the_long_run_bit_for_bit(name: str, tmp_path: Path) -> None:
+    agent = made(name)
+    env = problem(agent, noise=0.1)
+    whole = rollout(env, agent, batch=2, steps=9)
+    half: Run = rollout(env, agent, batch=2, steps=4)
+    resumed = rollout(env, made(name), steps=5, resume=load(save(tmp_path / "run", half)))
+    assert_equal(resumed.agent_state, whole.agent_state)
+    assert_equal(resumed.state, whole.state)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_init_and_act_are_pure(name: str) -> None:
+    agent = made(name)
+    env = problem(agent)
+    keys = keys_from_seed(0, 3)
+    state = env.reset(keys)
+    before = torch.get_rng_state()
+    with torch.no_grad():
+        memory = agent.init(state.problem, state.observation, agent_keys(keys))
+        for _ in range(3):
+            kept = tree_map(torch.clone, (memory, state.observation))
+            action, after = agent.act(memory, state.observation)
+            again, same = agent.act(memory, state.observation)
+            assert_equal(kept, (memory, state.observation))
+            assert_equal((action, after), (again, same))
+            state, memory = env.step(state, action), after
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_memory_is_a_tree_of_rows(name: str) -> None:
+    agent = made(name)
+    run = rollout(problem(agent), agent, batch=3, steps=2)
+    for path, value in tensors(run.agent_state).items():
+        assert value.ndim >= 1, path
+        assert len(value) == 3, f"{path}: expected the leading dimension of the batch"
+    assert_equal(rows(run.agent_state, slice(0, 3)), run.agent_state)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_keeps_the_precision_of_the_problem(name: str) -> None:
+    points = []
+    for dtype in ("float32", "float64"):
+        agent = made(name, dtype)
+        env = problem(agent, dtype)
+        run = rollout(env, agent, batch=2, steps=5, record=("point",))
+        assert run.recorded["point"].dtype == env.torch_dtype
+        for path, value in tensors(run.agent_state).items():
+            assert not value.is_floating_point() or value.dtype == env.torch_dtype, path
+        points.append(run.recorded["point"].double())
+    assert torch.allclose(*points, rtol=1e-3, atol=1e-4)
+    assert (points[0][-1] - points[0][0]).abs().max() > 1e-6, "it does not move"
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "gradient" in agents.make(name).needs])
+def test_it_says_what_it_misses(name: str) -> None:
+    agent = made(name)
+    with pytest.raises(OracleMismatch, match=f"agent {type(agent).__name__} needs the oracle"):
+        rollout(optenvs.make("Quadratic", oracle="value"), agent, steps=1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_declared_needs_are_the_classes(name: str) -> None:
+    agent = agents.make(name)
+    for kind in agent.needs:
+        assert name in agents.list_agents(needs=kind)
+    assert getattr(agents, type(agent).__name__) is type(agent)
+    assert type(agent).__doc__
+    assert type(agent.replace()) is type(agent)

@@ -1,0 +1,152 @@
+"""What every registered environment is held to, through every face."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from gymnasium.utils.env_checker import check_env
+from stable_baselines3 import A2C
+
+import optenvs
+from envs_registry import ENVIRONMENTS
+from optenvs.core.checks.probe import near
+from optenvs.core.random import keys_from_seed
+from optenvs.core.snapshot import load, save
+from optenvs.core.struct import rows, tensors
+
+# what Gymnasium's checker says of unbounded actions and observations, which are so by design
+EXPECTED = (
+    r".*A Box action space (maximum|minimum) value is -?infinity\. This is probably too (high|low)",
+    r".*A Box observation space (maximum|minimum) value is -?infinity\. This is probably too (high|low)",
+    r".*For Box action spaces, we recommend using a symmetric and normalized space",
+)
+
+
+def queries(core: Any, keys: torch.Tensor, steps: int) -> list[Any]:
+    start = core.sample(keys).start
+    return [near(core, keys, start, t) for t in range(steps)]
+
+
+def as_numpy(action: Any) -> Any:
+    return {k: v.numpy() for k, v in action.items()} if isinstance(action, dict) else action.numpy()
+
+
+def test_the_checker_passes(environment: Any) -> None:
+    report = optenvs.check(environment.make(), batch=3, steps=3)
+    assert report.ok
+
+
+def test_the_declaration_is_true(environment: Any) -> None:
+    spec, core = ENVIRONMENTS[environment.id], environment.make()
+    assert set(core.oracles) <= set(spec.oracles)
+    assert type(core).__module__.startswith(f"optenvs.envs.{spec.family}")
+    assert type(core).__doc__, "the page of an environment is its docstring"
+    assert spec.summary
+    assert spec.reference or spec.needs or spec.family == "training"
+
+
+def test_every_declared_oracle_is_answered(environment: Any) -> None:
+    answered: set[str] = set()
+    for oracle in ENVIRONMENTS[environment.id].oracles:
+        try:
+            core = environment.make(oracle=oracle)
+        except ValueError:  # an oracle that only comes with another
+            continue
+        answered |= set(core.oracles)
+        assert set(core.oracles) <= set(core.bill)
+        optenvs.check(core, batch=2, steps=2)
+    assert answered == set(ENVIRONMENTS[environment.id].oracles)
+
+
+def test_gymnasiums_checker_passes(environment: Any) -> None:
+    env = gym.make(environment.id, **environment.keywords).unwrapped
+    with warnings.catch_warnings():
+        for message in EXPECTED:
+            warnings.filterwarnings("ignore", message=message)
+        check_env(env, skip_render_check=True)
+
+
+def test_the_faces_agree(environment: Any) -> None:
+    vector = gym.make_vec(environment.id, num_envs=3, **environment.keywords)
+    single = gym.make(environment.id, **environment.keywords)
+    core = environment.make()
+    keys = keys_from_seed(7, 3)
+    shown, info = vector.reset(seed=7)
+    assert torch.equal(info["key"], keys)
+    path = [(shown, None)]
+    asked = queries(core, keys, 3)
+    for action in asked:
+        shown, reward, *_ = vector.step(action)
+        path.append((shown, reward))
+    for i in range(3):
+        seen, _ = single.reset(options={"instance": int(keys[i])})
+        for t, (shown, reward) in enumerate(path):
+            if t:
+                seen, gain, *_ = single.step(as_numpy(rows(asked[t - 1], i)))
+                assert gain == pytest.approx(float(reward[i]), rel=1e-4, abs=1e-5)
+            assert seen.keys() == shown.keys()
+            for name, value in seen.items():
+                assert np.allclose(value, shown[name][i].numpy(), rtol=1e-4, atol=1e-5), (t, name)
+
+
+def test_an_episode_is_forked_bit_for_bit(environment: Any, tmp_path: Path) -> None:
+    core = environment.make()
+    one = gym.make_vec(environment.id, num_envs=2, **environment.keywords).unwrapped
+    other = gym.make_vec(environment.id, num_envs=2, **environment.keywords).unwrapped
+    one.reset(seed=1)
+    asked = queries(core, keys_from_seed(1, 2), 4)
+    one.step(asked[0])
+    other.set_state(load(save(tmp_path / "face", one.get_state())))
+    for action in asked[1:]:
+        left, right = tensors(one.step(action)), tensors(other.step(action))
+        assert left.keys() == right.keys()
+        for path, value in left.items():
+            assert torch.equal(value, right[path]), path
+
+
+def test_stable_baselines_trains_or_is_told_why_not(environment: Any) -> None:
+    core = environment.make()
+    if "bounds" in vars(core) or core.action_space.is_bounded():
+        env = optenvs.make_sb3(environment.id, 2, **environment.keywords)
+        assert A2C("MultiInputPolicy", env, n_steps=4, seed=0).learn(16).num_timesteps == 16
+    else:
+        with pytest.raises(TypeError, match="takes (finite actions only|one Box of actions)"):
+            optenvs.make_sb3(environment.id, 2, **environment.keywords)
+
+
+def test_it_draws_its_episode(environment: Any) -> None:
+    env = gym.make(environment.id, render_mode="rgb_array", **environment.keywords)
+    core = environment.make()
+    env.reset(seed=0)
+    for action in queries(core, keys_from_seed(0, 1), 2):
+        env.step(as_numpy(rows(action, 0)))
+    picture = env.render()
+    assert picture.dtype == np.uint8
+    assert picture.ndim == 3
+    assert picture.shape[2] == 3
+    assert len(np.unique(picture)) > 10, "an empty picture"
+
+
+def test_both_precisions_meet_the_same_instance(environment: Any) -> None:
+    keys = keys_from_seed(3, 2)
+    single, double = environment.make(dtype="float32"), environment.make(dtype="float64")
+    one, other = single.reset(keys), double.reset(keys)
+    assert one.merit.dtype == torch.float32
+    assert other.merit.dtype == torch.float64
+    assert torch.allclose(one.merit.double(), other.merit, rtol=1e-3, atol=1e-5)
+    for name, space in double.observation_space.items():
+        if isinstance(space, spaces.Box) and space.dtype.kind == "f":
+            assert space.dtype == np.float64, name
+
+
+def test_it_prints_what_it_is(environment: Any) -> None:
+    core = environment.make()
+    assert repr(core).startswith(type(core).__name__ + "(")
+    assert core.replace().oracles == core.oracles

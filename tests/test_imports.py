@@ -1,0 +1,159 @@
+"""What importing loads, which way imports go, and what the sources do not do."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("optenvs", "agents", "envs_registry")
+HEAVY = ("torch", "matplotlib", "stable_baselines3", "scipy", "sklearn", "pandas", "pettingzoo", "mlxtend")
+SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+
+def python(code: str) -> str:
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def loaded(code: str) -> list[str]:
+    return python(f"import sys; {code}; print(*[m for m in {HEAVY} if m in sys.modules])").split()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import optenvs",
+        "import agents",
+        "import envs_registry",
+        "import optenvs, agents, envs_registry; optenvs.list_envs(); agents.list_agents()",
+        "import optenvs, gymnasium; gymnasium.spec('optenvs/Quadratic-v0')",
+        "import optenvs.bench",
+    ],
+)
+def test_importing_is_light(code: str) -> None:
+    assert loaded(code) == []
+
+
+def test_making_an_environment_loads_torch_and_no_more() -> None:
+    assert loaded("import optenvs; optenvs.make('Quadratic')") == ["torch"]
+    assert loaded("import optenvs, gymnasium; gymnasium.make('optenvs/Quadratic-v0').reset()") == ["torch"]
+
+
+def test_every_lazy_name_exists() -> None:
+    code = (
+        "import optenvs, agents\n"
+        "for module in (optenvs, agents):\n"
+        "    for name in module.__all__:\n"
+        "        assert getattr(module, name) is not None, name\n"
+        "    assert set(module.__all__) <= set(dir(module))\n"
+    )
+    python(code)
+
+
+def test_importing_registers_with_gymnasium() -> None:
+    code = "import optenvs, gymnasium; print(sum(i.startswith('optenvs/') for i in gymnasium.registry))"
+    assert int(python(code)) == len(__import__("optenvs").list_envs())
+
+
+def test_imports_go_one_way() -> None:
+    linter = Path(sys.executable).parent / "lint-imports"
+    run = subprocess.run(
+        [linter, "--no-cache"], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "0 broken" in run.stdout
+
+
+def nodes(path: Path) -> Iterator[ast.AST]:
+    return ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def names(path: Path) -> Iterator[tuple[int, str]]:
+    """Every dotted name and imported module of a source, with its line."""
+    for node in nodes(path):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:  # of this project
+                continue
+            yield node.lineno, node.module or ""
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.Attribute) and "(" not in (name := ast.unparse(node)):
+            yield node.lineno, name
+
+
+def found(path: Path, forbidden: tuple[str, ...], allowed: tuple[str, ...] = ()) -> list[str]:
+    return [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for line, name in names(path)
+        if any(name == f or name.startswith(f"{f}.") for f in forbidden) and name not in allowed
+    ]
+
+
+PICKLES = ("pickle", "_pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib.load")
+GLOBAL_RANDOMNESS = (
+    "random",
+    "np.random",
+    "numpy.random",
+    "torch.rand",
+    "torch.randn",
+    "torch.randint",
+    "torch.randperm",
+    "torch.rand_like",
+    "torch.randn_like",
+    "torch.bernoulli",
+    "torch.multinomial",
+    "torch.normal",
+    "torch.manual_seed",
+    "torch.seed",
+    "torch.random",
+)
+# explicit generators are no global state; the checker looks at the global ones to see that nobody else does
+EXPLICIT = ("np.random.default_rng", "np.random.Generator", "numpy.random.default_rng", "np.random.PCG64")
+MAY = {
+    # the unpickler that builds plain data only, from a table of its own
+    "optenvs/data/safe_pickle.py": ("pickle", "pickle.Unpickler", "pickle.UnpicklingError"),
+    # a policy of Stable-Baselines3 draws globally: here it does in a fork, from a seed of the agent's key
+    "agents/adapters/sb3.py": ("torch.random", "torch.random.fork_rng", "torch.manual_seed"),
+    "optenvs/core/checks/probe.py": ("random", "random.getstate", "np.random", "np.random.get_state"),
+}
+
+
+def test_there_are_sources() -> None:
+    assert len(SOURCES) > 40
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_sources_neither_unpickle_nor_draw_globally(path: Path) -> None:
+    allowed = MAY.get(path.relative_to(ROOT).as_posix(), ())
+    assert found(path, PICKLES, allowed) == []
+    assert found(path, GLOBAL_RANDOMNESS, (*EXPLICIT, *allowed, "np.random")) == []
+    for node in nodes(path):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+            safe = {k.arg: ast.unparse(k.value) for k in node.keywords}.get("weights_only")
+            assert safe == "True", f"{path}:{node.lineno}: torch.load without weights_only=True"
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("np.load", "numpy.load"):
+            keywords = {k.arg: ast.unparse(k.value) for k in node.keywords}
+            assert keywords.get("allow_pickle", "False") == "False"
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("eval", "exec"):
+            pytest.fail(f"{path}:{node.lineno}: {ast.unparse(node.func)}")
+
+
+def test_the_search_finds_what_it_looks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    planted = tmp_path / "planted.py"
+    planted.write_text(
+        "import pickle\nfrom random import gauss\nimport numpy as np\nimport torch\n"
+        "np.random.rand(3)\ntorch.randn(2)\nnp.random.default_rng(0)\nself.random(3)\n",
+        encoding="utf-8",
+    )
+    assert found(planted, PICKLES) == ["planted.py:1: pickle"]
+    drawn = {line.rsplit(" ", 1)[1] for line in found(planted, GLOBAL_RANDOMNESS, (*EXPLICIT, "np.random"))}
+    assert drawn == {"random", "random.gauss", "np.random.rand", "torch.randn"}
