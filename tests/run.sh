@@ -3,7 +3,9 @@
 #   bash tests/run.sh [arguments of pytest]     for example: bash tests/run.sh tests/core -k ledger
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../.ci/environment.sh"
+source "$root/.ci/data.sh"
 prepare test
+fetch_data
 cd "$root"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # two test processes with a thread each beat two with two
 exec "$python" -m pytest -n 2 "$@"
