@@ -51,14 +51,15 @@ class Policy:
     """An agent with its memory. Rows that begin an episode (``k == 0``) are given a fresh memory.
 
     Attributes:
-        state: the agent's memory; ``None`` before the first observation.
+        state: the agent's memory.
     """
 
     def __init__(self, agent: SupportsActing, base: Any, batched: bool) -> None:
         self.agent = agent
         self.state: Any = None
         self._base, self._batched = base, batched
-        self._begun = False
+        self._seen_one = False  # whether some episode has begun
+        self._begun = False  # whether its memory is that of the observation to come
 
     def reset(self, observation: dict[str, Any], info: dict[str, Any] | None = None) -> None:
         """Begin with the first observation of ``env.reset``: in all rows, or in those that it has reset."""
@@ -82,14 +83,14 @@ class Policy:
     def _begin(self, seen: dict[str, Tensor]) -> None:
         """Give a fresh memory to the rows whose episode begins, unless ``reset`` just has."""
         first = seen["k"][:, 0] == 0
-        if self._begun or not (self.state is None or bool(first.any())):
-            return
-        if self.state is None and not bool(first.all()):
+        if not self._seen_one and not bool(first.all()):
             raise RuntimeError("policy: an episode is under way whose beginning it has not seen")
+        if self._begun or not bool(first.any()):
+            return
         episode = self._base.get_state().state
         fresh = self.agent.init(episode.problem, seen, agent_keys(episode.key))
         self.state = fresh if bool(first.all()) else select(first, fresh, self.state)
-        self._begun = True
+        self._seen_one = self._begun = True
 
     def _tensors(self, observation: dict[str, Any]) -> dict[str, Tensor]:
         if self._batched:

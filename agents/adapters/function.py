@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from agents.core import Agent, Observation
@@ -21,7 +21,8 @@ class FunctionAgent(Agent):
     """
 
     function: Callable[[Observation], Action]
-    needs: tuple[str, ...] = ()  # type: ignore[misc]  # here it belongs to the object
+    # the object's, where other agents have the class's
+    needs: tuple[str, ...] = field(default=(), kw_only=True)  # type: ignore[misc]
 
     def init(self, problem: Any, observation: Observation, keys: Keys) -> None:
         return None
@@ -45,4 +46,4 @@ def from_function(function: Callable[[Observation], Action], needs: Iterable[str
         raise TypeError(f"function: expected a callable, got {type(function).__name__}")
     if isinstance(needs, str):
         raise TypeError(f"needs: expected a tuple of oracle kinds, got the string {needs!r}")
-    return FunctionAgent(function, tuple(needs))
+    return FunctionAgent(function, needs=tuple(needs))

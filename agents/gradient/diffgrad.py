@@ -118,7 +118,10 @@ class DiffGrad(GradientAgent):
         return action, DiffGradState(mu=mu, nu=nu, previous=gradient, count=count)
 
     def friction(
-        self, previous: Float[Tensor, "B n"], gradient: Float[Tensor, "B n"], work: Workspace
+        self,
+        previous: Float[Tensor, "B n"],
+        gradient: Float[Tensor, "B n"],
+        work: Workspace = Workspace(free=False),  # noqa: B008  # frozen
     ) -> Float[Tensor, "B n"]:
         """The factor on the first moment; a fresh tensor."""
         change = torch.sub(previous, gradient)

@@ -5,7 +5,7 @@
 The share is of the bytes that a step cannot avoid (read point, spectrum and optimum, write the gradient) over
 its time, relative to ``Tensor.copy_`` of a tensor that is as large.
 
-@TABLE@
+No GPU was at hand when this was written: there are no figures yet.
 """
 
 from __future__ import annotations

@@ -5,7 +5,11 @@
 The face checks the action, copies it in and the observation out, and fills ``info``; Gymnasium's two default
 wrappers (order, passive checker) are included.
 
-@TABLE@
+Measured (2 cores shared with other work, torch 2.13 CPU, Python 3.11, median of 200 rounds in turns):
+
+    pure step   gym.make step   ratio   (goal 2.0 or less)
+    53.3 us     105.6 us        1.97
+    63.3 us     114.6 us        1.84
 """
 
 from __future__ import annotations

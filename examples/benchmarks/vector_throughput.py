@@ -6,7 +6,11 @@ The same id twice: ``gym.make_vec`` as registered (one tensor computation for th
 ``vectorization_mode="sync"`` (Gymnasium steps 1,024 single environments one after the other). Beside them, as
 a yardstick, Gymnasium's own batched environment, CartPole in numpy: no ledger, no metrics, less to compute.
 
-@TABLE@
+Measured (2 cores shared with other work, torch 2.13 CPU, Python 3.11, median of 9 rounds in turns):
+
+    threads   batched      sync    cartpole   batched / sync
+    1         6,166,333    7,113   10,567,939   877x           (goal 250x)
+    2         2,385,566    3,848    5,663,910   627x
 """
 
 from __future__ import annotations

@@ -45,8 +45,9 @@ def split_curves(
 
     Returns:
         For each instance its curves of one length: ledger columns, metrics (and an error rate beside every
-        accuracy), the merit, at which rows the metrics were measured if not at all, and time: the batch's seconds divided evenly among its runs, since
-        a batch is one computation and no part of it belongs to one run.
+        accuracy), the merit, and time: the batch's seconds divided evenly among its runs, since a batch is
+        one computation and no part of it belongs to one run. Where an environment measures some metrics at
+        some rows only, "evaluated" marks these.
     """
     batch = len(run.state.k)
     columns = {METRICS + name: values for name, values in measure_end(env, run).items()}

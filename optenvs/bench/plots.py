@@ -89,12 +89,11 @@ def _progress_panel(
             color=FAINT,
         )
         return
-    column = axis or row[0].records[0].spec.cost
-    points = {c.agent: c.measured(column) for c in row}
-    grids = {
-        c.agent: np.linspace(0, _reach(c, axis), GRID_POINTS) if points[c.agent] is None else points[c.agent]
-        for c in row
-    }
+    points = {c.agent: c.measured(axis or c.records[0].spec.cost) for c in row}
+    grids: dict[str, np.ndarray] = {}
+    for c in row:
+        known = points[c.agent]
+        grids[c.agent] = np.linspace(0, _reach(c, axis), GRID_POINTS) if known is None else known
     curves = {c.agent: c.curves(grids[c.agent], axis) for c in row}
     medians = np.concatenate([np.median(c, axis=0) for c in curves.values()])
     log = is_log(medians)

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import joblib
 import torch
@@ -236,8 +236,9 @@ def _parallel(jobs: list[_Job], experiment: Experiment) -> Iterator[list[RunReco
     # Workers of their own get one thread each; threads of this process share its libraries' pools.
     inner = {"inner_max_num_threads": 1} if engine.backend == "loky" else {}
     with joblib.parallel_config(engine.backend, n_jobs=engine.jobs, **inner):
-        parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="2*n_jobs")
-        yield from parallel(joblib.delayed(_run_job)(job) for job in jobs)
+        parallel = joblib.Parallel(return_as="generator_unordered", pre_dispatch="2*n_jobs")
+        finished = parallel(joblib.delayed(_run_job)(job) for job in jobs)
+        yield from cast("Iterator[list[RunRecord]]", finished)
 
 
 @contextmanager

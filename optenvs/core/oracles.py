@@ -16,7 +16,7 @@ Function = Callable[[Tensor], Tensor]
 
 def _inside_transform(x: Tensor) -> bool:
     """Whether ``x`` lives inside ``torch.func.vmap`` or ``grad``, where plain autograd is refused."""
-    return torch._C._functorch.is_functorch_wrapped_tensor(x)
+    return torch._C._functorch.is_functorch_wrapped_tensor(x)  # type: ignore[attr-defined]
 
 
 def value_and_gradient(function: Function, x: Tensor) -> tuple[Tensor, Tensor]:

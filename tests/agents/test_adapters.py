@@ -171,7 +171,7 @@ def test_a_trained_model_is_an_agent(ppo: PPO, trained_on: OptimizationEnv, tmp_
     assert_pure(trained_on, agent)
 
 
-def test_a_stochastic_policy_draws_from_its_keys(ppo: PPO, trained_on: OptimizationEnv, tmp_path: Any) -> None:
+def test_a_stochastic_policy_draws_from_keys(ppo: PPO, trained_on: OptimizationEnv, tmp_path: Any) -> None:
     agent = agents.from_sb3(ppo, deterministic=False)
     before = torch.get_rng_state()
     assert_pure(trained_on, agent)

@@ -77,8 +77,8 @@ def test_an_array_that_is_filled_again_does_no_harm() -> None:
 @pytest.mark.parametrize("mode", ["next_step", "same_step"])
 @pytest.mark.parametrize("name", EVERY)
 def test_vector_loop_is_a_rollout_an_episode(name: str, mode: str) -> None:
-    # rows end at different times: those that are solved, and those whose budget is spent
-    keywords = KEYWORDS | {"tolerance": 2.0, "budget": 8}
+    # rows end at different times: some are solved, some spend their budget
+    keywords = KEYWORDS | {"tolerance": 1.0, "budget": 8}
     env = gym.make_vec("optenvs/Quadratic-v0", num_envs=4, autoreset_mode=mode, **keywords)
     policy = agents.bind(EVERY[name], env)
     observation, info = env.reset(seed=3)
@@ -92,10 +92,11 @@ def test_vector_loop_is_a_rollout_an_episode(name: str, mode: str) -> None:
         action = policy(observation)
         assert isinstance(action, torch.Tensor)
         observation, *_, info = env.step(action)
-    assert len(episodes) > 8
-    assert len({len(values) for values in episodes.values()}) > 2
+    played = {key: values for key, values in episodes.items() if values[0] > 1.0}  # not over at its start
+    assert len(played) > 5
+    assert len({len(values) for values in played.values()}) > 1
     core = optenvs.make("Quadratic", **keywords)
-    for key, values in episodes.items():
+    for key, values in played.items():
         expected = optenvs.rollout(core, EVERY[name], keys=torch.tensor([key])).merit[:, 0].tolist()
         assert np.allclose(values, expected[: len(values)], rtol=1e-12, atol=1e-13)
 
@@ -131,7 +132,7 @@ def test_without_reset_it_begins_by_itself() -> None:
 
 def test_what_does_not_fit_says_why() -> None:
     env = gym.make("optenvs/Quadratic-v0", oracle="value")
-    with pytest.raises(OracleMismatch, match="agent Adam needs the oracle.* gradient, but Quadratic answers value"):
+    with pytest.raises(OracleMismatch, match="Adam needs the oracle.* gradient, but Quadratic answers value"):
         agents.bind(agents.Adam(), env)
     with pytest.raises(TypeError, match="env: expected an environment of optenvs.*got PendulumEnv"):
         agents.bind(agents.Adam(), gym.make("Pendulum-v1"))

@@ -93,8 +93,8 @@ class AdaBeliefToy(Landscape):
 
     Args:
         problem: ``valley1`` to ``valley4``, ``rotvalley`` (the published formula), ``rotvalley_video``
-            (turned the other way, as in the video), ``rotquad``, ``beale1``, ``beale2``, ``rosen1``, ``rosen2``,
-            ``mccormick1``, ``mccormick2``.
+            (turned the other way, as in the video), ``rotquad``, ``beale1``, ``beale2``, ``rosen1``,
+            ``rosen2``, ``mccormick1``, ``mccormick2``.
         instance: ``paper`` (the video's start), or ``random`` (uniform in the box of the plots).
     """
 

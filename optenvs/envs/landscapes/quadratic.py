@@ -22,8 +22,8 @@ class Quadratic(Landscape):
 
     Args:
         spectrum: eigenvalues of A: ``log`` (geometric from 1/condition to 1), ``linear``, ``clusters`` (half
-            at each end), ``random`` (log-uniform, with the ends present), or ``wishart`` (A = B B' + 0.1 I with
-            standard normal B, whose condition number is what it is).
+            at each end), ``random`` (log-uniform, with the ends present), or ``wishart`` (A = B B' + 0.1 I
+            with standard normal B, whose condition number is what it is).
         condition: the condition number.
         scale: standard deviation of the starting point's coordinates.
     """

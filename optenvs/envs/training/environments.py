@@ -53,6 +53,9 @@ class TrainFashionMnist(Training):
 
     The defaults are the small instance of the diffGrad and AdaBelief specifications: the first 10,000 images,
     an MLP 784-128-10, minibatches of 128, 5 epochs (390 updates).
+
+    Args:
+        folder: where the IDX files are, compressed or not; the variable ``OPTENVS_DATA`` by default.
     """
 
     widths: tuple[int, ...] = (128,)
@@ -66,7 +69,11 @@ class TrainFashionMnist(Training):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TrainCifar10(Training):
-    """CIFAR-10 from a folder of the user's (``cifar-10-batches-py`` or ``-bin``)."""
+    """CIFAR-10 from a folder of the user's.
+
+    Args:
+        folder: where ``cifar-10-batches-py`` or ``-bin`` is; the variable ``OPTENVS_DATA`` by default.
+    """
 
     model: str = "resnet"
     widths: tuple[int, ...] = (16,)

@@ -3,8 +3,8 @@
 An instance draws one uniform permutation P of its n samples. Epoch e reads P along its own stride: sample
 ``P[(a_e i + c_e) mod n]`` is the i-th, with ``a_e`` uniform on the numbers prime to n and ``c_e`` uniform.
 A fresh uniform permutation each epoch would cost a sort of n numbers an instance, or a branch on data; this
-costs a product. The first epoch's order is uniform, every sample comes at most once an epoch, and an incomplete
-last batch is dropped.
+costs a product. The first epoch's order is uniform, every sample comes at most once an epoch, and an
+incomplete last batch is dropped.
 """
 
 from __future__ import annotations
