@@ -2,8 +2,8 @@
 
     python examples/render_landscape.py --out landscape.png
 
-Every method asks the same number of gradients from the same starting point; a learning rate is chosen for each
-from one grid, run as one batch (a rate may be a tensor with one entry an instance). Needs the extra ``plot``.
+Every method asks the same number of gradients from the same starting point; a learning rate is chosen for
+each from one grid, run as one batch (a rate may be a tensor, one entry an instance). Needs the extra "plot".
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from envs_registry import ENVIRONMENTS
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
-SCRIPTS = [ROOT / p for p in ("tests/run.sh", "examples/quickstart.sh", ".ci/run", ".ci/environment.sh")]
+SCRIPTS = [*sorted(ROOT.glob(".ci/*")), ROOT / "tests/run.sh", ROOT / "examples/quickstart.sh"]
 
 
 def blocks(name: str) -> list[str]:

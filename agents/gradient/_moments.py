@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from agents.core import Agent, require
-from optenvs.core.oracles import _inside_transform
+from optenvs.core.oracles import inside_transform
 
 Number = float | Float[Tensor, "B _"]
 
@@ -30,7 +30,7 @@ class Workspace:
     @classmethod
     def of(cls, *tensors: Tensor) -> Workspace:
         """For a step that reads ``tensors``."""
-        return cls(not torch.is_grad_enabled() and not any(map(_inside_transform, tensors)))
+        return cls(not torch.is_grad_enabled() and not any(map(inside_transform, tensors)))
 
     def over(self, temporary: Tensor) -> Tensor | None:
         """The ``out=`` of an operation whose result may take the place of ``temporary``."""

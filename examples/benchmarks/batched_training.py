@@ -5,8 +5,8 @@
 Both train the same MLP on the same 1,437 images by SGD, each network with its own initial weights and its own
 order of the data. "At once" is ``optenvs.rollout`` of ``TrainDigits`` with ``agents.SGD``, batch 256, ledger
 and metrics included; its evaluation on all data at epoch ends is not timed (``run.seconds`` leaves it out),
-because the plain loop does none. "One after the other" is ``torch.nn.Sequential`` and ``torch.optim.SGD``; some of
-its 256 networks are timed, in turns with the other, and the figures are network-steps a second.
+because the plain loop does none. "One after the other" is ``torch.nn.Sequential`` and ``torch.optim.SGD``;
+four of its 256 networks are timed, in turns with the other, and the figures are network-steps a second.
 
 Measured (2 cores shared with other work, torch 2.13 CPU, one thread each, median of 5 rounds in turns):
 
@@ -14,8 +14,8 @@ Measured (2 cores shared with other work, torch 2.13 CPU, one thread each, media
     64-32-10, 32         53,146    3,614        14.9x   0.925, 0.922     (goal 8x)
     64-16-10, 16         76,133    2,747        27.3x   0.943, 0.941     (goal 12x)
 
-Where other work keeps the cores busy, set ``OMP_NUM_THREADS=1``: threads that wait for each other lose more than
-they bring.
+Where other work keeps the cores busy, set ``OMP_NUM_THREADS=1``: threads that wait for each other lose more
+than they bring.
 """
 
 from __future__ import annotations

@@ -196,8 +196,8 @@ def table_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
             {
                 **row,
                 "first": row["environment"] != previous,
-                # a millionth of the progress is rounding, no difference between agents
-                "best": np.isfinite(best) and row["median"] <= best + 1e-6 * max(row["start"] - best, 0.0),
+                # a billionth of the progress is rounding, no difference between agents
+                "best": np.isfinite(best) and row["median"] <= best + 1e-9 * max(row["start"] - best, 0.0),
                 "budget": f"{row['budget']:,}",
                 "median": _number(row["median"]),
                 "iqm": _number(row["iqm"]),

@@ -14,7 +14,7 @@ from torch import Tensor
 Function = Callable[[Tensor], Tensor]
 
 
-def _inside_transform(x: Tensor) -> bool:
+def inside_transform(x: Tensor) -> bool:
     """Whether ``x`` lives inside ``torch.func.vmap`` or ``grad``, where plain autograd is refused."""
     return torch._C._functorch.is_functorch_wrapped_tensor(x)  # type: ignore[attr-defined]
 
@@ -27,7 +27,7 @@ def value_and_gradient(function: Function, x: Tensor) -> tuple[Tensor, Tensor]:
     autograd and vmap.
     """
     recording = torch.is_grad_enabled() or torch.is_inference_mode_enabled()
-    if not recording and not _inside_transform(x):
+    if not recording and not inside_transform(x):
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
             value = function(leaf)

@@ -153,6 +153,10 @@ def test_bench_and_report(tmp_path):
     assert "optenvs bench" in (out / "report.html").read_text()
     second = call("report", out)
     assert second.exit_code == 0
+    assert not (out / "progress_value.png").exists()
+    assert call("report", out, "--axis", "value").exit_code == 0
+    assert (out / "progress_value.png").exists()
+    assert "no ledger column 'hvp'" in mistake("report", out, "--axis", "hvp")
     table = second.stdout.split("report:")[0]
     assert table in first.stdout
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
@@ -13,9 +15,11 @@ from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
 import optenvs
+from optenvs.core.env import Answer, State
 from optenvs.core.random import keys_from_seed
 from optenvs.core.snapshot import load, save
 from optenvs.core.struct import tensors
+from optenvs.envs.landscapes.quadratic import Quadratic
 from optenvs.faces.seeding import Episodes
 from optenvs.faces.single import FaceState, GymEnv
 from optenvs.faces.vector import TorchVectorEnv
@@ -315,6 +319,39 @@ def test_fork_bit_for_bit(mode: str, tmp_path: Any) -> None:
             assert torch.equal(value, tensors(right)[path]), path
     with pytest.raises(ValueError, match="set_state: expected what get_state of 3 instances returned"):
         TorchVectorEnv(core(), 3).set_state(one.get_state())
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Measured(Quadratic):
+    """Notes in a metric when it was evaluated last."""
+
+    @property
+    def evaluation_period(self) -> int:
+        return 3
+
+    def evaluate(self, state: State) -> State:
+        noted = {"evaluated": state.k.float() + 100 * state.merit}
+        return dataclasses.replace(state, metrics=state.metrics | noted)
+
+    def answer(self, state: State, action: Any) -> Answer:
+        answer = super().answer(state, action)
+        stale = state.metrics.get("evaluated", torch.zeros_like(answer.merit))
+        return dataclasses.replace(answer, metrics=answer.metrics | {"evaluated": stale})
+
+
+def test_a_fork_keeps_the_clock_of_evaluations(tmp_path: Any) -> None:
+    problem = Measured(dim=DIM, tolerance=None, budget=5)  # episodes of four steps against a period of three
+    one, other = TorchVectorEnv(problem, ROWS), TorchVectorEnv(problem, ROWS)
+    one.reset(seed=0)
+    for action in actions()[:7]:
+        one.step(action)
+    other.set_state(load(save(tmp_path / "face", one.get_state())))
+    seen = set()
+    for action in actions()[7:]:
+        left, right = one.step(action), other.step(action)
+        assert torch.equal(left[4]["metrics"]["evaluated"], right[4]["metrics"]["evaluated"])
+        seen.add(tuple(left[4]["metrics"]["evaluated"].tolist()))
+    assert len(seen) > 3
 
 
 def test_tensors_stay_tensors_and_carry_no_graph() -> None:

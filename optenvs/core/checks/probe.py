@@ -45,7 +45,6 @@ class Probe:
     """
 
     env: OptimizationEnv
-    seed: int
     keys: Keys
     start: Action
     states: list[State]
@@ -93,7 +92,7 @@ def run(
         copies[1].append(copy(states[-1]))
         bills.append(list(given))
     measured = env.evaluate(states[-1])
-    return Probe(env, seed, keys, start, states, actions, bills, measured, before, copies, remark)
+    return Probe(env, keys, start, states, actions, bills, measured, before, copies, remark)
 
 
 def generators() -> dict[str, Any]:

@@ -244,9 +244,8 @@ class Landscape(OptimizationEnv):
                 return gradient, value
 
             # the Hessian is symmetric, so the gradient's pullback of the vector is the product with it
-            observation["gradient"], pullback, value = torch.func.vjp(
-                gradient_and_value, point, has_aux=True
-            )
+            answers: Any = torch.func.vjp(gradient_and_value, point, has_aux=True)
+            observation["gradient"], pullback, value = answers
             (observation["hvp"],) = pullback(action["vector"])
         observation["value"] = value.unsqueeze(-1)
         if self.noise:
