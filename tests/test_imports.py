@@ -64,9 +64,7 @@ def test_importing_registers_with_gymnasium() -> None:
 
 def test_imports_go_one_way() -> None:
     linter = Path(sys.executable).parent / "lint-imports"
-    run = subprocess.run(
-        [linter, "--no-cache"], capture_output=True, text=True, check=False, cwd=ROOT
-    )
+    run = subprocess.run([linter, "--no-cache"], capture_output=True, text=True, check=False, cwd=ROOT)
     assert run.returncode == 0, run.stdout + run.stderr
     assert "0 broken" in run.stdout
 

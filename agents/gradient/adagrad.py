@@ -1,8 +1,8 @@
 """AdaGrad, as in ``torch.optim.Adagrad``.
 
-    g <- g + weight_decay * x
-    v <- v + g^2                                    (v_0 = initial_accumulator_value)
-    x <- x - lr / (1 + (t - 1) lr_decay) * g / (sqrt(v) + eps)
+g <- g + weight_decay * x
+v <- v + g^2                                    (v_0 = initial_accumulator_value)
+x <- x - lr / (1 + (t - 1) lr_decay) * g / (sqrt(v) + eps)
 """
 
 from __future__ import annotations

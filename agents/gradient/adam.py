@@ -1,10 +1,10 @@
 """Adam, AMSGrad and AdamW, as in ``torch.optim``.
 
-    g  <- g + weight_decay * x                      (coupled; or x <- x - lr * weight_decay * x, decoupled)
-    m  <- beta1 m + (1 - beta1) g                   first moment
-    v  <- beta2 v + (1 - beta2) g^2                 second moment
-    mh <- m / (1 - beta1^t),  vh <- v / (1 - beta2^t)
-    x  <- x - lr * mh / (sqrt(vh) + eps)            (AMSGrad: the largest v so far in place of v)
+g  <- g + weight_decay * x                      (coupled; or x <- x - lr * weight_decay * x, decoupled)
+m  <- beta1 m + (1 - beta1) g                   first moment
+v  <- beta2 v + (1 - beta2) g^2                 second moment
+mh <- m / (1 - beta1^t),  vh <- v / (1 - beta2^t)
+x  <- x - lr * mh / (sqrt(vh) + eps)            (AMSGrad: the largest v so far in place of v)
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """RMSprop, as in ``torch.optim.RMSprop``.
 
-    g <- g + weight_decay * x
-    v <- alpha v + (1 - alpha) g^2
-    a <- alpha a + (1 - alpha) g,  w <- v - a^2     (centered; else w <- v)
-    b <- momentum * b + g / (sqrt(w) + eps)
-    x <- x - lr * b
+g <- g + weight_decay * x
+v <- alpha v + (1 - alpha) g^2
+a <- alpha a + (1 - alpha) g,  w <- v - a^2     (centered; else w <- v)
+b <- momentum * b + g / (sqrt(w) + eps)
+x <- x - lr * b
 """
 
 from __future__ import annotations

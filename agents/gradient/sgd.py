@@ -1,9 +1,9 @@
 """Stochastic gradient descent with momentum, as in ``torch.optim.SGD``.
 
-    g <- g + weight_decay * x
-    m <- momentum * m + (1 - dampening) * g        (m <- g at the first step)
-    d <- g + momentum * m if nesterov else m
-    x <- x - lr * d
+g <- g + weight_decay * x
+m <- momentum * m + (1 - dampening) * g        (m <- g at the first step)
+d <- g + momentum * m if nesterov else m
+x <- x - lr * d
 """
 
 from __future__ import annotations

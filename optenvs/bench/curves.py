@@ -73,9 +73,7 @@ def split_curves(
     return curves
 
 
-def kept_rows(
-    cost: np.ndarray, values: np.ndarray, always: np.ndarray, limit: int = ROWS
-) -> np.ndarray:
+def kept_rows(cost: np.ndarray, values: np.ndarray, always: np.ndarray, limit: int = ROWS) -> np.ndarray:
     """Which rows of a long curve to keep: at most ``limit``, on a grid of costs.
 
     The first 64 rows stay whole. Of each cell of the grid its last row and the row with the

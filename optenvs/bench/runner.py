@@ -78,9 +78,7 @@ class _Job:
     folder: Path
 
 
-def run(
-    experiment: Experiment | Plan, directory: str | os.PathLike[str], progress: bool = True
-) -> Outcome:
+def run(experiment: Experiment | Plan, directory: str | os.PathLike[str], progress: bool = True) -> Outcome:
     """Runs what is missing of an experiment.
 
     Args:

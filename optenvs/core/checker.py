@@ -119,9 +119,7 @@ def check(
     return report
 
 
-def _report(
-    env: OptimizationEnv, batch: int, steps: int, seed: int, skip: tuple[str, ...]
-) -> Report:
+def _report(env: OptimizationEnv, batch: int, steps: int, seed: int, skip: tuple[str, ...]) -> Report:
     remarks: list[str] = []
     skipped = dict.fromkeys(skip, "left out by the caller")
     try:

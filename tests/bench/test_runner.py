@@ -303,9 +303,7 @@ def test_a_budget_in_another_column_is_kept(data, tmp_path):
     assert curves["calls/gradient"][-1] == 63
     np.testing.assert_allclose(curves["metrics/test_error"], 1 - curves["metrics/test_accuracy"])
     env = optenvs.make("TrainDigits", model="logistic", budget={"samples": 2000})
-    alone = optenvs.rollout(
-        env, agents.make("sgd", **record.spec.hyperparameters), seed=record.spec.seed
-    )
+    alone = optenvs.rollout(env, agents.make("sgd", **record.spec.hyperparameters), seed=record.spec.seed)
     end = env.evaluate(alone.state).metrics["test_loss"][0].item()
     assert curves["metrics/test_loss"][-1] == pytest.approx(end, rel=1e-5)
     assert curves["metrics/test_loss"][-1] != curves["metrics/test_loss"][-2]

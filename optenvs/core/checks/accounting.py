@@ -61,9 +61,7 @@ def _steps(probe: Probe, budget: Mapping[str, int]) -> int:
     return min(-(-max(left, 0) // bill[kind]) for kind, left in rest.items())
 
 
-def _truncation(
-    env: OptimizationEnv, probe: Probe, limits: dict[str, int], when: str
-) -> Iterator[str]:
+def _truncation(env: OptimizationEnv, probe: Probe, limits: dict[str, int], when: str) -> Iterator[str]:
     state = env.reset(probe.keys)
     for number in range(4):
         if number:

@@ -73,9 +73,7 @@ class _Line:
 
     def moved(self, point: Action, direction: dict[str, Tensor], by: float) -> Action:
         parts = {name: part(point, name) for name in fields(self.env)}
-        return assemble(
-            self.env, parts | {name: parts[name] + by * d for name, d in direction.items()}
-        )
+        return assemble(self.env, parts | {name: parts[name] + by * d for name, d in direction.items()})
 
     def slopes(
         self, point: Action, direction: dict[str, Tensor], read: Callable[[State], dict[str, Tensor]]
@@ -143,9 +141,7 @@ def gradients(probe: Probe) -> Iterator[str]:
     probe.remark(f"gradients: differences of {', '.join(sorted(unsure))} are not smooth enough to judge")
 
 
-def _autograd(
-    line: _Line, point: Action, direction: dict[str, Tensor]
-) -> dict[str, Tensor | None]:
+def _autograd(line: _Line, point: Action, direction: dict[str, Tensor]) -> dict[str, Tensor | None]:
     """Slopes along ``direction`` by reverse mode, ``(B,)`` by output; ``None`` where no graph leads."""
     with torch.enable_grad():
         by = torch.zeros(len(line.keys), dtype=torch.float64, device=line.keys.device, requires_grad=True)

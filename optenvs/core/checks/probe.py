@@ -73,9 +73,7 @@ class Probe:
         return zip(self.states[:-1], self.actions, self.states[1:], strict=True)
 
 
-def run(
-    env: OptimizationEnv, batch: int, steps: int, seed: int, remark: Callable[[str], None]
-) -> Probe:
+def run(env: OptimizationEnv, batch: int, steps: int, seed: int, remark: Callable[[str], None]) -> Probe:
     """Reset ``batch`` instances and ask ``steps`` queries near their starts."""
     keys = keys_from_seed(seed, batch, env.torch_device)
     original, before = keys.clone(), generators()
