@@ -37,17 +37,18 @@ class Workspace:
         return temporary if self.free else None
 
     def number(self, value: float | Tensor) -> Any:
-        """A plain number in place of a tensor of one on the CPU: the same rounding, one pass less."""
+        """A plain number in place of a tensor of one on the CPU."""
         if self.free and isinstance(value, Tensor) and value.numel() == 1 and value.device.type == "cpu":
             return value.item()
         return value
 
 
-def debias(decay: float, count: Float[Tensor, "B 1"]) -> Float[Tensor, "B 1"]:
-    """``1 - decay ** count``, without float32's cancellation where ``decay`` is near 1."""
+def debias(decay: float, count: Number) -> Number:
+    """``1 - decay ** count`` for ``count >= 1``, without float32's cancellation where ``decay`` is near 1."""
     if decay == 0:
-        return torch.ones_like(count)
-    return -torch.expm1(count * math.log(decay))
+        return 1.0
+    power = count * math.log(decay)
+    return -torch.expm1(power) if isinstance(power, Tensor) else -math.expm1(power)
 
 
 def average_square(mean: Tensor, x: Tensor, decay: float, work: Workspace) -> Tensor:

@@ -115,27 +115,31 @@ class AdaBelief(GradientAgent):
             nu_max = nu_max + self.eps if old else nu_max
             used = nu if self.rectify and not old else nu_max
         # as in adam.py, the bias of s is kept out of the passes over memory
-        scale, bias = debias(beta2, count).sqrt(), debias(beta1, count)
-        eps: Number = self.eps if self.rectify and not old else work.number(scale * self.eps)
+        t = work.number(count)
+        scale, bias = debias(beta2, t) ** 0.5, debias(beta1, t)
+        eps: Number = self.eps if self.rectify and not old else scale * self.eps
         root = damped_root(used, eps, work, spare=work.over(surprise))
         step = rate * scale / bias
         if self.rectify:
-            factor, adaptive = self._rectification(count)
-            first = rate if old else rate / bias
-            plain = first * torch.full_like(count, float(self.degenerated_to_sgd))
-            step = torch.where(adaptive, step * factor, plain)
-            if work.number(adaptive) is not True:
-                root = torch.where(adaptive, root, 1.0)
+            first = (rate if old else rate / bias) * float(self.degenerated_to_sgd)
+            step, root = self._rectified(count, step, first, root, work)
         action = divided_step(point, mu, root, work.number(step), work)
         return action, AdaBeliefState(mu=mu, nu=nu, nu_max=nu_max, count=count)
 
-    def _rectification(self, count: Tensor) -> tuple[Tensor, Tensor]:
-        """The factor ``(B, 1)`` on the step, and whether the variance is known well enough for it."""
-        beta2 = self.betas[1]
-        limit = 2 / (1 - beta2) - 1
+    def _rectified(
+        self, count: Tensor, step: Number, first: Number, root: Tensor, work: Workspace
+    ) -> tuple[Number, Tensor]:
+        """Step size and denominator, where the variance is not yet known ``first`` and 1."""
+        limit = 2 / (1 - self.betas[1]) - 1
         t = count.to(torch.float64)  # rho is a small difference of large numbers
-        rho = limit - 2 * t * beta2**t / debias(beta2, t)
+        rho = limit - 2 * t * self.betas[1] ** t / debias(self.betas[1], t)
         adaptive = rho > 4 if self.semantics == "0.0.5" else rho >= 5
         known = torch.where(adaptive, rho, 5.0)
         factor = ((known - 4) * (known - 2) * limit / ((limit - 4) * (limit - 2) * known)).sqrt()
-        return factor.to(count.dtype), adaptive
+        certain = work.number(adaptive)
+        if certain is True:
+            return step * work.number(factor), root
+        if certain is False:
+            return first, torch.ones_like(root)
+        factor = factor.to(count.dtype)
+        return torch.where(adaptive, step * factor, first), torch.where(adaptive, root, 1.0)

@@ -79,9 +79,10 @@ class Adam(GradientAgent):
         nu = average_square(state.nu, gradient, beta2, work)
         nu_max = None if state.nu_max is None else torch.maximum(state.nu_max, nu)
         # mh / (sqrt(vh) + eps) = scale / (1 - beta1^t) * m / (sqrt(v) + scale * eps): a pass over memory less
-        scale = debias(beta2, count).sqrt()
-        root = damped_root(nu if nu_max is None else nu_max, work.number(scale * self.eps), work)
-        step = work.number(rate * scale / debias(beta1, count))
+        t = work.number(count)
+        scale = debias(beta2, t) ** 0.5
+        root = damped_root(nu if nu_max is None else nu_max, scale * self.eps, work)
+        step = work.number(rate * scale / debias(beta1, t))
         action = divided_step(point, mu, root, step, work)
         return action, AdamState(mu=mu, nu=nu, nu_max=nu_max, count=count)
 

@@ -105,14 +105,15 @@ class DiffGrad(GradientAgent):
         point, gradient = decayed(point, gradient, self.weight_decay, rate if self.weight_decouple else None)
         beta1, beta2 = self.betas
         nu = average_square(state.nu, gradient, beta2, work)
-        scale = debias(beta2, count).sqrt()
+        t = work.number(count)
+        scale = debias(beta2, t) ** 0.5
         eps: Number = scale * self.eps if self.eps_inside_bias_correction else self.eps
-        root = damped_root(nu + self.eps_root if self.eps_root else nu, work.number(eps), work)
+        root = damped_root(nu + self.eps_root if self.eps_root else nu, eps, work)
         friction = self.friction(self._previous(state, gradient), gradient, work)
         # in this order three new tensors are enough: the one of the friction becomes the first moment
         factor = torch.div(friction, root, out=work.over(root))
         mu = torch.lerp(state.mu, gradient, 1 - beta1, out=work.over(friction))
-        step = work.number(rate * scale / debias(beta1, count))
+        step = work.number(rate * scale / debias(beta1, t))
         action = multiplied_step(point, mu, factor, step, work)
         # observations are never written to, so the gradient need not be copied
         return action, DiffGradState(mu=mu, nu=nu, previous=gradient, count=count)

@@ -86,9 +86,9 @@ def _keywords(cls: type, declared: EnvSpec) -> Iterator[Keyword]:
     for level, owner in enumerate(reversed(cls.__mro__)):
         for name in owner.__dict__.get("__annotations__", ()):
             depth.setdefault(name, level)
-        for name, text in split_docstring(owner)[1].items():
-            if not text.startswith("see "):  # "budget: see OptimizationEnv" explains nothing here
-                texts[name] = text
+        said = split_docstring(owner)[1].items()
+        # "budget: see OptimizationEnv" explains nothing here
+        texts |= {name: text for name, text in said if not text.startswith("see ")}
     fields = [f for f in dataclasses.fields(cls) if f.init]
     for item in sorted(fields, key=lambda f: -depth[f.name]):
         default = item.default

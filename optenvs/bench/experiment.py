@@ -157,8 +157,8 @@ def _finite(section: Section, key: str, value: Any) -> None:
             _finite(section, key, inner)
     elif (
         not isinstance(value, bool | int | float | str)
-        or isinstance(value, float)
-        and not math.isfinite(value)
+        or (isinstance(value, float)
+        and not math.isfinite(value))
     ):
         raise section.error(key, value, "a finite number, a string, a boolean, a list or a table")
 

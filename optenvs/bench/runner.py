@@ -261,7 +261,7 @@ def _run_job(job: _Job) -> list[RunRecord]:
     try:
         with _one_thread():
             results = _compute(job)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         # Whatever a user's agent raises must not stop the others' runs.
         text = " ".join(str(error).split()) or "no message"
         results = [(f"error: {type(error).__name__}: {text}", {})] * len(job.specs)

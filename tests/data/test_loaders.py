@@ -10,6 +10,7 @@ import pickle
 import socket
 import tarfile
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -171,7 +172,7 @@ def test_broken_idx_is_refused() -> None:
 class Python2Pickler(pickle._Pickler):  # type: ignore[name-defined]
     """Writes bytes as Python 2 did, so that the files are those that the author published."""
 
-    dispatch = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: ClassVar = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
 
     def save_bytes(self, value: bytes) -> None:
         self.write(pickle.BINSTRING + len(value).to_bytes(4, "little") + value)
