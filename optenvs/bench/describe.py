@@ -84,7 +84,7 @@ def _keywords(cls: type, declared: EnvSpec) -> Iterator[Keyword]:
     texts: dict[str, str] = {}
     depth: dict[str, int] = {}
     for level, owner in enumerate(reversed(cls.__mro__)):
-        for name in owner.__dict__.get("__annotations__", ()):
+        for name in inspect.get_annotations(owner):
             depth.setdefault(name, level)
         said = split_docstring(owner)[1].items()
         # "budget: see OptimizationEnv" explains nothing here

@@ -23,7 +23,7 @@ from optenvs.bench.curves import kept_rows
 from optenvs.bench.experiment import parse
 from optenvs.bench.plan import build
 from optenvs.bench.report import MANIFEST, report
-from optenvs.bench.results import read, scan
+from optenvs.bench.results import read, scan, write
 from optenvs.bench.runner import run
 from optenvs.bench.sections import ExperimentError
 from optenvs.bench.statistics import best_so_far, final_value
@@ -344,8 +344,6 @@ def test_long_runs_are_thinned(data, tmp_path):
 def test_an_old_error_is_not_a_result(finished, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(finished[0], folder)
-    from optenvs.bench.results import write
-
     record = judged(folder)[0]
     write(dataclasses.replace(record, status="error: no memory", curves={}), folder)
     assert run(parse(DATA), folder, progress=False).computed == 1
