@@ -6,9 +6,7 @@ _MODULE = "optenvs.envs.landscapes"
 _ALL = ("value", "gradient", "hvp")
 
 
-def _landscape(
-    name: str, path: str, summary: str, reference: str, best_known: float | None = 0.0
-) -> EnvSpec:
+def _landscape(name: str, path: str, summary: str, reference: str, best_known: float | None = 0.0) -> EnvSpec:
     return EnvSpec(
         id=f"optenvs/{name}-v0",
         entry_point=f"{_MODULE}.{path}",

@@ -94,9 +94,7 @@ class AgentEntry:
     def candidates(self) -> tuple[dict[str, Any], ...]:
         """Every combination of the grid, with the fixed hyperparameters, in the file's order."""
         points = itertools.product(*self.grid.values())
-        return tuple(
-            {**self.kwargs, **dict(zip(self.grid, point, strict=True))} for point in points
-        )
+        return tuple({**self.kwargs, **dict(zip(self.grid, point, strict=True))} for point in points)
 
 
 @dataclass(frozen=True)
@@ -155,10 +153,8 @@ def _finite(section: Section, key: str, value: Any) -> None:
     elif isinstance(value, list):
         for inner in value:
             _finite(section, key, inner)
-    elif (
-        not isinstance(value, bool | int | float | str)
-        or (isinstance(value, float)
-        and not math.isfinite(value))
+    elif not isinstance(value, bool | int | float | str) or (
+        isinstance(value, float) and not math.isfinite(value)
     ):
         raise section.error(key, value, "a finite number, a string, a boolean, a list or a table")
 
@@ -303,9 +299,7 @@ def _loads(text: str, source: str) -> Experiment:
 def builtins() -> list[str]:
     """Returns the names of the packaged experiments."""
     return sorted(
-        item.name.removesuffix(".toml")
-        for item in _CONFIGS.iterdir()
-        if item.name.endswith(".toml")
+        item.name.removesuffix(".toml") for item in _CONFIGS.iterdir() if item.name.endswith(".toml")
     )
 
 

@@ -75,9 +75,7 @@ def _reach(cell: Cell, axis: str | None) -> float:
     )
 
 
-def _progress_panel(
-    axes: Axes, comparison: Comparison, row: list[Cell], axis: str | None, band: str
-) -> None:
+def _progress_panel(axes: Axes, comparison: Comparison, row: list[Cell], axis: str | None, band: str) -> None:
     """One environment of ``progress``."""
     if not row:
         axes.text(
@@ -104,9 +102,7 @@ def _progress_panel(
             line |= {"marker": "o", "ms": 3.5}
         centre = np.median(values, axis=0)
         lower, upper = (
-            bootstrap_band(values)
-            if band == "bootstrap"
-            else (quantile(values, q) for q in (0.25, 0.75))
+            bootstrap_band(values) if band == "bootstrap" else (quantile(values, q) for q in (0.25, 0.75))
         )
         shown = np.isfinite(centre)
         # An infinite upper end (a failed run) leaves the panel through its top rather than
@@ -282,9 +278,7 @@ def ecdf(comparison: Comparison) -> Figure:
     costs, grid = comparison.ecdf_costs, _budget_grid(comparison)
     names = np.array([environment for environment, _ in comparison.problems])
     titles = (
-        ["All environments", *dict.fromkeys(names.tolist())]
-        if len(set(names)) > 1
-        else sorted(set(names))
+        ["All environments", *dict.fromkeys(names.tolist())] if len(set(names)) > 1 else sorted(set(names))
     )
 
     def lines(i: int) -> tuple[np.ndarray, np.ndarray]:

@@ -150,9 +150,7 @@ def _selected(folder: Path) -> tuple[list[RunRecord], list[str]]:
     manifest = folder / MANIFEST
     if manifest.exists():
         wanted = json.loads(manifest.read_text(encoding="utf-8"))["runs"]
-        other = sum(
-            r.spec.phase == "judge" for name, r in records.items() if name not in set(wanted)
-        )
+        other = sum(r.spec.phase == "judge" for name, r in records.items() if name not in set(wanted))
         if other:
             notes.append(f"{other} judged runs of earlier settings in the folder are not shown")
         records = {name: records[name] for name in wanted if name in records}
@@ -180,10 +178,7 @@ def _interval(low: float, high: float) -> str:
 
 def _text(hyperparameters: str) -> str:
     """Hyperparameters as ``lr=0.01, beta=0.9``."""
-    return (
-        ", ".join(f"{key}={value}" for key, value in json.loads(hyperparameters).items())
-        or "defaults"
-    )
+    return ", ".join(f"{key}={value}" for key, value in json.loads(hyperparameters).items()) or "defaults"
 
 
 def table_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -275,9 +270,7 @@ def _page(
     """The HTML page, whole in one file."""
     import jinja2
 
-    template = (resources.files("optenvs.bench") / "templates" / "report.html.j2").read_text(
-        encoding="utf-8"
-    )
+    template = (resources.files("optenvs.bench") / "templates" / "report.html.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     records = [record for cell in comparison.cells.values() for record in cell.records]
     versions: dict[str, set[str]] = {}

@@ -144,9 +144,7 @@ class RunRecord:
 
     def __post_init__(self) -> None:
         if self.status not in ("ok", "diverged") and not self.status.startswith("error: "):
-            raise ValueError(
-                f"status: found {self.status!r}, expected 'ok', 'diverged' or 'error: <reason>'"
-            )
+            raise ValueError(f"status: found {self.status!r}, expected 'ok', 'diverged' or 'error: <reason>'")
         curves = {name: _curve(name, values) for name, values in sorted(self.curves.items())}
         lengths = {name: len(values) for name, values in curves.items()}
         if len(set(lengths.values())) > 1:
@@ -157,9 +155,7 @@ class RunRecord:
             if self.ok and name not in curves:
                 raise ValueError(f"curves: no column {name!r}, found {sorted(curves)}")
         object.__setattr__(self, "curves", curves)
-        object.__setattr__(
-            self, "environment_label", self.environment_label or self.spec.environment
-        )
+        object.__setattr__(self, "environment_label", self.environment_label or self.spec.environment)
         object.__setattr__(self, "agent_label", self.agent_label or self.spec.agent)
 
     @property
@@ -268,9 +264,7 @@ def read(path: str | os.PathLike[str]) -> RunRecord:
     except FileNotFoundError:
         raise
     except _DAMAGE as error:
-        raise ResultError(
-            f"{path}: not a readable result file, truncated or damaged ({error})"
-        ) from error
+        raise ResultError(f"{path}: not a readable result file, truncated or damaged ({error})") from error
     try:
         header = json.loads(arrays.pop(_HEADER).tobytes())
         if header["format"] != FORMAT:

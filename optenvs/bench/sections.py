@@ -112,9 +112,5 @@ class Section:
         for key in self._data:
             if key not in self._known:
                 close = difflib.get_close_matches(key, self._known, n=1)
-                hint = (
-                    f"; did you mean {close[0]!r}?"
-                    if close
-                    else f"; known are {', '.join(self._known)}"
-                )
+                hint = f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(self._known)}"
                 raise ExperimentError(f"{self._where(key)}: unknown key{hint}")

@@ -108,10 +108,7 @@ def select(scores: Sequence[ArrayLike]) -> int:
         candidate, so that a rerun always chooses the same.
     """
     values = [np.asarray(candidate, dtype=np.float64) for candidate in scores]
-    keys = [
-        (float(median(value)), int(np.sum(~np.isfinite(value))), i)
-        for i, value in enumerate(values)
-    ]
+    keys = [(float(median(value)), int(np.sum(~np.isfinite(value))), i) for i, value in enumerate(values)]
     return min(keys)[2]
 
 
@@ -174,9 +171,7 @@ def bootstrap(
         kept = [s[..., :n] for s, n in zip(samples, sizes, strict=True)]  # SciPy's axis is the last
         return statistic(np.concatenate(kept, axis=-1), axis=-1)
 
-    with np.errstate(
-        invalid="ignore"
-    ):  # SciPy's own interval and error subtract infinities; ours does not
+    with np.errstate(invalid="ignore"):  # SciPy's own interval and error subtract infinities; ours does not
         draws = stats.bootstrap(
             padded,
             pooled,

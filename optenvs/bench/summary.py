@@ -103,11 +103,7 @@ class Comparison:
         self.cells: dict[tuple[str, str], Cell] = {}
         for environment in self.environments:
             for agent in self.agents:
-                mine = [
-                    r
-                    for r in judged
-                    if (r.environment_label, r.agent_label) == (environment, agent)
-                ]
+                mine = [r for r in judged if (r.environment_label, r.agent_label) == (environment, agent)]
                 mine.sort(key=_problem)
                 if mine:
                     self.cells[environment, agent] = Cell(environment, agent, tuple(mine))
@@ -115,9 +111,7 @@ class Comparison:
 
     def _order(self, key: str, found: Sequence[str]) -> list[str]:
         """Labels as the experiment lists them; unknown ones after, by name."""
-        listed = [
-            entry["label"] for entry in self.config.get(key, ()) if entry["label"] in set(found)
-        ]
+        listed = [entry["label"] for entry in self.config.get(key, ()) if entry["label"] in set(found)]
         return listed + sorted(set(found) - set(listed))
 
     def row(self, environment: str) -> list[Cell]:
@@ -130,11 +124,7 @@ class Comparison:
         for environment in self.environments:
             row = self.row(environment)
             for what in ("budget", "cost", "environment_kwargs"):
-                values = {
-                    json.dumps(getattr(r.spec, what), sort_keys=True)
-                    for c in row
-                    for r in c.records
-                }
+                values = {json.dumps(getattr(r.spec, what), sort_keys=True) for c in row for r in c.records}
                 if len(values) > 1:
                     raise ValueError(
                         f"{environment}: cannot compare runs of different {what}: {sorted(values)}"
@@ -154,9 +144,7 @@ class Comparison:
                 cell = self.cells.get((environment, agent))
                 lacking = len(everyone) - (len(cell.records) if cell else 0)
                 if lacking:
-                    notes.append(
-                        f"{environment}, {agent}: {lacking} of {len(everyone)} runs not done yet"
-                    )
+                    notes.append(f"{environment}, {agent}: {lacking} of {len(everyone)} runs not done yet")
         return notes + self._edges()
 
     def _edges(self) -> list[str]:
@@ -253,7 +241,6 @@ class Comparison:
                 }
             )
         return pd.DataFrame(rows)
-
 
     def other_metrics(self) -> pd.DataFrame:
         """Medians, at the budget, of every metric but the judged one: a row an environment and agent.

@@ -206,9 +206,7 @@ class OptimizationEnv(abc.ABC):
         if self.reward not in REWARDS:
             raise ValueError(f"reward: got {self.reward!r}{suggest(self.reward, REWARDS)}")
         if self.reward == "log_improvement" and not self.bounded_below:
-            raise ValueError(
-                f"reward: log_improvement needs a known lower bound, which {self.name} lacks"
-            )
+            raise ValueError(f"reward: log_improvement needs a known lower bound, which {self.name} lacks")
         if self.dtype not in ("float32", "float64"):
             raise ValueError(f"dtype: expected 'float32' or 'float64', got {self.dtype!r}")
         if self.tolerance is not None and not self.tolerance >= 0:
@@ -224,8 +222,7 @@ class OptimizationEnv(abc.ABC):
         for kind, limit in self.limits.items():
             if limit < self.bill[kind]:
                 raise ValueError(
-                    f"budget: {limit} {kind} calls do not pay the first query, which costs "
-                    f"{self.bill[kind]}"
+                    f"budget: {limit} {kind} calls do not pay the first query, which costs {self.bill[kind]}"
                 )
 
     @property

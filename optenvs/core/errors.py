@@ -40,9 +40,7 @@ def check_keywords(owner: str, given: Iterable[str], accepted: Iterable[str]) ->
     accepted = list(accepted)
     for keyword in given:
         if keyword not in accepted:
-            raise UnknownKeyword(
-                f"{owner} takes no keyword {keyword!r}{suggest(keyword, accepted)}"
-            )
+            raise UnknownKeyword(f"{owner} takes no keyword {keyword!r}{suggest(keyword, accepted)}")
 
 
 def check_oracles(agent: str, needs: Iterable[str], environment: str, answers: Iterable[str]) -> None:

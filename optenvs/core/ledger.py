@@ -58,8 +58,7 @@ class Ledger:
                 raise KeyError(f"bill: unknown oracle kinds {sorted(unknown)}; known: {self.kinds}")
             batch = self.counts.shape[:-1]
             columns = [
-                torch.as_tensor(calls.get(k, 0), device=self.counts.device).expand(batch)
-                for k in self.kinds
+                torch.as_tensor(calls.get(k, 0), device=self.counts.device).expand(batch) for k in self.kinds
             ]
             calls = torch.stack(columns, -1)
         return Ledger(counts=self.counts + calls, kinds=self.kinds)

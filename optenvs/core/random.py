@@ -63,9 +63,7 @@ def _size(shape: Shape) -> tuple[int, ...]:
     return (shape,) if isinstance(shape, int) else tuple(shape)
 
 
-def keys_from_seed(
-    seed: int, batch: int, device: torch.device | str = "cpu", first: int = 0
-) -> Keys:
+def keys_from_seed(seed: int, batch: int, device: torch.device | str = "cpu", first: int = 0) -> Keys:
     """The keys of instances ``first .. first + batch - 1`` of ``seed``; key i ignores ``batch``."""
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise TypeError(f"seed: expected an integer, got {seed!r}")

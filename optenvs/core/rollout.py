@@ -162,9 +162,7 @@ def unroll_windows(
         raise ValueError(f"truncation: expected at least 1 step, got {truncation}")
     run: Run | None = options.pop("resume", None)
     for first in range(0, steps, truncation):
-        run = unroll(
-            env, agent, steps=min(truncation, steps - first), resume=run, **options
-        )
+        run = unroll(env, agent, steps=min(truncation, steps - first), resume=run, **options)
         yield run
         run = dataclasses.replace(run, state=detach(run.state), agent_state=detach(run.agent_state))
 

@@ -45,9 +45,7 @@ def struct(cls: type[T]) -> type[T]:
         return [(_pytree.GetAttrKey(n), c) for n, c in zip(leaves, children, strict=True)], context
 
     def unflatten(children: Any, context: tuple[Any, ...]) -> Any:
-        return made(
-            **dict(zip(leaves, children, strict=True)), **dict(zip(constants, context, strict=True))
-        )
+        return made(**dict(zip(leaves, children, strict=True)), **dict(zip(constants, context, strict=True)))
 
     _pytree.register_pytree_node(made, flatten, unflatten, flatten_with_keys_fn=flatten_with_keys)
     return made
@@ -83,9 +81,7 @@ def tree_map(function: Callable[..., Any], tree: T, *others: T) -> T:
         return function(tree, *others)
     if hasattr(type(tree), _LEAVES):
         names = getattr(type(tree), _LEAVES)
-        changes = {
-            n: tree_map(function, getattr(tree, n), *(getattr(o, n) for o in others)) for n in names
-        }
+        changes = {n: tree_map(function, getattr(tree, n), *(getattr(o, n) for o in others)) for n in names}
         return replace(tree, **changes)
     if isinstance(tree, dict):
         return {  # type: ignore[return-value]
@@ -94,7 +90,8 @@ def tree_map(function: Callable[..., Any], tree: T, *others: T) -> T:
         }
     if isinstance(tree, tuple | list):
         items = [
-            tree_map(function, *item) for item in zip(tree, *others, strict=True)  # type: ignore[arg-type]
+            tree_map(function, *item)
+            for item in zip(tree, *others, strict=True)  # type: ignore[arg-type]
         ]
         if hasattr(tree, "_fields"):
             return type(tree)(*items)

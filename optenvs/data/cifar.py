@@ -41,9 +41,7 @@ _CHUNK = 1 << 20
 def _pickled(path: Path, check: bool) -> tuple[np.ndarray, np.ndarray]:
     content = path.read_bytes()
     if check and hashlib.md5(content, usedforsecurity=False).hexdigest() != _BATCHES[path.name]:
-        raise CorruptData(
-            f"data set 'cifar10': {path.name} is not the published file (MD5 differs)"
-        )
+        raise CorruptData(f"data set 'cifar10': {path.name} is not the published file (MD5 differs)")
     batch = safe_pickle.loads(content)
     if not isinstance(batch, dict):
         raise CorruptData(f"data set 'cifar10': {path.name} holds no dictionary")
@@ -104,9 +102,7 @@ def _assemble(batches: list[tuple[np.ndarray, np.ndarray]], subset: int | None) 
         x /= 255  # in place: these are the large arrays
         return x.reshape(-1, *_SHAPE)
 
-    return Dataset(
-        "cifar10", image(pixels), labels, image(test_pixels), test_labels.copy(), 10, _SHAPE
-    )
+    return Dataset("cifar10", image(pixels), labels, image(test_pixels), test_labels.copy(), 10, _SHAPE)
 
 
 def download_cifar10(folder: str | os.PathLike[str]) -> Path:

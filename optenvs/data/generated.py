@@ -25,9 +25,7 @@ def _grid(x: np.ndarray) -> np.ndarray:
     return np.rint(x.astype(np.float64) * 1e4).astype(np.int32)
 
 
-def _dataset(
-    name: str, x: np.ndarray, y: np.ndarray, classes: int, seed: int, sha256: str | None
-) -> Dataset:
+def _dataset(name: str, x: np.ndarray, y: np.ndarray, classes: int, seed: int, sha256: str | None) -> Dataset:
     x, y = x.astype(np.float32), y.astype(np.int64)
     if sha256 is not None:
         verify(name, "what this machine generates", sha256, _grid(x), y)
@@ -35,9 +33,7 @@ def _dataset(
     return Dataset(name, x[train], y[train], x[test], y[test], classes, x.shape[1:])
 
 
-def two_spirals(
-    count: int = 1000, noise: float = 0.05, turns: float = 1.5, seed: int = 0
-) -> Dataset:
+def two_spirals(count: int = 1000, noise: float = 0.05, turns: float = 1.5, seed: int = 0) -> Dataset:
     """Two interleaved spirals in the plane (after Lang and Witbrock 1988), of radius 0.1 to 1.
 
     Args:
@@ -55,9 +51,7 @@ def two_spirals(
     return _dataset("two_spirals", x, y, 2, seed, _TWO_SPIRALS if default else None)
 
 
-def blobs(
-    count: int = 1000, classes: int = 4, dim: int = 8, spread: float = 1.0, seed: int = 0
-) -> Dataset:
+def blobs(count: int = 1000, classes: int = 4, dim: int = 8, spread: float = 1.0, seed: int = 0) -> Dataset:
     """One round Gaussian a class, around centres drawn from N(0, I).
 
     Args:

@@ -115,9 +115,7 @@ def _find(dataset: str, folder: str | os.PathLike[str] | None) -> list[Path]:
     raise MissingData(dataset, f"its four IDX files were not found {where}", _REMEDY[dataset])
 
 
-def _load(
-    dataset: str, folder: str | os.PathLike[str] | None, subset: int | None, check: bool
-) -> Dataset:
+def _load(dataset: str, folder: str | os.PathLike[str] | None, subset: int | None, check: bool) -> Dataset:
     arrays = []
     for path, name, sha256 in zip(_find(dataset, folder), _NAMES, _HASHES[dataset], strict=True):
         content = path.read_bytes()

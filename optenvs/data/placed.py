@@ -56,9 +56,7 @@ def tensors(
 
 
 @lru_cache(maxsize=8)
-def _tensors(
-    dataset: Dataset, device: torch.device, dtype: torch.dtype, standardise: str
-) -> Tensors:
+def _tensors(dataset: Dataset, device: torch.device, dtype: torch.dtype, standardise: str) -> Tensors:
     mean, std = statistics(dataset, standardise)
 
     def inputs(x: np.ndarray) -> Tensor:

@@ -27,9 +27,7 @@ class SB3VecEnv(VecEnv):
         TypeError: the action has several fields or is unbounded; SB3 takes a single finite Box.
     """
 
-    def __init__(
-        self, core: OptimizationEnv, num_envs: int = 1, render_mode: str | None = None
-    ) -> None:
+    def __init__(self, core: OptimizationEnv, num_envs: int = 1, render_mode: str | None = None) -> None:
         if not isinstance(core.action_space, spaces.Box):
             raise TypeError(
                 f"Stable-Baselines3 takes one Box of actions, {core.name} has "
@@ -131,6 +129,3 @@ class SB3VecEnv(VecEnv):
 
 def _numpy(observation: dict[str, Tensor]) -> dict[str, np.ndarray]:
     return {key: value.detach().cpu().numpy().copy() for key, value in observation.items()}
-
-
-

@@ -124,9 +124,7 @@ class TorchVectorEnv(VectorEnv):
         self._set(VectorState(state=state, episodes=episodes, pending=pending, clock=clock))
         return state.observation, self._info(state)
 
-    def step(
-        self, actions: Any
-    ) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor, dict[str, Any]]:
+    def step(self, actions: Any) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor, dict[str, Any]]:
         """Ask one query an instance.
 
         Raises:
@@ -143,9 +141,7 @@ class TorchVectorEnv(VectorEnv):
             state = core.step(face.state, query)
             if not self.validate:
                 invalid = violations(core.action_space, query) & ~resting
-                kept = dataclasses.replace(
-                    face.state, reward=torch.zeros_like(state.reward)
-                )
+                kept = dataclasses.replace(face.state, reward=torch.zeros_like(state.reward))
                 state = select(invalid, kept, state)
                 info["invalid"] = invalid
             state = self._limit(state)

@@ -42,9 +42,7 @@ def make_record() -> Callable[..., RunRecord]:
             "calls/gradient": calls,
             "calls/value": 2 * calls,
             "time": 1e-3 * calls,
-            "metrics/gap": (10.0 + repetition)
-            * np.exp(-rate * calls)
-            * np.where(calls > 0, noisy, 1),
+            "metrics/gap": (10.0 + repetition) * np.exp(-rate * calls) * np.where(calls > 0, noisy, 1),
         }
         spec = RunSpec(
             suite="demo",

@@ -178,7 +178,7 @@ def test_packaged_experiments_are_valid():
 
 def test_an_experiment_can_be_written_and_read_again(data):
     data["agents"][0]["kwargs"]["widths"] = [8, 16]
-    data["agents"][0]["kwargs"]["name of 'it'"] = {"a b": "\u00e9 \"x\" \\ \U0001f600\n", "flag": True}
+    data["agents"][0]["kwargs"]["name of 'it'"] = {"a b": '\u00e9 "x" \\ \U0001f600\n', "flag": True}
     data["engine"] = {"backend": "loky", "jobs": 2}
     experiment = parse(data)
     for config in (experiment.to_dict(), json.loads(json.dumps(experiment.to_dict()))):

@@ -82,9 +82,7 @@ def test_runtimes_equal_the_convergence_test(seed):
     cost = np.cumsum(rng.integers(0, 4, 60))
     start, best = values[0], values.min() - 0.5
     for tau in (0.9, 0.5, 0.1, 0.01):
-        passed = [
-            c for c, f in zip(cost, values, strict=True) if start - f >= (1 - tau) * (start - best)
-        ]
+        passed = [c for c, f in zip(cost, values, strict=True) if start - f >= (1 - tau) * (start - best)]
         found = runtimes(cost, values, target_values(start, best, [tau]))[0]
         assert found == (passed[0] if passed else INF)
 

@@ -238,9 +238,7 @@ def test_seed_is_pinned_and_in_range():
 def test_flags_choose_what_shares_a_seed(axis, other):
     def pair(used):
         flag = {f"use_{axis}": used}
-        return derive_seed(**COORDINATES, **flag), derive_seed(
-            **{**COORDINATES, axis: other}, **flag
-        )
+        return derive_seed(**COORDINATES, **flag), derive_seed(**{**COORDINATES, axis: other}, **flag)
 
     first, second = pair(True)
     assert first != second

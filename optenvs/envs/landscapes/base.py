@@ -279,10 +279,7 @@ class Landscape(OptimizationEnv):
         """The exact values of one instance at many points, unbilled, for pictures."""
         many = dataclasses.replace(
             hidden,
-            **{
-                f.name: _spread(getattr(hidden, f.name), len(points))
-                for f in dataclasses.fields(hidden)
-            },
+            **{f.name: _spread(getattr(hidden, f.name), len(points)) for f in dataclasses.fields(hidden)},
         )
         with torch.no_grad():
             return self.value(self._unmove(many, points), many.coefficients)

@@ -85,9 +85,7 @@ class DiffGradF1(_OneDimensional):
             left = uniform(keys, "left well", 1, dtype=draw.start.dtype, low=0.2, high=0.6)
             unit = uniform(keys, "right well", 1, dtype=draw.start.dtype)
             wells = torch.cat((left, 0.1 + (0.9 * left - 0.1) * unit), -1)
-        return Draw(
-            start=draw.start, optimum=-wells[:, :1], lowest=draw.lowest, coefficients=wells
-        )
+        return Draw(start=draw.start, optimum=-wells[:, :1], lowest=draw.lowest, coefficients=wells)
 
     def curve(self, x: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor]:
         p, q = coefficients.unbind(-1)

@@ -248,9 +248,7 @@ class Training(OptimizationEnv):
         losses, accuracies = zip(*scores, strict=True)
         return torch.cat(losses), torch.cat(accuracies)
 
-    def _score_group(
-        self, point: Tensor, inputs: Tensor, keys: Keys | None
-    ) -> tuple[Tensor, Tensor]:
+    def _score_group(self, point: Tensor, inputs: Tensor, keys: Keys | None) -> tuple[Tensor, Tensor]:
         loss = torch.zeros_like(point[:, 0])
         correct = torch.zeros_like(loss)
         for first in range(0, len(inputs), _EVALUATION_SAMPLES):
@@ -274,6 +272,4 @@ def _first(dataset: data.Dataset, samples: int | None) -> data.Dataset:
     """The set with its first training samples only; one object, so that its tensors are shared."""
     if samples is None or samples >= len(dataset.train_y):
         return dataset
-    return dataclasses.replace(
-        dataset, train_x=dataset.train_x[:samples], train_y=dataset.train_y[:samples]
-    )
+    return dataclasses.replace(dataset, train_x=dataset.train_x[:samples], train_y=dataset.train_y[:samples])

@@ -113,9 +113,7 @@ class TorchResNet(nn.Module):
         stem = nn.Conv2d(model.shape[0], w, 3, padding=1, bias=False)
         layers: list[nn.Module] = [stem, nn.BatchNorm2d(w), act]
         before = w
-        for stage, count in enumerate(
-            {18: [2] * 4, 34: [3, 4, 6, 3], 50: [3, 4, 6, 3]}[model.depth]
-        ):
+        for stage, count in enumerate({18: [2] * 4, 34: [3, 4, 6, 3], 50: [3, 4, 6, 3]}[model.depth]):
             for i in range(count):
                 stride, b = 1 + (stage > 0 and i == 0), w * 2**stage
                 if model.depth == 50:
@@ -170,9 +168,7 @@ def test_row_does_not_depend_on_the_batch(model: Model) -> None:
     torch.testing.assert_close(gradients[4:5], gradient, rtol=1e-8, atol=1e-11)
 
 
-@pytest.mark.parametrize(
-    "model", [DENSE[0], DENSE[1], DENSE[2], DENSE[3], *OTHER[:2], OTHER[-1]], ids=name
-)
+@pytest.mark.parametrize("model", [DENSE[0], DENSE[1], DENSE[2], DENSE[3], *OTHER[:2], OTHER[-1]], ids=name)
 def test_shared_inputs(model: Model) -> None:
     flat, x, y = instance(model)
     y = y[:1].expand(7, -1)
@@ -286,9 +282,7 @@ def test_resnet_sizes(depth: int, size: int) -> None:
 def test_extreme_logits() -> None:
     logits = torch.tensor([[[1e4, 0.0], [0.0, 1e4]], [[-1e4, 0.0], [0.0, 0.0]]])
     targets = torch.tensor([[0, 0], [1, 0]])
-    expected = torch.stack(
-        [functional.cross_entropy(z, t) for z, t in zip(logits, targets, strict=True)]
-    )
+    expected = torch.stack([functional.cross_entropy(z, t) for z, t in zip(logits, targets, strict=True)])
     torch.testing.assert_close(cross_entropy(logits, targets), expected)
 
 

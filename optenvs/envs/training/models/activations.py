@@ -29,9 +29,7 @@ class Activation(NamedTuple):
 
 
 def _relu_backward(delta: Tensor, z: Tensor, a: Tensor) -> Tensor:
-    return torch.ops.aten.threshold_backward(
-        delta, a, 0
-    )  # one pass; a product with a mask takes two
+    return torch.ops.aten.threshold_backward(delta, a, 0)  # one pass; a product with a mask takes two
 
 
 def _lrelu(z: Tensor) -> Tensor:

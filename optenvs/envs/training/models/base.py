@@ -94,8 +94,7 @@ class Model(abc.ABC):
         parts = flat.split([slot.size for slot in self.layout], dim=1)
         batch = flat.shape[0]
         return {
-            slot.name: part.view(batch, *slot.shape)
-            for slot, part in zip(self.layout, parts, strict=True)
+            slot.name: part.view(batch, *slot.shape) for slot, part in zip(self.layout, parts, strict=True)
         }
 
     def flatten(self, parameters: Parameters) -> Float[Tensor, "B D"]:

@@ -84,9 +84,7 @@ class CNN(Model):
         check_activation(self.activation)
         _check_image("cnn", self.shape)
         if not self.widths or min(self.shape[1:]) >> len(self.widths) == 0:
-            raise ValueError(
-                f"cnn: {len(self.widths)} blocks do not fit images of shape {self.shape}"
-            )
+            raise ValueError(f"cnn: {len(self.widths)} blocks do not fit images of shape {self.shape}")
 
     def build(self) -> tuple[Slot, ...]:
         slots: list[Slot] = []

@@ -26,9 +26,7 @@ def cross_entropy_parts(
     return loss, exponentials, total
 
 
-def cross_entropy(
-    logits: Float[Tensor, "B m c"], targets: Int64[Tensor, "B m"]
-) -> Float[Tensor, "B"]:
+def cross_entropy(logits: Float[Tensor, "B m c"], targets: Int64[Tensor, "B m"]) -> Float[Tensor, "B"]:
     """Mean cross-entropy over the ``m`` samples, in nats, for each network."""
     return cross_entropy_parts(logits, targets)[0]
 
