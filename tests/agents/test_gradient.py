@@ -86,7 +86,9 @@ def test_updates_are_those_of_torch(name: str, problem: OptimizationEnv) -> None
         points, gradients = run.recorded["point"], run.recorded["gradient"]
         expected = replay(PEERS[name], options, points, gradients)
         assert expected.isfinite().all(), options
-        error = ((points - expected).abs() / (1 + expected.abs())).max()
+        # with betas (0.5, 0) a vanishing gradient throws a point far out: what comes back is rounded to that
+        farthest = expected.abs().cummax(0).values
+        error = ((points - expected).abs() / (1 + farthest)).max()
         assert error <= 1e-12, (options, error)
         assert (points[-1] - points[0]).abs().max() > 1e-3
 

@@ -101,7 +101,7 @@ class DiffGradF1(_OneDimensional):
 class DiffGradF2(_OneDimensional):
     """A steep line, then x^3 + x sin(8 x) + 0.85 for x > -0.9; it jumps by 0.0147 at -0.9.
 
-    Global minimum on [-1, 1]: -0.642919 (1.198e-4); local minima 0 (0.85) and 0.588053 (0.465318).
+    Global minimum -0.642919 (1.198e-4); local minima 0 (0.85) and 0.588053 (0.465318).
 
     Args:
         derivative: ``correct``, or ``notebook``: the authors' code, where a factor 8 is missing.
@@ -118,10 +118,6 @@ class DiffGradF2(_OneDimensional):
             raise ValueError(
                 f"derivative: expected one of {', '.join(_DERIVATIVES)}, got {self.derivative!r}"
             )
-
-    @property
-    def bounded_below(self) -> bool:
-        return False  # the cubic falls for ever beyond the wells of the experiment
 
     def curve(self, x: Tensor, coefficients: Any) -> tuple[Tensor, Tensor]:
         left = x <= -0.9
