@@ -70,35 +70,39 @@ def damped_root(nu: Tensor, eps: Number, work: Workspace, spare: Tensor | None =
     return torch.where(zero, 0.0, torch.where(zero, 1.0, nu).sqrt()) + eps
 
 
+def with_penalty(gradient: Tensor, point: Tensor, weight_decay: float) -> Tensor:
+    """The gradient with that of an L2 penalty: coupled weight decay."""
+    return gradient.add(point, alpha=weight_decay) if weight_decay else gradient
+
+
 def divided_step(
-    point: Tensor, numerator: Tensor, denominator: Tensor, rate: Number, work: Workspace
+    point: Tensor, numerator: Tensor, denominator: Tensor, rate: Number, work: Workspace, keep: Number = 1.0
 ) -> Tensor:
-    """``point - rate * numerator / denominator``; the denominator's memory is used up."""
+    """``keep * point - rate * numerator / denominator``; the denominator's memory is used up."""
+    if isinstance(keep, Tensor) or keep != 1:
+        return _shrunk(point, torch.div(numerator, denominator, out=work.over(denominator)), rate, work, keep)
     if isinstance(rate, Tensor):
         return torch.addcdiv(point, numerator * rate, denominator, value=-1, out=work.over(denominator))
     return torch.addcdiv(point, numerator, denominator, value=-rate, out=work.over(denominator))
 
 
-def multiplied_step(point: Tensor, mu: Tensor, factor: Tensor, rate: Number, work: Workspace) -> Tensor:
-    """``point - rate * mu * factor``; the factor's memory is used up."""
+def multiplied_step(
+    point: Tensor, mu: Tensor, factor: Tensor, rate: Number, work: Workspace, keep: Number = 1.0
+) -> Tensor:
+    """``keep * point - rate * mu * factor``; the factor's memory is used up."""
+    if isinstance(keep, Tensor) or keep != 1:
+        return _shrunk(point, torch.mul(mu, factor, out=work.over(factor)), rate, work, keep)
     if isinstance(rate, Tensor):
         return torch.addcmul(point, mu * rate, factor, value=-1, out=work.over(factor))
     return torch.addcmul(point, mu, factor, value=-rate, out=work.over(factor))
 
 
-def decayed(
-    point: Tensor, gradient: Tensor, weight_decay: float, shrink: Number | None
-) -> tuple[Tensor, Tensor]:
-    """Point and gradient after weight decay.
-
-    Coupled where ``shrink`` is ``None`` (an L2 term in the gradient), else the point is multiplied by
-    ``1 - shrink * weight_decay``.
-    """
-    if not weight_decay:
-        return point, gradient
-    if shrink is None:
-        return point, gradient.add(point, alpha=weight_decay)
-    return point * (1 - shrink * weight_decay), gradient
+def _shrunk(point: Tensor, direction: Tensor, rate: Number, work: Workspace, keep: Number) -> Tensor:
+    # one pass more than with a shrunken copy of the point, but no fourth new tensor of its size
+    moved = torch.mul(direction, -rate, out=work.over(direction))
+    if isinstance(keep, Tensor):
+        return torch.addcmul(moved, point, keep, out=work.over(moved))
+    return torch.add(moved, point, alpha=keep, out=work.over(moved))
 
 
 def check_adaptive(agent: Agent, *non_negative: str) -> None:

@@ -35,7 +35,7 @@ from agents.core import GradientAgent, Observation, require
 from optenvs.core.random import Keys
 from optenvs.core.struct import struct
 
-from ._moments import Number, Workspace, check_adaptive, damped_root, debias, decayed, divided_step
+from ._moments import Number, Workspace, check_adaptive, damped_root, debias, divided_step, with_penalty
 
 
 @struct
@@ -101,8 +101,11 @@ class AdaBelief(GradientAgent):
         point, gradient = observation["point"], observation["gradient"]
         work = Workspace.of(point, gradient, state.mu, state.nu)
         rate, count = self.rate(observation), state.count + 1
-        shrink = (1.0 if self.fixed_decay else rate) if self.weight_decouple else None
-        point, gradient = decayed(point, gradient, self.weight_decay, shrink)
+        keep: Number = 1.0
+        if self.weight_decouple:
+            keep = work.number(1 - (1.0 if self.fixed_decay else rate) * self.weight_decay)
+        else:
+            gradient = with_penalty(gradient, point, self.weight_decay)
         beta1, beta2 = self.betas
         old = self.semantics == "0.0.5"
         mu = torch.lerp(state.mu, gradient, 1 - beta1)
@@ -123,23 +126,20 @@ class AdaBelief(GradientAgent):
         if self.rectify:
             first = (rate if old else rate / bias) * float(self.degenerated_to_sgd)
             step, root = self._rectified(count, step, first, root, work)
-        action = divided_step(point, mu, root, work.number(step), work)
+        action = divided_step(point, mu, root, work.number(step), work, keep)
         return action, AdaBeliefState(mu=mu, nu=nu, nu_max=nu_max, count=count)
 
     def _rectified(
         self, count: Tensor, step: Number, first: Number, root: Tensor, work: Workspace
     ) -> tuple[Number, Tensor]:
         """Step size and denominator, where the variance is not yet known ``first`` and 1."""
-        limit = 2 / (1 - self.betas[1]) - 1
-        t = count.to(torch.float64)  # rho is a small difference of large numbers
-        rho = limit - 2 * t * self.betas[1] ** t / debias(self.betas[1], t)
+        beta2 = self.betas[1]
+        limit = 2 / (1 - beta2) - 1
+        t = work.number(count.to(torch.float64))  # rho is a small difference of large numbers
+        rho = limit - 2 * t * beta2**t / debias(beta2, t)
         adaptive = rho > 4 if self.semantics == "0.0.5" else rho >= 5
-        known = torch.where(adaptive, rho, 5.0)
-        factor = ((known - 4) * (known - 2) * limit / ((limit - 4) * (limit - 2) * known)).sqrt()
-        certain = work.number(adaptive)
-        if certain is True:
-            return step * work.number(factor), root
-        if certain is False:
-            return first, torch.ones_like(root)
-        factor = factor.to(count.dtype)
+        factor = (rho - 4) * (rho - 2) * limit / ((limit - 4) * (limit - 2) * rho) if limit > 4 else 0.0 * t
+        if isinstance(adaptive, bool):
+            return (step * factor**0.5, root) if adaptive else (first, torch.ones_like(root))
+        factor = torch.where(adaptive, factor, 1.0).sqrt().to(count.dtype)
         return torch.where(adaptive, step * factor, first), torch.where(adaptive, root, 1.0)

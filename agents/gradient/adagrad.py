@@ -18,7 +18,7 @@ from agents.core import GradientAgent, Observation
 from optenvs.core.random import Keys
 from optenvs.core.struct import struct
 
-from ._moments import Workspace, check_adaptive, damped_root, decayed, divided_step
+from ._moments import Workspace, check_adaptive, damped_root, divided_step, with_penalty
 
 
 @struct
@@ -58,7 +58,7 @@ class Adagrad(GradientAgent):
     def act(self, state: AdagradState, observation: Observation) -> tuple[Tensor, AdagradState]:
         point, gradient = observation["point"], observation["gradient"]
         work = Workspace.of(point, gradient, state.nu)
-        point, gradient = decayed(point, gradient, self.weight_decay, None)
+        gradient = with_penalty(gradient, point, self.weight_decay)
         rate = self.rate(observation)
         if self.lr_decay:
             rate = rate / (1 + state.count * self.lr_decay)

@@ -20,7 +20,16 @@ from agents.core import GradientAgent, Observation
 from optenvs.core.random import Keys
 from optenvs.core.struct import struct
 
-from ._moments import Workspace, average_square, check_adaptive, damped_root, debias, decayed, divided_step
+from ._moments import (
+    Number,
+    Workspace,
+    average_square,
+    check_adaptive,
+    damped_root,
+    debias,
+    divided_step,
+    with_penalty,
+)
 
 
 @struct
@@ -72,8 +81,11 @@ class Adam(GradientAgent):
         point, gradient = observation["point"], observation["gradient"]
         work = Workspace.of(point, gradient, state.mu, state.nu)
         rate, count = self.rate(observation), state.count + 1
-        shrink = rate if self.decoupled_weight_decay else None
-        point, gradient = decayed(point, gradient, self.weight_decay, shrink)
+        keep: Number = 1.0
+        if self.decoupled_weight_decay:
+            keep = work.number(1 - rate * self.weight_decay)
+        else:
+            gradient = with_penalty(gradient, point, self.weight_decay)
         beta1, beta2 = self.betas
         mu = torch.lerp(state.mu, gradient, 1 - beta1)
         nu = average_square(state.nu, gradient, beta2, work)
@@ -83,7 +95,7 @@ class Adam(GradientAgent):
         scale = debias(beta2, t) ** 0.5
         root = damped_root(nu if nu_max is None else nu_max, scale * self.eps, work)
         step = work.number(rate * scale / debias(beta1, t))
-        action = divided_step(point, mu, root, step, work)
+        action = divided_step(point, mu, root, step, work, keep)
         return action, AdamState(mu=mu, nu=nu, nu_max=nu_max, count=count)
 
 

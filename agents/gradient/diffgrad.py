@@ -34,8 +34,8 @@ from ._moments import (
     check_adaptive,
     damped_root,
     debias,
-    decayed,
     multiplied_step,
+    with_penalty,
 )
 
 FRICTIONS = ("abs", "signed", "nine", "std", "var", "sqrtstd")
@@ -102,7 +102,11 @@ class DiffGrad(GradientAgent):
         point, gradient = observation["point"], observation["gradient"]
         work = Workspace.of(point, gradient, state.mu, state.nu)
         rate, count = self.rate(observation), state.count + 1
-        point, gradient = decayed(point, gradient, self.weight_decay, rate if self.weight_decouple else None)
+        keep: Number = 1.0
+        if self.weight_decouple:
+            keep = work.number(1 - rate * self.weight_decay)
+        else:
+            gradient = with_penalty(gradient, point, self.weight_decay)
         beta1, beta2 = self.betas
         nu = average_square(state.nu, gradient, beta2, work)
         t = work.number(count)
@@ -114,7 +118,7 @@ class DiffGrad(GradientAgent):
         factor = torch.div(friction, root, out=work.over(root))
         mu = torch.lerp(state.mu, gradient, 1 - beta1, out=work.over(friction))
         step = work.number(rate * scale / debias(beta1, t))
-        action = multiplied_step(point, mu, factor, step, work)
+        action = multiplied_step(point, mu, factor, step, work, keep)
         # observations are never written to, so the gradient need not be copied
         return action, DiffGradState(mu=mu, nu=nu, previous=gradient, count=count)
 

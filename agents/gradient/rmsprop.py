@@ -20,7 +20,7 @@ from agents.core import GradientAgent, Observation, require
 from optenvs.core.random import Keys
 from optenvs.core.struct import struct
 
-from ._moments import Workspace, average_square, check_adaptive, damped_root, decayed, divided_step
+from ._moments import Workspace, average_square, check_adaptive, damped_root, divided_step, with_penalty
 from .sgd import descend
 
 
@@ -80,7 +80,7 @@ class RMSprop(GradientAgent):
         point, gradient = observation["point"], observation["gradient"]
         work = Workspace.of(point, gradient, state.nu)
         rate = work.number(self.rate(observation))
-        point, gradient = decayed(point, gradient, self.weight_decay, None)
+        gradient = with_penalty(gradient, point, self.weight_decay)
         nu = average_square(state.nu, gradient, self.alpha, work)
         mean, mu, spread = state.mean, state.mu, nu
         if mean is not None:

@@ -19,6 +19,8 @@ from agents.core import GradientAgent, Observation, require
 from optenvs.core.random import Keys
 from optenvs.core.struct import struct
 
+from ._moments import Workspace
+
 
 @struct
 class SGDState:
@@ -66,7 +68,9 @@ class SGD(GradientAgent):
             gradient = gradient.add(point, alpha=self.weight_decay)
         direction, mu = gradient, state.mu
         if mu is not None:
-            mu = torch.add(self.momentum * mu, gradient, alpha=1 - self.dampening)
+            kept = mu * self.momentum
+            over = Workspace.of(kept, gradient).over(kept)
+            mu = torch.add(kept, gradient, alpha=1 - self.dampening, out=over)
             if self.dampening:
                 mu = torch.where(state.count == 0, gradient, mu)
             direction = gradient.add(mu, alpha=self.momentum) if self.nesterov else mu
