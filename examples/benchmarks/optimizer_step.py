@@ -6,7 +6,7 @@ both alike; the ratio is the median over rounds of (agent / library) within the 
 
     python examples/benchmarks/optimizer_step.py --size 1000000 --threads 2
 
-Measured on two cores, torch 2.13 CPU, 1,000,000 parameters, pytorch_optimizer 4.1, in a quiet quarter of an hour
+Measured on two cores, torch 2.13 CPU, 1,000,000 parameters, pytorch_optimizer 4.1, at quiet moments
 (two runs; the machine is shared, and under load the ratios went from 0.86 to 1.16):
 
     agent, library                             ours ms  theirs ms   ratio        of minima
@@ -19,7 +19,7 @@ Measured on two cores, torch 2.13 CPU, 1,000,000 parameters, pytorch_optimizer 4
     adagrad, torch.optim                       0.5-0.6    0.5-0.6   1.05, 1.03   1.03, 1.02
     sgd momentum, torch.optim                  0.3-0.4    0.2       1.55, 1.56   1.32, 1.45
 
-A pure step writes new tensors where a library overwrites its own; that costs memory traffic, not passes. Going
+A pure step writes new tensors where a library overwrites its own: memory traffic, not passes. Going
 block by block through the cache was tried for adabelief and took twice the time.
 
 Needs the extra ``peers``.
