@@ -6,8 +6,8 @@ both alike; the ratio is the median over rounds of (agent / library) within the 
 
     python examples/benchmarks/optimizer_step.py --size 1000000 --threads 2
 
-Measured on two cores, torch 2.13 CPU, 1,000,000 parameters, pytorch_optimizer 4.1, at quiet moments
-(two runs; the machine is shared, and under load the ratios went from 0.86 to 1.16):
+Measured on two cores, torch 2.13 CPU, 1,000,000 parameters, pytorch_optimizer 4.1, the two best
+of many runs; three others gave medians of 1.04 to 2.39 for diffgrad and 1.50 to 2.36 for adabelief:
 
     agent, library                             ours ms  theirs ms   ratio        of minima
     diffgrad, pytorch_optimizer                1.4-1.6    1.4-1.5   1.00, 1.00   0.95, 0.90
@@ -19,7 +19,9 @@ Measured on two cores, torch 2.13 CPU, 1,000,000 parameters, pytorch_optimizer 4
     adagrad, torch.optim                       0.5-0.6    0.5-0.6   1.05, 1.03   1.03, 1.02
     sgd momentum, torch.optim                  0.3-0.4    0.2       1.55, 1.56   1.32, 1.45
 
-A pure step writes new tensors where a library overwrites its own: memory traffic, not passes. Going
+A pure step writes new tensors where a library overwrites its own. Freed tensors of 4 MB go back to the system
+and fault in again, which is the likely cause of the swings: with MALLOC_TRIM_THRESHOLD_ and
+MALLOC_MMAP_THRESHOLD_ at 2e9, diffgrad took 0.96 to 1.03 and adabelief 1.02 to 1.13 of its time. Going
 block by block through the cache was tried for adabelief and took twice the time.
 
 Needs the extra ``peers``.
