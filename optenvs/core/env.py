@@ -59,6 +59,8 @@ class Answer:
         solved: whether the recommendation is within the tolerance, ``(B,)``; ``None`` for never.
         hidden: the environment's next memory; ``None`` leaves it.
         calls: the bill by oracle kind where it differs from :attr:`OptimizationEnv.bill`.
+        ended: whether the episode is over for another reason than solution or budget (the environment's own
+            clock has run out), ``(B,)``; such an episode is truncated. ``None`` for never.
     """
 
     observation: dict[str, Tensor]
@@ -67,6 +69,7 @@ class Answer:
     solved: Bool[Tensor, "B"] | None = None
     hidden: Any = None
     calls: dict[str, Any] | None = None
+    ended: Bool[Tensor, "B"] | None = None
 
 
 @struct
@@ -150,6 +153,11 @@ class OptimizationEnv(abc.ABC):
     @property
     def bounded_below(self) -> bool:
         """Whether instances know a lower bound of the merit, which ``log_improvement`` needs."""
+        return True
+
+    @property
+    def fixed_cost(self) -> bool:
+        """Whether every query costs what :attr:`bill` states, so that a budget fixes the number of steps."""
         return True
 
     @property
@@ -346,6 +354,8 @@ class OptimizationEnv(abc.ABC):
         reward = REWARDS[self.reward](Progress(merit, best, state.best, state.floor))
         diverged = ~finite
         truncated = calls.spent(limits) | diverged if self.limits else diverged
+        if answer.ended is not None:
+            truncated = truncated | answer.ended
         # a merit of minus infinity is below every tolerance, and still no solution
         solved = torch.zeros_like(finite) if answer.solved is None else answer.solved & finite
         observation = dict(answer.observation)

@@ -43,14 +43,14 @@ def budget(probe: Probe) -> Iterator[str]:
     env = probe.env
     main, cost = next(iter(env.bill.items()))
     tight = env.replace(budget={main: 3 * cost})
-    if tight.horizon != (steps := _steps(probe, {main: 3 * cost})):
+    if env.fixed_cost and tight.horizon != (steps := _steps(probe, {main: 3 * cost})):
         yield f"horizon: expected {steps} for a budget of three queries, got {tight.horizon}"
     yield from _truncation(tight, probe, {main: 3 * cost}, "with a budget of three queries")
     if isinstance(env.budget, int | Mapping):
         given = env.budget if isinstance(env.budget, Mapping) else {main: env.budget}
         if dict(env.limits) != dict(given):
             yield f"limits: expected the budget {dict(given)}, got {dict(env.limits)}"
-        if env.horizon != (steps := _steps(probe, given)):
+        if env.fixed_cost and env.horizon != (steps := _steps(probe, given)):
             yield f"horizon: expected {steps} for the budget {dict(given)}, got {env.horizon}"
 
 
