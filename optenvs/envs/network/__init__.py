@@ -1,0 +1,1 @@
+"""Decentralized optimization over a network of nodes."""
