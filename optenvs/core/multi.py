@@ -86,27 +86,31 @@ class MultiAgentEnv(OptimizationEnv):
     # What it gets ------------------------------------------------------------------------------
 
     def action_fields(self) -> spaces.Box | dict[str, spaces.Space]:
-        fields, team = self.agent_action_fields(), self.team_action_fields()
-        if not isinstance(fields, dict):
-            if not team:
-                return _stacked(fields, self.agents)
-            fields = {"query": fields}
-        return {name: _stacked(space, self.agents) for name, space in fields.items()} | team
+        fields, team = self._action_parts
+        stacked: dict[str, spaces.Space] = {n: _stacked(space, self.agents) for n, space in fields.items()}
+        return _stacked(fields["query"], self.agents) if self._single else stacked | team
 
     def observation_fields(self) -> dict[str, spaces.Space]:
         fields = self.agent_observation_fields()
-        stacked = {name: _stacked(space, self.agents) for name, space in fields.items()}
+        stacked: dict[str, spaces.Space] = {n: _stacked(space, self.agents) for n, space in fields.items()}
         return stacked | self.team_observation_fields()
+
+    @cached_property
+    def _action_parts(self) -> tuple[dict[str, spaces.Box], dict[str, spaces.Box]]:
+        fields = self.agent_action_fields()
+        return fields if isinstance(fields, dict) else {"query": fields}, self.team_action_fields()
+
+    @property
+    def _single(self) -> bool:
+        """Whether an action has one field only, and is no dict."""
+        return not isinstance(self.agent_action_fields(), dict) and not self.team_action_fields()
 
     @cached_property
     def agent_action_space(self) -> spaces.Space:
         """The space of one agent's action in a multi-agent view; a Box where it has one field."""
-        fields, team = self.agent_action_fields(), self.team_action_fields()
-        if not isinstance(fields, dict):
-            if not team:
-                return fields
-            fields = {"query": fields}
-        return spaces.Dict(fields | team)
+        fields, team = self._action_parts
+        parts: dict[str, spaces.Space] = {**fields, **team}
+        return parts["query"] if self._single else spaces.Dict(parts)
 
     @cached_property
     def agent_observation_space(self) -> spaces.Dict:
