@@ -44,6 +44,18 @@ LANDSCAPES = (
         "Rastrigin 1974; Muehlenbein, Schomisch, Born, The parallel genetic algorithm, 1991",
     ),
     _landscape(
+        "RastriginProduct",
+        "classic:RastriginProduct",
+        "A product of Rastrigin functions with several global minima",
+        "Bungert, Roith, Wacker, Polarized consensus-based dynamics, 2022",
+    ),
+    _landscape(
+        "GrandCanyon",
+        "canyon:GrandCanyon",
+        "A curved canyon in two dimensions whose floor is full of barriers",
+        "Riedl, Klock, Geldhauser, Fornasier, Gradient is All You Need?, 2023",
+    ),
+    _landscape(
         "Ackley",
         "classic:Ackley",
         "A funnel in a nearly flat plain of local minima",

@@ -122,6 +122,10 @@ class Landscape(OptimizationEnv):
         """More metrics of a point of the unmoved function, ``(B,)`` each."""
         return {}
 
+    def known_minima(self) -> Float[Tensor, "m n"] | None:
+        """All global minimisers of the unmoved function, where it has several and they are known."""
+        return None
+
     # What it gets ------------------------------------------------------------------------------
 
     def __post_init__(self) -> None:
@@ -274,6 +278,41 @@ class Landscape(OptimizationEnv):
         from .picture import landscape  # matplotlib is loaded only to draw
 
         return landscape(self, states)
+
+    def unmove_swarm(self, hidden: Hidden, points: Float[Tensor, "B N n"]) -> Float[Tensor, "B N n"]:
+        """The points of the unmoved function that ``N`` queries of each instance mean."""
+        if hidden.pivot is None:
+            return points
+        assert hidden.shift is not None  # it comes with the pivot
+        centred = points - (hidden.pivot + hidden.shift).unsqueeze(1)
+        if hidden.rotation is not None:
+            centred = centred @ hidden.rotation
+        return hidden.pivot.unsqueeze(1) + centred
+
+    def ask_swarm(
+        self, hidden: Hidden, points: Float[Tensor, "B N n"], gradient: bool = False
+    ) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N n"] | None]:
+        """Exact values at ``N`` points of each instance, and on demand the gradients.
+
+        Shift, rotation and coefficients are shared by the points of an instance, and copied for none.
+        """
+        unmoved, coefficients = self.unmove_swarm(hidden, points), hidden.coefficients
+        ask = self.value_and_gradient if gradient else lambda x, c: (self.value(x, c), None)
+        batch, count, dim = points.shape
+        if coefficients is None:
+            value, slope = ask(unmoved.reshape(batch * count, dim), None)
+            value = value.reshape(batch, count)
+            slope = None if slope is None else slope.reshape(batch, count, dim)
+        else:  # vmap gives every particle the instance's own coefficients
+
+            def particle(x: Tensor) -> Any:
+                return ask(x, coefficients) if gradient else self.value(x, coefficients)
+
+            answer = torch.func.vmap(particle, in_dims=1, out_dims=1)(unmoved)
+            value, slope = answer if gradient else (answer, None)
+        if slope is not None and hidden.rotation is not None:
+            slope = slope @ hidden.rotation.mT
+        return value, slope
 
     def values_at(self, hidden: Hidden, points: Float[Tensor, "m n"]) -> Float[Tensor, "m"]:
         """The exact values of one instance at many points, unbilled, for pictures."""

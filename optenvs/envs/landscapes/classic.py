@@ -63,16 +63,65 @@ class Rosenbrock(_FromDomain):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Rastrigin(_FromDomain):
-    """Rastrigin's function: 10 n + sum of x_i^2 - 10 cos(2 pi x_i). Optimum 0 with value 0."""
+    """Rastrigin's function: A n + sum of x_i^2 - A cos(2 pi x_i). Optimum 0 with value 0.
+
+    Args:
+        amplitude: A; 10 in the literature, 2.5 in that of consensus-based optimization.
+    """
 
     dim: int = 2
+    amplitude: float = 10.0
     domain = (-5.12, 5.12)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.amplitude < float("inf"):
+            raise ValueError(f"amplitude: expected a number >= 0, got {self.amplitude!r}")
+
     def value(self, x: Tensor, coefficients: Any) -> Tensor:
-        return (x * x + 10 * (1 - torch.cos(2 * math.pi * x))).sum(-1)
+        return (x * x + self.amplitude * (1 - torch.cos(2 * math.pi * x))).sum(-1)
 
     def value_and_gradient(self, x: Tensor, coefficients: Any) -> tuple[Tensor, Tensor]:
-        return self.value(x, None), 2 * x + 20 * math.pi * torch.sin(2 * math.pi * x)
+        slope = 2 * x + 2 * self.amplitude * math.pi * torch.sin(2 * math.pi * x)
+        return self.value(x, None), slope
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RastriginProduct(Landscape):
+    """A product of Rastrigin functions about several points, each a global minimum with value 0.
+
+    The test function of polarized consensus-based optimization (Bungert, Roith, Wacker 2022). One query: one
+    point.
+
+    Args:
+        minima: the points, of ``dim`` coordinates each.
+        amplitude: of each factor, see :class:`Rastrigin`.
+    """
+
+    dim: int = 2
+    minima: tuple[tuple[float, ...], ...] = ((3.0, 2.0), (0.0, 0.0), (-1.0, -3.5))
+    amplitude: float = 2.5
+    domain = (-7.0, 7.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.minima or any(len(point) != self.dim for point in self.minima):
+            raise ValueError(f"minima: expected points of {self.dim} coordinates, got {self.minima!r}")
+        if not 0 <= self.amplitude < float("inf"):
+            raise ValueError(f"amplitude: expected a number >= 0, got {self.amplitude!r}")
+
+    def draw(self, keys: Keys) -> Draw:
+        low, high = self.domain
+        start = uniform(keys, "start", self.dim, dtype=self.torch_dtype, low=low, high=high)
+        return Draw(start=start, lowest=torch.zeros_like(start[:, 0]))
+
+    def known_minima(self) -> Tensor:
+        return torch.tensor(self.minima, dtype=self.torch_dtype, device=self.torch_device)
+
+    def value(self, x: Tensor, coefficients: Any) -> Tensor:
+        offset = x.unsqueeze(-2) - self.known_minima()  # (B, minima, n)
+        ripple = self.amplitude * (1 - torch.cos(2 * math.pi * offset))
+        return (offset * offset + ripple).sum(-1).prod(-1)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
