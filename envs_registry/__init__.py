@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 
 from .landscapes import LANDSCAPES
+from .network import NETWORK
 from .spec import EnvSpec
 from .training import TRAINING
 
@@ -36,5 +37,5 @@ def load_plugins() -> None:
         entry.load()()
 
 
-for _spec in (*LANDSCAPES, *TRAINING):
+for _spec in (*LANDSCAPES, *NETWORK, *TRAINING):
     register(_spec)

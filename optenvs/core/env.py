@@ -161,6 +161,11 @@ class OptimizationEnv(abc.ABC):
         return True
 
     @property
+    def ends(self) -> bool:
+        """Whether every episode ends by the environment's own clock, whatever the budget."""
+        return False
+
+    @property
     @abc.abstractmethod
     def oracles(self) -> tuple[str, ...]:
         """The oracle kinds this configuration answers; agents declare those that they need."""

@@ -76,6 +76,10 @@ class MultiAgentEnv(OptimizationEnv):
         """The agents to whom the last answer is handed in a turn of its own, before any is asked again."""
         return torch.zeros(len(state.k), self.agents, dtype=torch.bool, device=state.k.device)
 
+    def event_by_event(self) -> MultiAgentEnv:
+        """The same problem with one event a step, in order of time, where a step can hold several."""
+        return self
+
     def local(self, problem: Any, index: int) -> Any:
         """What agent ``index`` may know of ``problem``: as if it were the only one, ``N = 1``."""
         if getattr(problem, "local", None) is None:

@@ -6,7 +6,8 @@ each other, so that the gradient of the sum is the gradient of every row.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -17,6 +18,16 @@ Function = Callable[[Tensor], Tensor]
 def inside_transform(x: Tensor) -> bool:
     """Whether ``x`` lives inside ``torch.func.vmap`` or ``grad``, where plain autograd is refused."""
     return torch._C._functorch.is_functorch_wrapped_tensor(x)  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def derivatives() -> Iterator[None]:
+    """Around the transforms of ``torch.func``: in inference mode, torch 2.8 to 2.11 makes zeros of them."""
+    if not torch.is_inference_mode_enabled():
+        yield
+        return
+    with torch.inference_mode(False), torch.no_grad():
+        yield
 
 
 def value_and_gradient(function: Function, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -38,5 +49,6 @@ def value_and_gradient(function: Function, x: Tensor) -> tuple[Tensor, Tensor]:
         value = function(y)
         return value.sum(), value
 
-    gradient, (_, value) = torch.func.grad_and_value(total, has_aux=True)(x)
+    with derivatives():
+        gradient, (_, value) = torch.func.grad_and_value(total, has_aux=True)(x)
     return value, gradient

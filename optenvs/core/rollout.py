@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, runtime_checkable
@@ -17,6 +18,7 @@ from .ledger import Ledger
 from .random import Keys, fold_in, keys_from_seed
 from .struct import detach, select, struct
 
+_PATIENCE = 64  # steps between two looks at an accelerator where only the environment knows the end
 _AGENT_STREAM = 0x6167656E74  # "agent": agents draw from keys of their own
 
 
@@ -97,7 +99,8 @@ def rollout(
         agent: anything with ``init`` and ``act`` (see ``agents``).
         seed: names the instances; instance i is the same at every batch size.
         batch: how many instances.
-        steps: how many queries after the first; the horizon of the budget by default.
+        steps: how many queries after the first. By default the horizon of the budget, or until all episodes
+            are over where the environment ends them itself.
         keys: int64 ``(B,)`` in place of ``seed`` and ``batch``.
         record: observation fields to keep, for example ``("point",)``.
         resume: a run to go on from, in place of a new start.
@@ -192,10 +195,13 @@ def _drive(
             keys = keys_from_seed(seed, batch, env.torch_device)
         state = env.reset(keys)
         agent_state = agent.init(state.problem, seen(state.observation), agent_keys(keys))
-    if steps is None:
-        if env.horizon is None:
-            raise ValueError("steps: needed for an environment without a budget")
-        steps = env.horizon
+    limit: float = math.inf
+    if steps is not None:
+        limit = steps
+    elif env.horizon is not None:
+        limit = env.horizon
+    elif not env.ends:
+        raise ValueError("steps: needed for an environment without a budget")
     unknown = [field for field in record if field not in state.observation]
     if unknown:
         raise ValueError(f"record: no field {unknown[0]!r} in {sorted(state.observation)}")
@@ -204,10 +210,12 @@ def _drive(
     # A resumed run goes on with the clock of its rows, which entered it in lockstep.
     clock = 0 if resume is None or period is None else int(state.k.max())
     history, seconds, spent = [_entry(state, record)], [0.0], 0.0
-    for step in range(1, steps + 1):
+    step = 0
+    while step < limit:
         over = _any(state.done)
-        if over and state.done.device.type == "cpu" and bool(state.done.all()):
+        if over and (limit == math.inf or state.done.device.type == "cpu") and _all_done(state, step):
             break
+        step += 1
         start = time.perf_counter()
         action, agent_state = agent.act(agent_state, seen(state.observation))
         after = env.step(state, action)
@@ -219,7 +227,13 @@ def _drive(
         seconds.append(spent)
         if on_step is not None:
             on_step(step, state)
+    steps = len(history) - 1 if limit == math.inf else int(limit)
     return _assemble(history, seconds, steps, state, agent_state)
+
+
+def _all_done(state: State, step: int) -> bool:
+    """Whether no episode goes on. On an accelerator it is asked now and then: the answer must come back."""
+    return (state.done.device.type == "cpu" or step % _PATIENCE == 0) and bool(state.done.all())
 
 
 def _entry(state: State, record: tuple[str, ...]) -> tuple[Any, ...]:

@@ -1,0 +1,27 @@
+"""Decentralized optimization: nodes with private functions on a graph."""
+
+from .spec import EnvSpec
+
+_DADAO = "Nabli and Oyallon, DADAO: Decoupled Accelerated Decentralized Asynchronous Optimization, 2023"
+
+
+def _network(name: str, path: str, summary: str, needs: tuple[str, ...] = ()) -> EnvSpec:
+    return EnvSpec(
+        id=f"optenvs/{name}-v0",
+        entry_point=f"optenvs.envs.network.{path}",
+        family="network",
+        oracles=("gradient", "conjugate", "exchange", "gossip"),
+        summary=summary,
+        reference=_DADAO,
+        best_known=0.0,
+        needs=needs,
+    )
+
+
+NETWORK = (
+    _network(
+        "NetworkQuadratic",
+        "quadratic:NetworkQuadratic",
+        "Nodes with private quadratics on a graph; the solution has a closed form",
+    ),
+)

@@ -1,0 +1,319 @@
+"""Decentralized optimization: n nodes minimise the sum of their functions by talking to their neighbours.
+
+* State: the functions, the iterate that each node stands behind, the clocks and what is asked of whom next.
+* Query: for each node a point, a message, and its iterate (the recommendation).
+* Answer: its own gradient if it computed, its neighbour's message if it exchanged, and what is asked next.
+* Bill: local gradients, and activations of edges. The mean squared distance of the iterates to the solution
+  is the merit; it is exact, unbilled and no part of an observation.
+
+The problem and its accounting are those of Nabli and Oyallon (2023, "DADAO: Decoupled Accelerated
+Decentralized Asynchronous Optimization"). A node sees its own gradient, its own clock, its neighbours'
+messages and the global constants; no other node's data reaches its observation.
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from optenvs.core.env import Action, Answer, Instance, State
+from optenvs.core.multi import MultiAgentEnv
+from optenvs.core.random import Keys, fold_in, normal
+from optenvs.core.spaces import box
+
+from .events import CLOCKS, Clocks
+from .graphs import Graph, make_network
+from .parts import Draw, Functions, Hidden, Local, Problem
+from .rates import EdgeRates, edge_rates
+from .spectra import condition, laplacian, resistances
+from .traffic import Asynchronous, Synchronous
+
+ORACLES = ("gradient", "conjugate")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Network(MultiAgentEnv):
+    """Nodes with private functions on a graph.
+
+    Args:
+        nodes: the number n of nodes; ``None`` for that of a graph which is given.
+        dim: the dimension d of an iterate.
+        graph: a family's name, edges, a ``networkx`` graph, or a list of graphs that take turns; see
+            :func:`optenvs.envs.network.graphs.make_network`.
+        graph_options: of a random family: ``radius``, ``seed``, ``count``.
+        rates: exchanges an edge in a unit of time: ``uniform`` (the default: the least total at which equal
+            rates satisfy chi_1 chi_2 <= 1/2), ``optimal`` (the least total at all; extra ``sdp``), a total,
+            or one number an edge; see :func:`optenvs.envs.network.rates.edge_rates`. With ``clock="edges"``
+            the default is a total of 1.
+        clock: ``poisson`` (asynchronous: nodes compute at rate 1, edges exchange at their rates), ``edges``
+            (asynchronous: both ends of an edge compute just before they exchange), or ``rounds``
+            (synchronous: all nodes compute and gossip together, as they choose).
+        oracle: ``gradient``, or ``conjugate`` for that of the conjugate function, which dual methods need;
+            iterates are then dual points, and the merit is measured at the primal ones.
+        t_max: the length of an episode in units of time, in which a node computes once on average.
+        report_every: time between two reports, at which all nodes publish their iterates of that very time.
+        metric: ``synced``: the merit is that of the last report; ``stale``: that of the iterates as last
+            published, and there is one report, at the end.
+        order: ``wavefront``: a step serves all events that touch different nodes and whose turn it is, which
+            gives exactly what their order in time gives; ``sequential``: one event a step.
+        channels: vectors in a message: 1, and 2 in rounds, where some methods send two.
+        start_std: standard deviation of the normal starting points.
+        budget, reward, tolerance, device, dtype: see :class:`optenvs.core.OptimizationEnv`; the main oracle
+            is the gradient. Rates and clocks need float64, the default.
+    """
+
+    nodes: int | None = 10
+    dim: int = 2
+    graph: Any = "cycle"
+    graph_options: Mapping[str, Any] = field(default_factory=dict)
+    rates: Any = None
+    clock: str = "poisson"
+    oracle: str = "gradient"
+    t_max: float = 100.0
+    report_every: float = 1.0
+    metric: str = "synced"
+    order: str = "wavefront"
+    channels: int | None = None
+    start_std: float = 1.0
+    budget: int | Mapping[str, int] | None = None
+    dtype: str = "float64"
+
+    agent_name = "node"
+
+    # What an author writes ---------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def draw(self, keys: Keys) -> Draw:
+        """One set of functions a key."""
+
+    @abc.abstractmethod
+    def gradient(self, data: Any, x: Float[Tensor, "B N d"], keys: Int64[Tensor, "B N"]) -> Tensor:
+        """The gradient of each node's function at its point, ``(B, N, d)``.
+
+        ``keys`` are new for every gradient that a node computes: what is random in one is drawn from them.
+        """
+
+    @abc.abstractmethod
+    def conjugate(self, data: Any, x: Float[Tensor, "B N d"]) -> Tensor:
+        """The gradient of each conjugate function: where f_i has the gradient x_i, ``(B, N, d)``."""
+
+    def measure(self, functions: Functions, x: Float[Tensor, "B d"]) -> dict[str, Tensor]:
+        """More metrics, of the mean of the iterates, ``(B,)`` each."""
+        return {}
+
+    # What it gets ------------------------------------------------------------------------------
+
+    def __post_init__(self) -> None:
+        for name, known in (
+            ("clock", (*CLOCKS, "rounds")),
+            ("oracle", ORACLES),
+            ("metric", ("synced", "stale")),
+            ("order", ("wavefront", "sequential")),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}: expected one of {', '.join(known)}, got {getattr(self, name)!r}")
+        for name in ("t_max", "report_every"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name}: expected a number > 0, got {getattr(self, name)!r}")
+        if not 0 <= self.start_std < math.inf:
+            raise ValueError(f"start_std: expected a number >= 0, got {self.start_std!r}")
+        for name in ("dim", "channels"):
+            value = getattr(self, name)
+            if name == "channels" and value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name}: expected a whole number >= 1, got {value!r}")
+        _ = self.traffic  # a graph or rates that do not fit are an error now, not at the first reset
+        super().__post_init__()
+
+    @cached_property
+    def graphs(self) -> tuple[Graph, ...]:
+        """The graphs of the network, which take turns."""
+        return make_network(self.graph, self.nodes, **self.graph_options)
+
+    @property
+    def agents(self) -> int:
+        return self.graphs[0].nodes
+
+    @cached_property
+    def edge_rates(self) -> EdgeRates:
+        """The Poisson rates of the edges."""
+        if self.clock == "edges" and self.rates is None:
+            equal = [np.full(len(g.edges), 1 / max(len(g.edges), 1)) for g in self.graphs]
+            return EdgeRates(self.graphs, tuple(equal))
+        return edge_rates(self.graphs, "uniform" if self.rates is None else self.rates)
+
+    @cached_property
+    def traffic(self) -> Asynchronous | Synchronous:
+        """How the nodes communicate."""
+        if self.clock == "rounds":
+            return Synchronous(
+                self.graphs, self.t_max, self.channels or 2, self.torch_device, self.torch_dtype
+            )
+        count = 0 if self.metric == "stale" else math.ceil(self.t_max / self.report_every) - 1
+        times = [self.report_every * (i + 1) for i in range(count)]
+        reports = (*(time for time in times if time < self.t_max), float(self.t_max))
+        sequential = self.order == "sequential"
+        clocks = Clocks(self.agents, self.edge_rates, self.t_max, reports, self.clock, sequential)
+        return Asynchronous(clocks, self.channels or 1)
+
+    def event_by_event(self) -> Network:
+        return self if self.clock == "rounds" else self.replace(order="sequential")  # type: ignore[return-value]
+
+    @property
+    def common(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.traffic.common
+
+    @property
+    def announcement(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.traffic.announcement
+
+    @property
+    def reply(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.traffic.reply
+
+    @property
+    def fixed_cost(self) -> bool:
+        return False
+
+    @property
+    def ends(self) -> bool:
+        return True
+
+    @property
+    def oracles(self) -> tuple[str, ...]:
+        return (self.oracle, self.traffic.oracle)
+
+    @property
+    def bill(self) -> dict[str, int]:
+        computing = self.agents if self.clock == "rounds" else 1
+        return {self.oracle: computing} | self.traffic.bill
+
+    @cached_property
+    def horizon(self) -> int | None:
+        return None  # the clocks end an episode, after a number of steps that they draw
+
+    def agent_action_fields(self) -> dict[str, spaces.Box]:
+        return self.traffic.action_fields(self.dim, self.dtype)
+
+    def agent_observation_fields(self) -> dict[str, spaces.Box]:
+        point = box((self.dim,), self.dtype)
+        return {"point": point, "gradient": point} | self.traffic.observation_fields(self.dim, self.dtype)
+
+    def asked(self, state: State) -> Tensor:
+        event = state.observation.get("event")
+        return super().asked(state) if event is None else event.squeeze(-1) > 0
+
+    def answered(self, state: State) -> Tensor:
+        answered = state.observation.get("answered")
+        return super().answered(state) if answered is None else answered.squeeze(-1) > 0
+
+    def sample(self, keys: Keys) -> Instance:
+        draw = self.draw(keys)
+        shape = (self.agents, self.dim)
+        point = self.start_std * normal(keys, "start", shape, dtype=self.torch_dtype)
+        if self.oracle == "conjugate":
+            point = torch.zeros_like(point)  # the dual methods begin there
+        nothing = torch.zeros(len(keys), self.agents, dtype=torch.int64, device=keys.device)
+        unknown = {"error": torch.full_like(draw.mu, torch.inf)}
+        hidden = Hidden(
+            functions=draw.functions, traffic=self.traffic.begin(keys), computed=nothing, measured=unknown
+        )
+        return Instance(
+            problem=self._problem(draw),
+            hidden=hidden,
+            start=self.traffic.start(point),
+            floor=torch.zeros_like(draw.mu),
+        )
+
+    @cached_property
+    def _constants_of_the_graph(self) -> dict[str, Tensor]:
+        rates, graph = self.edge_rates, self.graphs[0]
+        worst = max(self.graphs, key=condition)
+        spectrum = np.linalg.eigvalsh(laplacian(worst, np.ones(len(worst.edges))))
+        resistance = np.zeros((self.agents, self.agents))
+        first, second = graph.pairs.T
+        resistance[first, second] = resistance[second, first] = resistances(graph, rates.rates[0])
+        values = {
+            "chi1": rates.chi1,
+            "chi2": rates.chi2,
+            "rate": rates.total,
+            "largest": spectrum[-1],
+            "smallest": spectrum[min(1, self.agents - 1)],
+            "edges": float(len(graph.edges)),
+            "t_max": self.t_max,
+            "degree": graph.degree,
+            "resistance": resistance,
+        }
+        return {
+            name: torch.tensor(value, dtype=self.torch_dtype, device=self.torch_device)
+            for name, value in values.items()
+        }
+
+    def _problem(self, draw: Draw) -> Problem:
+        batch = len(draw.mu)
+        facts = {
+            name: value.expand(batch, *value.shape) for name, value in self._constants_of_the_graph.items()
+        }
+        local = Local(degree=facts.pop("degree"), resistance=facts.pop("resistance"))
+        return Problem(mu=draw.mu, L=draw.L, local=local, nodes=self.agents, **facts)
+
+    def answer(self, state: State, action: Action) -> Answer:
+        assert isinstance(action, dict)
+        hidden: Hidden = state.hidden
+        functions, point = hidden.functions, action["query"]
+        service = self.traffic.serve(hidden.traffic, action)
+        gradient = self._gradient(state, functions, point)
+        gradient = torch.where(service.computes.unsqueeze(-1), gradient, 0.0)
+        measured = self._measure(functions, action["recommendation"], service.time)
+        if self.metric == "synced" and self.clock != "rounds":
+            now = service.measured | (state.k == 0)
+            last = {name: hidden.measured.get(name, value) for name, value in measured.items()}
+            measured = {name: torch.where(now, value, last[name]) for name, value in measured.items()}
+        merit = measured["error"]
+        return Answer(
+            observation={"point": point, "gradient": gradient} | service.observation,
+            merit=merit,
+            metrics=measured,
+            solved=None if self.tolerance is None else merit <= self.tolerance,
+            hidden=Hidden(
+                functions=functions,
+                traffic=service.traffic,
+                computed=hidden.computed + service.computes,
+                measured=measured,
+            ),
+            calls={self.oracle: service.computes.sum(-1)} | service.calls,
+            ended=service.ended,
+        )
+
+    def _gradient(self, state: State, functions: Functions, point: Tensor) -> Tensor:
+        if self.oracle == "conjugate":
+            return self.conjugate(functions.data, point)
+        node = torch.arange(self.agents, device=point.device)
+        keys = fold_in(fold_in(state.key.unsqueeze(-1), node), state.hidden.computed)
+        return self.gradient(functions.data, point, keys)
+
+    def _measure(self, functions: Functions, published: Tensor, time: Tensor) -> dict[str, Tensor]:
+        if self.oracle == "conjugate":
+            published = self.conjugate(functions.data, published)
+        mean = published.mean(1)
+        return {
+            "error": (published - functions.solution.unsqueeze(1)).square().sum(-1).mean(-1),
+            "consensus": (published - mean.unsqueeze(1)).square().sum(-1).mean(-1),
+            "time": time,
+        } | self.measure(functions, mean)
+
+    def picture(self, states: list[State]) -> np.ndarray:
+        from .picture import network  # matplotlib is loaded only to draw
+
+        return network(self, states)

@@ -1,0 +1,209 @@
+"""Random clocks: which node computes, which edge exchanges, and when (Nabli and Oyallon 2023, section 3).
+
+All events of an episode are drawn by ``reset``. Each node has its own list of those that touch it, in order
+of time, and a place in it. An event is *ready* when it is the next of every node that it touches: events that
+are ready at once touch different nodes, so they commute, and a *wave* of all of them gives exactly what their
+sequential order gives. The waves are found on the fly, from the places alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from optenvs.core.random import Keys, integers, uniform
+from optenvs.core.struct import struct
+
+from .rates import EdgeRates
+
+IDLE, GRADIENT, EXCHANGE, REPORT = range(4)
+"""What is asked of a node: nothing, a gradient's query, a message, or its iterate at a common time."""
+CLOCKS = ("poisson", "edges")
+_LAST = (1 << 40) - 1  # in the place of an event's number, past every real one
+
+
+@struct
+class Agenda:
+    """Who does what, node by node: what is drawn once an episode, ``Q`` entries in order of (node, time).
+
+    Attributes:
+        entry: number of the event, the other end (the node itself where there is none), kind, time: float64
+            ``(B, Q, 4)``, so that one gather fetches all.
+        first: where the entries of each node begin, ``(B, N)``.
+    """
+
+    entry: Float[Tensor, "B Q 4"]
+    first: Int64[Tensor, "B N"]
+
+
+@struct
+class Wave:
+    """The events of all nodes that are ready together, ``(B, N)`` each.
+
+    Attributes:
+        kind: ``IDLE``, ``GRADIENT``, ``EXCHANGE`` or ``REPORT``.
+        peer: the other end of an exchange, else the node itself.
+        time: of the event; of the node's last one where it is idle.
+        elapsed: since the node's event before this one; 0 where it is idle.
+    """
+
+    kind: Int64[Tensor, "B N"]
+    peer: Int64[Tensor, "B N"]
+    time: Float[Tensor, "B N"]
+    elapsed: Float[Tensor, "B N"]
+
+
+@struct
+class Places:
+    """How far each node has come: the number of its events behind it, and the time of the last."""
+
+    behind: Int64[Tensor, "B N"]
+    time: Float[Tensor, "B N"]
+
+    @classmethod
+    def beginning(cls, batch: int, nodes: int, device: torch.device) -> Places:
+        """Before the first event."""
+        zero = torch.zeros(batch, nodes, dtype=torch.int64, device=device)
+        return cls(behind=zero, time=zero.double())
+
+
+@dataclass(frozen=True, eq=False)
+class Clocks:
+    """The clocks of a network.
+
+    Args:
+        nodes: the number N of nodes.
+        rates: the rates of the edges.
+        t_max: the last time.
+        reports: the times of the reports, increasing; the last one is ``t_max``.
+        clock: ``poisson``: each node computes at rate 1, each edge exchanges at its rate; ``edges``: only the
+            edges have clocks, and both ends compute just before they exchange.
+        sequential: one event a wave, the earliest, in place of all that are ready.
+    """
+
+    nodes: int
+    rates: EdgeRates
+    t_max: float
+    reports: tuple[float, ...]
+    clock: str = "poisson"
+    sequential: bool = False
+
+    @property
+    def speed(self) -> float:
+        """Firings of all clocks in a unit of time."""
+        return self.rates.total + (self.nodes if self.clock == "poisson" else 0)
+
+    @property
+    def capacity(self) -> int:
+        """Firings drawn for an episode: the mean, and as much more as is missed once in 1e15 episodes."""
+        mean = self.speed * self.t_max
+        return math.ceil(mean + 8 * math.sqrt(mean) + 32)
+
+    @property
+    def longest(self) -> int:
+        """More waves than this no episode has."""
+        return self.capacity * (1 if self.clock == "poisson" else 3) + len(self.reports)
+
+    def draw(self, keys: Keys) -> Agenda:
+        """The events of one episode a key."""
+        count, device = self.capacity, keys.device
+        waiting = -torch.log1p(-uniform(keys, "waiting times", count, dtype=torch.float64)) / self.speed
+        time = waiting.cumsum(-1)
+        first, second = self._edges(keys, time)
+        computes = torch.zeros_like(first, dtype=torch.bool)
+        if self.clock == "poisson":
+            chance = uniform(keys, "kinds", count, dtype=torch.float64)
+            computes = chance * self.speed < self.nodes
+            node = integers(keys, "nodes", count, self.nodes)
+            first = torch.where(computes, node, first)
+            second = torch.where(computes, node, second)
+        reports = torch.tensor(self.reports, dtype=torch.float64, device=device)
+        # an event's number is its rank in time; a firing of an edge clock is three of them
+        rank = torch.arange(count, device=device) + torch.searchsorted(reports, time, right=False)
+        late = time > self.t_max
+        gradient = torch.full_like(first, GRADIENT)
+        exchange = torch.full_like(first, EXCHANGE)
+        if self.clock == "poisson":
+            kind = torch.where(computes, gradient, exchange)
+            rows = [
+                (first, 3 * rank, second, kind, time, late),
+                (second, 3 * rank, first, kind, time, late | computes),
+            ]
+        else:
+            rows = [
+                (first, 3 * rank, first, gradient, time, late),
+                (second, 3 * rank + 1, second, gradient, time, late),
+                (first, 3 * rank + 2, second, exchange, time, late),
+                (second, 3 * rank + 2, first, exchange, time, late),
+            ]
+        return self._sorted(rows, time, reports)
+
+    def _edges(self, keys: Keys, time: Tensor) -> tuple[Tensor, Tensor]:
+        """The ends of the edge that each firing would activate, ``(B, E)`` each."""
+        edges, chances = self.rates.table
+        if not chances.any():  # a single node has no edge
+            nobody = torch.zeros_like(time, dtype=torch.int64)
+            return nobody, nobody
+        sums = chances.cumsum(-1)
+        sums = np.minimum(sums / sums[:, -1:], 1.0) + np.arange(len(sums))[:, None]
+        device = time.device
+        graph = torch.zeros_like(time, dtype=torch.int64)
+        if len(sums) > 1:
+            graph = (time * self.rates.switch_rate).floor().long() % len(sums)
+        # the graphs' distributions, end to end, are one increasing function
+        steps = torch.from_numpy(sums.ravel()).to(device)
+        drawn = uniform(keys, "edges", time.shape[-1], dtype=torch.float64) + graph
+        place = torch.searchsorted(steps, drawn, right=True).clamp_(max=len(steps) - 1)
+        ends = torch.from_numpy(edges.reshape(-1, 2)).to(device)[place]
+        return ends[..., 0], ends[..., 1]
+
+    def _sorted(self, rows: list[tuple[Tensor, ...]], time: Tensor, reports: Tensor) -> Agenda:
+        batch, device, nodes = len(time), time.device, self.nodes
+        node = torch.cat([torch.where(late, nodes, who) for who, _, _, _, _, late in rows], -1)
+        columns = [torch.cat([row[i].expand_as(time).double() for row in rows], -1) for i in (1, 2, 3, 4)]
+        # every node takes part in every report, and ends with an entry that never is ready
+        everyone = torch.arange(nodes, device=device)
+        before = torch.searchsorted(time, reports.repeat(batch, 1), right=True)
+        number = 3 * (before + torch.arange(len(reports), device=device))
+        number = torch.cat((number, torch.full_like(number[:, :1], _LAST)), -1)
+        shape = (batch, nodes, number.shape[-1])
+        when = torch.cat((reports, reports[-1:]))
+        what = torch.full_like(when, REPORT)
+        what[-1] = IDLE
+        extra = [number.unsqueeze(1), everyone.unsqueeze(-1), what, when]
+        node = torch.cat((node, everyone.unsqueeze(-1).expand(shape).flatten(1)), -1)
+        columns = [
+            torch.cat((column, more.double().expand(shape).flatten(1)), -1)
+            for column, more in zip(columns, extra, strict=True)
+        ]
+        order = (node * (_LAST + 1) + columns[0].long()).argsort(-1)  # by node, then by number
+        entry = torch.stack([column.gather(-1, order) for column in columns], -1)
+        first = torch.searchsorted(node.gather(-1, order), everyone.expand(batch, -1).contiguous())
+        return Agenda(entry=entry, first=first)
+
+    def wave(self, agenda: Agenda, places: Places) -> tuple[Wave, Places]:
+        """The events that are ready, and the places behind them."""
+        index = (agenda.first + places.behind).unsqueeze(-1).expand(-1, -1, 4)
+        number, other, what, time = agenda.entry.gather(1, index).unbind(-1)
+        peer = other.long()
+        report = what == REPORT
+        ready = (number.gather(1, peer) == number) & (what != IDLE)
+        ready = ready & (~report | report.all(-1, keepdim=True))
+        if self.sequential:
+            earliest = torch.where(ready, number, torch.inf).amin(-1, keepdim=True)
+            ready = ready & (number == earliest)
+        return self._taken(ready, what, peer, time, places)
+
+    def _taken(
+        self, ready: Bool[Tensor, "B N"], what: Tensor, peer: Tensor, time: Tensor, places: Places
+    ) -> tuple[Wave, Places]:
+        now = torch.where(ready, time, places.time)
+        kind = torch.where(ready, what, 0.0).long()
+        alone = torch.arange(self.nodes, device=peer.device).expand_as(peer)
+        wave = Wave(kind=kind, peer=torch.where(ready, peer, alone), time=now, elapsed=now - places.time)
+        return wave, Places(behind=places.behind + ready, time=now)

@@ -1,0 +1,91 @@
+"""What a network is made of: its functions, what its nodes may know, and what they may not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from optenvs.core.struct import static, struct
+
+
+@struct
+class Functions:
+    """The functions f_i of an instance, which no node knows but its own.
+
+    Attributes:
+        data: whatever the family needs; tensors ``(B, N, ...)``.
+        solution: the minimiser of the sum, ``(B, d)``.
+    """
+
+    data: Any
+    solution: Float[Tensor, "B d"]
+
+
+@struct
+class Draw:
+    """What a key stands for: functions, and the constants that the nodes are told.
+
+    Attributes:
+        functions: the functions.
+        mu: the least strong convexity of a node's function, ``(B,)``.
+        L: the greatest smoothness of one, ``(B,)``.
+    """
+
+    functions: Functions
+    mu: Float[Tensor, "B"]
+    L: Float[Tensor, "B"]
+
+
+@struct
+class Local:
+    """What one node knows of its place in the network.
+
+    Attributes:
+        degree: its number of neighbours, ``(B, N)``.
+        resistance: the effective resistance of the edge to each node, in the Laplacian of the rates; 0 where
+            there is no edge, ``(B, N, N)``. Of a list of graphs, the first one's.
+    """
+
+    degree: Float[Tensor, "B N"]
+    resistance: Float[Tensor, "B N M"]
+
+
+@struct
+class Problem:
+    """What the agents may know: constants of functions and graph, given before the start, ``(B,)`` each.
+
+    Attributes:
+        mu: strong convexity of every node's function.
+        L: smoothness of every node's function.
+        chi1, chi2: the constants of the Laplacian of the exchange rates; the worst of a list of graphs.
+        rate: exchanges of all edges in a unit of time.
+        largest, smallest: the extreme positive eigenvalues of the plain Laplacian with the worst ratio.
+        edges: number of edges.
+        t_max: when the episode ends.
+        local: what each node knows of its place.
+        nodes: number of nodes.
+    """
+
+    mu: Float[Tensor, "B"]
+    L: Float[Tensor, "B"]
+    chi1: Float[Tensor, "B"]
+    chi2: Float[Tensor, "B"]
+    rate: Float[Tensor, "B"]
+    largest: Float[Tensor, "B"]
+    smallest: Float[Tensor, "B"]
+    edges: Float[Tensor, "B"]
+    t_max: Float[Tensor, "B"]
+    local: Local
+    nodes: int = static()
+
+
+@struct
+class Hidden:
+    """What they may not: the functions, the traffic, the gradients computed so far, the last measurement."""
+
+    functions: Functions
+    traffic: Any
+    computed: Int64[Tensor, "B N"]
+    measured: dict[str, Tensor]

@@ -1,0 +1,248 @@
+"""What passes through a network in one step: asynchronous events, or synchronous rounds.
+
+Both read the nodes' parts of a query, decide whose gradient is computed and which messages arrive, and keep
+the bill of the communications. Neither knows what the functions are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from optenvs.core.random import Keys
+from optenvs.core.spaces import box
+from optenvs.core.struct import struct
+
+from .events import EXCHANGE, GRADIENT, REPORT, Agenda, Clocks, Places, Wave
+from .graphs import Graph
+from .spectra import metropolis
+
+GOSSIP_ROUNDS = 1024
+"""Most rounds of gossip for one of computation, so that an agent that never computes comes to an end."""
+
+
+@struct
+class Service:
+    """What one step does for the nodes of ``B`` networks.
+
+    Attributes:
+        computes: whose query is answered with a gradient, ``(B, N)``.
+        observation: the fields that the traffic adds to the answer.
+        traffic: the memory of the next step.
+        calls: the bill of the communications.
+        measured: whether all recommendations are of one time, ``(B,)``.
+        time: the time now, ``(B,)``.
+        ended: whether time is up, ``(B,)``.
+    """
+
+    computes: Bool[Tensor, "B N"]
+    observation: dict[str, Tensor]
+    traffic: Any
+    calls: dict[str, Tensor]
+    measured: Bool[Tensor, "B"]
+    time: Float[Tensor, "B"]
+    ended: Bool[Tensor, "B"]
+
+
+@struct
+class Events:
+    """The memory of asynchronous traffic: all events, the nodes' places in them, and what is asked now."""
+
+    agenda: Agenda
+    places: Places
+    wave: Wave
+
+
+@dataclass(frozen=True, eq=False)
+class Asynchronous:
+    """Events at random times; a step answers one wave of them and announces the next."""
+
+    clocks: Clocks
+    channels: int
+
+    oracle = "exchange"
+    announcement = ("event", "peer", "time", "elapsed")
+    reply = ("answered", "gradient", "message")
+    common: tuple[str, ...] = ()
+
+    @property
+    def bill(self) -> dict[str, int]:
+        """The communications of a wave are at most a few; the true bill comes with each."""
+        return {"exchange": 1}
+
+    def action_fields(self, dim: int, dtype: str) -> dict[str, spaces.Box]:
+        """What a node says: a point, a message, its iterate."""
+        return {
+            "query": box((dim,), dtype),
+            "message": box((self.channels, dim), dtype),
+            "recommendation": box((dim,), dtype),
+        }
+
+    def observation_fields(self, dim: int, dtype: str) -> dict[str, spaces.Box]:
+        """What a node hears besides its gradient."""
+        last = self.clocks.nodes - 1
+        return {
+            "answered": box((1,), "int64", 0, EXCHANGE),
+            "message": box((self.channels, dim), dtype),
+            "event": box((1,), "int64", 0, REPORT),
+            "peer": box((1,), "int64", 0, last),
+            "time": box((1,), dtype, 0.0),
+            "elapsed": box((1,), dtype, 0.0),
+        }
+
+    def start(self, point: Float[Tensor, "B N d"]) -> dict[str, Tensor]:
+        """The first query: nothing is asked of anybody yet."""
+        message = torch.zeros_like(point).unsqueeze(2).repeat(1, 1, self.channels, 1)
+        return {"query": point, "message": message, "recommendation": point}
+
+    def begin(self, keys: Keys) -> Events:
+        """All events of the episodes, and nobody asked."""
+        places = Places.beginning(len(keys), self.clocks.nodes, keys.device)
+        alone = torch.arange(self.clocks.nodes, device=keys.device).expand_as(places.behind)
+        nothing = torch.zeros_like(places.behind)
+        wave = Wave(kind=nothing, peer=alone.clone(), time=places.time, elapsed=places.time)
+        return Events(agenda=self.clocks.draw(keys), places=places, wave=wave)
+
+    def serve(self, traffic: Events, action: dict[str, Tensor]) -> Service:
+        """Answer the wave that was announced, and announce the next."""
+        wave, said = traffic.wave, action["message"]
+        exchanges = wave.kind == EXCHANGE
+        index = wave.peer[..., None, None].expand_as(said)
+        heard = torch.where(exchanges[..., None, None], said.gather(1, index), 0.0)
+        following, places = self.clocks.wave(traffic.agenda, traffic.places)
+        answered = torch.where(wave.kind == REPORT, 0, wave.kind)
+        observation = {
+            "answered": answered.unsqueeze(-1),
+            "message": heard,
+            "event": following.kind.unsqueeze(-1),
+            "peer": following.peer.unsqueeze(-1),
+            "time": following.time.to(said.dtype).unsqueeze(-1),
+            "elapsed": following.elapsed.to(said.dtype).unsqueeze(-1),
+        }
+        return Service(
+            computes=wave.kind == GRADIENT,
+            observation=observation,
+            traffic=Events(agenda=traffic.agenda, places=places, wave=following),
+            calls={"exchange": exchanges.sum(-1) // 2},
+            measured=(wave.kind == REPORT).all(-1),
+            time=wave.time.amax(-1).to(said.dtype),
+            ended=(following.kind == 0).all(-1),
+        )
+
+
+@struct
+class Rounds:
+    """The memory of synchronous traffic: rounds of computation and of gossip so far, ``(B,)`` each."""
+
+    computed: Int64[Tensor, "B"]
+    gossiped: Int64[Tensor, "B"]
+
+
+@dataclass(frozen=True, eq=False)
+class Synchronous:
+    """All nodes at once: in one step each may ask a gradient, and send to all its neighbours.
+
+    With a list of graphs, gossip number g uses graph g modulo their count.
+    """
+
+    graphs: tuple[Graph, ...]
+    t_max: float
+    channels: int
+    device: torch.device
+    dtype: torch.dtype
+
+    oracle = "gossip"
+    announcement: tuple[str, ...] = ()
+    reply: tuple[str, ...] = ()
+    common = ("k", "N")
+
+    def __post_init__(self) -> None:
+        def tensor(arrays: list[np.ndarray]) -> Tensor:
+            return torch.from_numpy(np.stack(arrays)).to(self.device, self.dtype)
+
+        tables = {
+            "adjacency": tensor([graph.adjacency for graph in self.graphs]),
+            "mixing": tensor([metropolis(graph) for graph in self.graphs]),
+        }
+        for name, table in tables.items():
+            object.__setattr__(self, f"_{name}", table)
+
+    _adjacency: Any = None
+    _mixing: Any = None
+
+    @property
+    def bill(self) -> dict[str, int]:
+        """A round of gossip activates every edge of the first graph once, with one vector each way."""
+        edges = len(self.graphs[0].edges)
+        return {"exchange": edges, "message": edges, "round": 1, "gossip": 1}
+
+    def action_fields(self, dim: int, dtype: str) -> dict[str, spaces.Box]:
+        """What a node says, whether it computes, and how many of its vectors it sends."""
+        return {
+            "query": box((dim,), dtype),
+            "message": box((self.channels, dim), dtype),
+            "recommendation": box((dim,), dtype),
+            "compute": box((1,), "int64", 0, 1),
+            "send": box((1,), "int64", 0, self.channels),
+        }
+
+    def observation_fields(self, dim: int, dtype: str) -> dict[str, spaces.Box]:
+        """Sums over the neighbours, plain and by Metropolis weights (these with the node's own message)."""
+        heard = box((self.channels, dim), dtype)
+        return {
+            "total": heard,
+            "mixed": heard,
+            "degree": box((1,), dtype, 0.0),
+            "time": box((1,), dtype, 0.0),
+        }
+
+    def start(self, point: Float[Tensor, "B N d"]) -> dict[str, Tensor]:
+        """The first query: the gradients at the start, no message."""
+        silence = torch.zeros_like(point).unsqueeze(2).repeat(1, 1, self.channels, 1)
+        none = torch.zeros_like(point[..., :1], dtype=torch.int64)
+        action = {"query": point, "message": silence, "recommendation": point}
+        return action | {"compute": none + 1, "send": none}
+
+    def begin(self, keys: Keys) -> Rounds:
+        """Nothing computed, nothing said."""
+        return Rounds(computed=torch.zeros_like(keys), gossiped=torch.zeros_like(keys))
+
+    def serve(self, traffic: Rounds, action: dict[str, Tensor]) -> Service:
+        """One round."""
+        computes, count = action["compute"].squeeze(-1) > 0, action["send"]
+        channel = torch.arange(self.channels, device=count.device)
+        sent = torch.where((channel < count).unsqueeze(-1), action["message"], 0.0)
+        turn = traffic.gossiped % len(self.graphs)
+        adjacency, mixing = self._adjacency[turn], self._mixing[turn]
+        flat = sent.flatten(2)
+        largest = torch.maximum(count, count.transpose(1, 2)).to(flat.dtype)  # (B, N, N): vectors an edge
+        vectors = (adjacency * largest).sum((1, 2)) / 2
+        active = (adjacency * (largest > 0)).sum((1, 2)) / 2
+        speaks = (count > 0).flatten(1).any(-1)
+        computed = traffic.computed + computes.any(-1)
+        gossiped = traffic.gossiped + speaks
+        time = (computed - 1).to(flat.dtype)  # the query of reset is asked at time 0
+        observation = {
+            "total": (adjacency @ flat).view_as(sent),
+            "mixed": (mixing @ flat).view_as(sent),
+            "degree": self._adjacency[gossiped % len(self.graphs)].sum(-1, keepdim=True),
+            "time": time[:, None, None].expand(-1, sent.shape[1], 1),
+        }
+        calls = {"exchange": active.long(), "message": vectors.long()}
+        calls |= {"round": computes.any(-1).long(), "gossip": speaks.long()}
+        idle = gossiped - GOSSIP_ROUNDS * computed
+        return Service(
+            computes=computes,
+            observation=observation,
+            traffic=Rounds(computed=computed, gossiped=gossiped),
+            calls=calls,
+            measured=torch.ones_like(speaks),
+            time=time,
+            ended=(time >= self.t_max) | (idle > 0),
+        )
