@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import os
 from collections.abc import Callable
 from functools import lru_cache
@@ -59,6 +60,7 @@ def load(name: str, **options: Any) -> Dataset:
     Raises:
         MissingData: Its package or folder is absent.
         CorruptData: Its files are not the published ones.
+        TypeError: Its loader has no such option.
     """
     if name not in _LOADERS:
         near = difflib.get_close_matches(name, NAMES, n=1)
@@ -66,7 +68,12 @@ def load(name: str, **options: Any) -> Dataset:
         raise ValueError(f"no data set {name!r}{hint} (known: {', '.join(NAMES)})")
     if options.get("folder") is not None:
         options["folder"] = os.path.abspath(os.path.expanduser(options["folder"]))
-    return _load(name, os.environ.get("OPTENVS_DATA"), tuple(sorted(options.items())))
+    try:  # an option given at its default is no other set
+        bound = inspect.signature(_LOADERS[name]).bind(**options)
+    except TypeError as error:
+        raise TypeError(f"data set {name!r}: {error}") from None
+    bound.apply_defaults()
+    return _load(name, os.environ.get("OPTENVS_DATA"), tuple(sorted(bound.arguments.items())))
 
 
 @lru_cache(maxsize=16)

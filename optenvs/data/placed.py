@@ -24,12 +24,14 @@ class Tensors:
         train_y: Class numbers, int64 ``(n,)``.
         test_x: As ``train_x``, of the test part.
         test_y: As ``train_y``, of the test part.
+        zero: What an input of zeros (a black image) has become, broadcast against ``shape``.
     """
 
     train_x: Float[Tensor, "n ..."]
     train_y: Int64[Tensor, "n"]
     test_x: Float[Tensor, "m ..."]
     test_y: Int64[Tensor, "m"]
+    zero: Float[Tensor, "..."]
 
 
 def tensors(
@@ -72,6 +74,7 @@ def _tensors(dataset: Dataset, device: torch.device, dtype: torch.dtype, standar
             torch.tensor(dataset.train_y, device=device),
             inputs(dataset.test_x),
             torch.tensor(dataset.test_y, device=device),
+            inputs(np.zeros_like(mean, dtype=np.float32)),
         )
 
 

@@ -109,6 +109,12 @@ def test_unknown_name_and_options() -> None:
     assert len(data.load("mnist", subset=7).train_y) == 7
 
 
+def test_an_option_at_its_default_is_the_same_set() -> None:
+    assert data.load("mnist", source="packaged", subset=None) is data.load("mnist")
+    with pytest.raises(TypeError, match="data set 'digits': .*'subsett'"):
+        data.load("digits", subsett=3)
+
+
 def test_generated_options() -> None:
     d = data.load("blobs", count=50, classes=3, dim=5, seed=4)
     assert d.train_x.shape == (40, 5) and d.classes == 3
@@ -323,7 +329,7 @@ def test_tensors_are_cached_by_place_and_type() -> None:
     assert data.tensors(d, torch.device("cpu")) is first
     assert data.tensors(d, dtype=torch.float64) is not first
     assert np.array_equal(first.train_x.numpy(), d.train_x)
-    assert first.test_y.dtype == torch.int64
+    assert first.test_y.dtype == torch.int64 and first.zero == 0
     with pytest.raises(ValueError, match="standardise"):
         data.tensors(d, standardise="pixel")
 
@@ -337,6 +343,16 @@ def test_standardise(how: str, dims: tuple[int, ...]) -> None:
     std = t.train_x.std(dims, correction=0)
     assert ((std - 1).abs() < 1e-9).logical_or(std == 0).all()
     assert (std > 0).sum() > 0.9 * std.numel()
+
+
+@pytest.mark.parametrize("how", ["none", "scalar", "channel", "feature"])
+def test_zero_is_what_a_black_image_has_become(how: str) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.random((20, 3, 4, 5), dtype=np.float32)
+    x[7] = 0
+    y = np.zeros(20, np.int64)
+    t = data.tensors(data.Dataset("x", x, y, x.copy(), y.copy(), 2, (3, 4, 5)), standardise=how)
+    assert torch.equal(t.zero.expand(3, 4, 5), t.train_x[7])
 
 
 def test_tensors_made_in_inference_mode_can_be_trained_on() -> None:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
-from jaxtyping import Float, Int32
+from jaxtyping import Float, Int32, Int64
 from torch import Tensor
 
 from optenvs import data
@@ -32,6 +32,7 @@ from optenvs.core.random import Keys, uniform, uniform_at
 from optenvs.core.spaces import box
 from optenvs.core.struct import static, struct
 
+from .augmentation import check_augment, crop_flip, draw_crop_flip
 from .models import Model, accuracy, cross_entropy, loss_and_gradient, make_model
 from .order import draw_order, minibatch
 
@@ -76,8 +77,11 @@ class Training(OptimizationEnv):
         epochs: passes through the data that the budget pays for, where no ``budget`` is given.
         label_noise: share of training labels replaced by uniformly drawn ones, an instance its own.
         samples: use only the first so many training samples.
-        standardise: of the inputs by training statistics: ``none``, ``scalar`` (one mean and deviation), or
-            ``feature``.
+        standardise: of the inputs by training statistics: ``none``, ``scalar`` (one mean and deviation),
+            ``channel``, ``feature``.
+        augment: ``none``, or ``crop_flip``: training images are cropped at random out of a frame of 4 black
+            pixels and mirrored with probability 1/2, anew at every query (see :mod:`.augmentation`). The
+            metrics are of the images as they are, of both parts.
         budget, reward, tolerance, device, dtype: see :class:`optenvs.core.OptimizationEnv`. The merit is
             the minibatch loss.
     """
@@ -93,6 +97,7 @@ class Training(OptimizationEnv):
     label_noise: float = 0.0
     samples: int | None = None
     standardise: str = "scalar"
+    augment: str = "none"
     budget: int | Mapping[str, int] | None = None
 
     @abc.abstractmethod
@@ -114,6 +119,7 @@ class Training(OptimizationEnv):
             raise ValueError(
                 f"batch_size: {self.batch_size} is more than the {self._train_count} training samples"
             )
+        check_augment(self.augment, self._data.shape, self.standardise)
         _ = self.network  # an unknown model or option is an error now, not at the first reset
         super().__post_init__()
 
@@ -206,13 +212,20 @@ class Training(OptimizationEnv):
         wrong = uniform_at(keys, "wrong label", index) * self._data.classes
         return torch.where(chosen, wrong.to(torch.int64), clean)
 
+    def _inputs(self, state: State, index: Int64[Tensor, "B m"]) -> Tensor:
+        """Samples ``index`` ``(B, m)`` as they look at this query, ``(B, m, *shape)``."""
+        if self.augment == "crop_flip":
+            drawn = draw_crop_flip(state.key, state.k, self.batch_size)
+            return crop_flip(self._tensors.train_x, index, *drawn, self._tensors.zero)
+        # index_select copies whole samples, in half the time of indexing by two dimensions
+        inputs = self._tensors.train_x.index_select(0, index.flatten())
+        return inputs.view(*index.shape, *inputs.shape[1:])
+
     def answer(self, state: State, action: Action) -> Answer:
         assert isinstance(action, Tensor)
         hidden: Hidden = state.hidden
         index = minibatch(state.key, hidden.order, state.k, self.batch_size)
-        # index_select copies whole samples, in half the time of indexing by two dimensions
-        inputs = self._tensors.train_x.index_select(0, index.flatten())
-        inputs = inputs.view(*index.shape, *inputs.shape[1:])
+        inputs = self._inputs(state, index)
         targets = self._targets(state.key, index)
         observation = {"point": action}
         if self.oracle == "gradient":

@@ -71,8 +71,11 @@ class TrainFashionMnist(Training):
 class TrainCifar10(Training):
     """CIFAR-10 from a folder of the user's.
 
+    Published accuracies are of networks with ``augment="crop_flip"`` and a width of 64.
+
     Args:
         folder: where ``cifar-10-batches-py`` or ``-bin`` is; the variable ``OPTENVS_DATA`` by default.
+        check: compare the files with the published ones; ``False`` for files of one's own.
     """
 
     model: str = "resnet"
@@ -80,6 +83,7 @@ class TrainCifar10(Training):
     batch_size: int = 128
     standardise: str = "channel"
     folder: str | None = None
+    check: bool = True
 
     def dataset(self) -> data.Dataset:
-        return data.load("cifar10", folder=self.folder)
+        return data.load("cifar10", folder=self.folder, check=self.check)
