@@ -22,7 +22,7 @@ def inside_transform(x: Tensor) -> bool:
 
 @contextlib.contextmanager
 def derivatives() -> Iterator[None]:
-    """Around the transforms of ``torch.func``: in inference mode, torch 2.8 to 2.11 makes zeros of them."""
+    """Around the transforms of ``torch.func``: in inference mode, torch 2.8 and 2.11 make zeros of them."""
     if not torch.is_inference_mode_enabled():
         yield
         return

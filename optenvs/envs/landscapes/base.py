@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from optenvs.core.env import Action, Answer, Instance, OptimizationEnv, State
-from optenvs.core.oracles import value_and_gradient
+from optenvs.core.oracles import derivatives, value_and_gradient
 from optenvs.core.random import Keys, normal, orthogonal
 from optenvs.core.spaces import box
 from optenvs.core.struct import struct, tree_map
@@ -248,9 +248,10 @@ class Landscape(OptimizationEnv):
                 return gradient, value
 
             # the Hessian is symmetric, so the gradient's pullback of the vector is the product with it
-            answers: Any = torch.func.vjp(gradient_and_value, point, has_aux=True)
-            observation["gradient"], pullback, value = answers
-            (observation["hvp"],) = pullback(action["vector"])
+            with derivatives():
+                answers: Any = torch.func.vjp(gradient_and_value, point, has_aux=True)
+                observation["gradient"], pullback, value = answers
+                (observation["hvp"],) = pullback(action["vector"])
         observation["value"] = value.unsqueeze(-1)
         if self.noise:
             observation |= self._noise(state, observation)
