@@ -20,6 +20,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 Keys = Int64[Tensor, "B"]
+ManyKeys = Int64[Tensor, "*B"]
+"""Keys of any shape: one an instance, or one for each agent of each instance."""
 Shape = int | tuple[int, ...]
 
 
@@ -75,12 +77,15 @@ def keys_from_seed(seed: int, batch: int, device: torch.device | str = "cpu", fi
     return _mix(_mix(base) + index * _GOLDEN)
 
 
-def fold_in(keys: Keys, data: int | Tensor) -> Keys:
-    """New keys, one for each key and each value of ``data`` (an episode number, an agent's index)."""
+def fold_in(keys: ManyKeys, data: int | Tensor) -> Int64[Tensor, "..."]:
+    """New keys, one for each key and each value of ``data`` (an episode number, an agent's index).
+
+    The shapes of the two are broadcast: keys ``(B, 1)`` and indices ``(N,)`` give ``(B, N)``.
+    """
     return _mix(_mix(keys) + _offset(data))
 
 
-def bits(keys: Keys, stream: str, shape: Shape, counter: int | Tensor | None = None) -> Tensor:
+def bits(keys: ManyKeys, stream: str, shape: Shape, counter: int | Tensor | None = None) -> Tensor:
     """Random 64-bit words, int64 ``(B, *shape)``."""
     size = _size(shape)
     seed = _mix(keys ^ _stream(stream))
@@ -104,14 +109,14 @@ def _unit(words: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def uniform(
-    keys: Keys,
+    keys: ManyKeys,
     stream: str,
     shape: Shape,
     counter: int | Tensor | None = None,
     dtype: torch.dtype = torch.float32,
     low: float | Tensor = 0.0,
     high: float | Tensor = 1.0,
-) -> Float[Tensor, "B ..."]:
+) -> Float[Tensor, "..."]:
     """Uniform numbers in ``[low, high)``, ``(B, *shape)``; 53 random bits in float64, else 24."""
     unit = _unit(bits(keys, stream, shape, counter), dtype)
     if isinstance(low, float | int) and isinstance(high, float | int) and (low, high) == (0.0, 1.0):
@@ -120,12 +125,12 @@ def uniform(
 
 
 def normal(
-    keys: Keys,
+    keys: ManyKeys,
     stream: str,
     shape: Shape,
     counter: int | Tensor | None = None,
     dtype: torch.dtype = torch.float32,
-) -> Float[Tensor, "B ..."]:
+) -> Float[Tensor, "..."]:
     """Standard normal numbers, ``(B, *shape)``, two a word by Box and Muller's transform.
 
     Each uses 32 bits, so that ``|x| < 6.76``: the two tails beyond hold a share of 1.4e-11.
@@ -141,8 +146,8 @@ def normal(
 
 
 def integers(
-    keys: Keys, stream: str, shape: Shape, high: int, counter: int | Tensor | None = None
-) -> Int64[Tensor, "B ..."]:
+    keys: ManyKeys, stream: str, shape: Shape, high: int, counter: int | Tensor | None = None
+) -> Int64[Tensor, "..."]:
     """Integers uniform on ``0 .. high - 1`` (``high <= 2**31``; bias below ``high / 2**32``)."""
     if not 1 <= high <= 1 << 31:
         raise ValueError(f"high: expected 1 to 2**31, got {high}")
@@ -151,14 +156,14 @@ def integers(
 
 
 def rademacher(
-    keys: Keys,
+    keys: ManyKeys,
     stream: str,
     shape: Shape,
     counter: int | Tensor | None = None,
     dtype: torch.dtype = torch.float32,
-) -> Float[Tensor, "B ..."]:
+) -> Float[Tensor, "..."]:
     """Signs -1 and +1 with equal probability, ``(B, *shape)``."""
-    positive: Bool[Tensor, "B ..."] = bits(keys, stream, shape, counter) >= 0
+    positive: Bool[Tensor, "..."] = bits(keys, stream, shape, counter) >= 0
     return positive.to(dtype) * 2 - 1
 
 
