@@ -1,0 +1,213 @@
+"""How often each edge is active: equal rates, given ones, or the fewest communications that suffice."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+from .exponent import centred, worst_exponent
+from .graphs import Graph
+from .spectra import Network, Rates, as_network, uniform_total_rate, worst
+
+_TOLERANCE = 1e-9
+
+
+class RateWarning(UserWarning):
+    """The edges are too slow for the rate condition chi_1 chi_2 <= 1/2 of DADAO."""
+
+
+@dataclass(frozen=True, eq=False)
+class EdgeRates:
+    """The Poisson rates of the edges of a network.
+
+    Of a list of graphs, number floor(t * ``switch_rate``) modulo their count is active at time t, as in the
+    code of Nabli and Oyallon (2023). All have one total rate: gossip is one Poisson process, whose events
+    draw an edge of the active graph.
+
+    Args:
+        graphs: the graphs, on the same nodes.
+        rates: for each of them the rate of each edge, >= 0.
+    """
+
+    graphs: tuple[Graph, ...]
+    rates: tuple[Rates, ...]
+
+    @cached_property
+    def _worst(self) -> tuple[float, float]:
+        return worst(self.graphs, self.rates)
+
+    @property
+    def chi1(self) -> float:
+        """chi_1 of the Laplacian with these rates, the worst of the graphs."""
+        return self._worst[0]
+
+    @property
+    def chi2(self) -> float:
+        """chi_2 of the Laplacian with these rates, the worst of the graphs."""
+        return self._worst[1]
+
+    @property
+    def total(self) -> float:
+        """Edge activations expected in a unit of time."""
+        return float(self.rates[0].sum())
+
+    @property
+    def switch_rate(self) -> float:
+        """How many graphs a unit of time sees: the worst chi_1 at total rate 1."""
+        return self.chi1 * self.total
+
+    @property
+    def table(self) -> tuple[Int64[np.ndarray, "K E 2"], Float[np.ndarray, "K E"]]:
+        """The edges of the K graphs, padded to the largest number, and their probabilities (0: padding)."""
+        longest = max(len(graph.edges) for graph in self.graphs)
+        edges = np.zeros((len(self.graphs), longest, 2), dtype=np.int64)
+        chances = np.zeros((len(self.graphs), longest))
+        for place, (graph, rate) in enumerate(zip(self.graphs, self.rates, strict=True)):
+            edges[place, : len(rate)] = graph.pairs
+            chances[place, : len(rate)] = rate / self.total if len(rate) else rate
+        return edges, chances
+
+
+def edge_rates(network: Network, rates: Any = "uniform", mu: float = 1.0, L: float = 10.0) -> EdgeRates:
+    """The rates of the edges of a graph, or of a list of graphs that take turns.
+
+    Args:
+        network: a graph, or several on the same nodes.
+        rates: ``"uniform"``: equal rates of total sqrt(2 chi_1 chi_2), at which chi_1 chi_2 = 1/2;
+            ``"optimal"``: the least total with chi_1 chi_2 <= 1/2, see :func:`optimal_rates`; a number > 0:
+            equal rates of this total; or one number > 0 an edge, in the order of ``Graph.edges`` (for a list
+            of graphs, a list of such arrays of one sum).
+        mu: strong convexity of the functions, for the check of given rates.
+        L: their smoothness, likewise.
+
+    Raises:
+        ValueError: when given rates break chi_1 chi_2 <= 1/2 and DADAO diverges with them. This is decided by
+            the exact growth rate of its mean square on quadratics, :func:`worst_exponent`: 0 or more is
+            refused; a negative one, and one that is unknown because the graph is large or one of a list,
+            is let through with a :class:`RateWarning`.
+    """
+    graphs = as_network(network)
+    if isinstance(rates, str):
+        if rates == "optimal":
+            return optimal_rates(graphs)
+        if rates != "uniform":
+            raise ValueError(f"rates: expected 'uniform', 'optimal' or numbers > 0, got {rates!r}")
+        return EdgeRates(graphs, _equal(graphs, uniform_total_rate(graphs)))
+    if isinstance(rates, bool):
+        raise TypeError(f"rates: expected 'uniform', 'optimal' or numbers > 0, got {rates!r}")
+    if isinstance(rates, int | float):
+        if not 0 < rates < math.inf:
+            raise ValueError(f"rates: expected a finite total rate > 0, got {rates!r}")
+        given = EdgeRates(graphs, _equal(graphs, float(rates)))
+    else:
+        given = EdgeRates(graphs, _given(graphs, rates if len(graphs) > 1 else _one(rates)))
+    _check_condition(given, mu, L)
+    return given
+
+
+def optimal_rates(network: Network) -> EdgeRates:
+    """The rates of least total for which chi_1 chi_2 <= 1/2; needs the extra ``sdp``.
+
+    With b_e = e_i - e_j, Lambda - c b_e b_e' is positive semidefinite just where b_e' Lambda^+ b_e <= 1/c, so
+    that the following convex problem, in the vectors of sum 0, is exact:
+
+        minimise sum_e lambda_e   over lambda >= 0, a, c
+        such that Lambda - a I >= 0,   Lambda - c b_e b_e' >= 0 for every edge e,   a c >= 1.
+
+    The graphs of a list have a and c in common, and one total rate. The solution is scaled so that
+    chi_1 chi_2 = 1/2 to rounding; the rate of an edge may be 0.
+
+    Raises:
+        ImportError: when cvxpy is missing.
+        RuntimeError: when the solver, Clarabel, does not reach an optimum.
+    """
+    graphs = as_network(network)
+    if graphs[0].nodes == 1:
+        return EdgeRates(graphs, _equal(graphs, 0.0))
+    try:
+        import cvxpy
+    except ImportError as error:
+        raise ImportError("optimal rates need cvxpy: install optenvs[sdp]") from error
+    # In units of the uniform solution the solver also manages fifty graphs: rates in its total rate U, a in
+    # U / chi_1, c in chi_1 / U, with chi_1 at total rate 1
+    first = worst(graphs)[0]
+    scale = (uniform_total_rate(graphs) / first) ** 2 * first
+    basis = centred(graphs[0].nodes)
+    identity = np.eye(graphs[0].nodes - 1) / first
+    total, a, c = cvxpy.Variable(), cvxpy.Variable(), cvxpy.Variable()
+    constraints: list[Any] = [cvxpy.bmat([[a, 1], [1, c]]) >> 0]
+    variables = []
+    for graph in graphs:
+        rates = cvxpy.Variable(len(graph.edges), nonneg=True)
+        ends = basis.T @ graph.incidence
+        matrix = ends @ cvxpy.diag(rates) @ ends.T
+        constraints += [cvxpy.sum(rates) == total, matrix - a * identity >> 0]
+        constraints += [matrix - c * np.outer(end, end) / scale >> 0 for end in ends.T]
+        variables.append(rates)
+    problem = cvxpy.Problem(cvxpy.Minimize(total), constraints)
+    problem.solve(solver=cvxpy.CLARABEL)
+    if problem.status != cvxpy.OPTIMAL:
+        raise RuntimeError(f"optimal rates: the solver stopped with the status {problem.status!r}")
+    found = [np.maximum(rates.value, 0.0) for rates in variables]
+    found = [rates / rates.sum() for rates in found]
+    first, second = worst(graphs, found)
+    return EdgeRates(graphs, tuple(math.sqrt(2 * first * second) * rates for rates in found))
+
+
+def _equal(graphs: tuple[Graph, ...], total: float) -> tuple[Rates, ...]:
+    return tuple(np.full(len(graph.edges), total / max(len(graph.edges), 1)) for graph in graphs)
+
+
+def _one(rates: Any) -> list[Any]:
+    """A single graph's rates as a list of one: it may come as one already."""
+    return list(rates) if len(rates) == 1 and np.ndim(rates[0]) == 1 else [rates]
+
+
+def _given(graphs: tuple[Graph, ...], rates: Sequence[Any]) -> tuple[Rates, ...]:
+    if len(rates) != len(graphs):
+        raise ValueError(f"rates: expected one array for each of {len(graphs)} graphs, got {len(rates)}")
+    kept = []
+    for graph, given in zip(graphs, rates, strict=True):
+        array = np.array(given, dtype=np.float64)
+        if array.shape != (len(graph.edges),):
+            raise ValueError(f"rates: expected one for each of {len(graph.edges)} edges, got {array.shape}")
+        bad = np.flatnonzero(~((array > 0) & np.isfinite(array)))
+        if len(bad):
+            edge = graph.edges[bad[0]]
+            raise ValueError(f"rates: expected finite numbers > 0, got {array[bad[0]]} on the edge {edge}")
+        kept.append(array)
+    totals = [float(array.sum()) for array in kept]
+    if max(totals) - min(totals) > 1e-9 * max(totals):
+        raise ValueError(
+            f"rates: expected the same total in every graph, got {min(totals):g} to {max(totals):g}"
+        )
+    return tuple(kept)
+
+
+def _check_condition(given: EdgeRates, mu: float, L: float) -> None:
+    product, graphs = given.chi1 * given.chi2, given.graphs
+    if product <= 0.5 + _TOLERANCE:
+        return
+    said = f"rates: chi_1 chi_2 = {product:.6g} is above 1/2, the most for which DADAO has its rate"
+    if len(graphs) > 1:
+        said += "; the exponent of its mean square is not computed for a list of graphs"
+    elif (exponent := worst_exponent(graphs[0], given.rates[0], mu, L)) is None:
+        said += "; the graph is too large for the exponent of its mean square"
+    elif exponent >= 0:
+        raise ValueError(
+            f"{said}; it diverges: on quadratics with mu = {mu:g}, L = {L:g} the exponent of its mean square "
+            f"is +{exponent:.6g}; multiply the rates by {math.sqrt(2 * product):.4g}"
+        )
+    else:
+        said += (
+            f"; it still converges: on quadratics with mu = {mu:g}, L = {L:g} the exponent of its mean "
+            f"square is {exponent:.6g} (negative)"
+        )
+    warnings.warn(said, RateWarning, stacklevel=3)
