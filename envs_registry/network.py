@@ -24,4 +24,9 @@ NETWORK = (
         "quadratic:NetworkQuadratic",
         "Nodes with private quadratics on a graph; the solution has a closed form",
     ),
+    _network(
+        "NetworkLinear",
+        "linear:NetworkLinear",
+        "Linear regression over nodes with samples of their own, as in the comparisons of DADAO",
+    ),
 )

@@ -33,7 +33,7 @@ from optenvs.core.spaces import box
 
 from .events import CLOCKS, Clocks
 from .graphs import Graph, make_network
-from .parts import Draw, Functions, Hidden, Local, Problem
+from .parts import Draw, Functions, Hidden, Local, Problem, check_whole
 from .rates import EdgeRates, edge_rates
 from .spectra import condition, laplacian, resistances
 from .traffic import Asynchronous, Synchronous
@@ -127,12 +127,9 @@ class Network(MultiAgentEnv):
                 raise ValueError(f"{name}: expected a number > 0, got {getattr(self, name)!r}")
         if not 0 <= self.start_std < math.inf:
             raise ValueError(f"start_std: expected a number >= 0, got {self.start_std!r}")
-        for name in ("dim", "channels"):
-            value = getattr(self, name)
-            if name == "channels" and value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}: expected a whole number >= 1, got {value!r}")
+        check_whole("dim", self.dim)
+        if self.channels is not None:
+            check_whole("channels", self.channels)
         _ = self.traffic  # a graph or rates that do not fit are an error now, not at the first reset
         super().__post_init__()
 

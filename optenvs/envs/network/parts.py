@@ -89,3 +89,9 @@ class Hidden:
     traffic: Any
     computed: Int64[Tensor, "B N"]
     measured: dict[str, Tensor]
+
+
+def check_whole(name: str, value: Any, least: int = 1) -> None:
+    """Refuse what is no whole number >= ``least``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name}: expected a whole number >= {least}, got {value!r}")
