@@ -10,6 +10,7 @@ import importlib.metadata
 
 from .landscapes import LANDSCAPES
 from .network import NETWORK
+from .particles import PARTICLES
 from .spec import EnvSpec
 from .training import TRAINING
 
@@ -37,5 +38,5 @@ def load_plugins() -> None:
         entry.load()()
 
 
-for _spec in (*LANDSCAPES, *NETWORK, *TRAINING):
+for _spec in (*LANDSCAPES, *NETWORK, *PARTICLES, *TRAINING):
     register(_spec)

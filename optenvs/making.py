@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+from collections.abc import Mapping
 from typing import Any
 
 from envs_registry import ENVIRONMENTS, EnvSpec
@@ -31,6 +32,10 @@ def find(env_id: str) -> EnvSpec:
 def make(env_id: str, **kwargs: Any) -> OptimizationEnv:
     """The pure :class:`~optenvs.core.OptimizationEnv` of an id.
 
+    Some environments are built on another one (a swarm on a landscape), whose id, too, is a keyword. Keywords
+    that the outer one does not have are the inner one's then, and it lives on the same device in the same
+    precision.
+
     Args:
         env_id: for example ``"optenvs/Rosenbrock-v0"``.
         **kwargs: the environment's keywords; ``optenvs info ID`` lists them.
@@ -41,13 +46,44 @@ def make(env_id: str, **kwargs: Any) -> OptimizationEnv:
     """
     spec = find(env_id)
     cls = _class(spec)
-    check_keywords(spec.id, kwargs, (f.name for f in dataclasses.fields(cls)))
-    return cls(**(dict(spec.kwargs) | kwargs))
+    own = {field.name for field in dataclasses.fields(cls)}
+    keywords = dict(spec.kwargs) | kwargs
+    outer: dict[str, Any] = {name: value for name, value in keywords.items() if name in own}
+    field, inner = _inner(spec, cls, keywords)
+    if inner is None:
+        check_keywords(spec.id, kwargs, own)
+        return cls(**outer)
+    known = {field.name for part in accepted(env_id, **kwargs) for field in dataclasses.fields(part)}
+    check_keywords(f"{spec.id} on {inner.id}", keywords, known)
+    passed = {name: value for name, value in keywords.items() if name not in own}
+    shared = {name: keywords[name] for name in ("device", "dtype") if name in keywords}
+    outer[field] = make(inner.id, **passed, **shared)
+    return cls(**outer)
 
 
 def _class(spec: EnvSpec) -> type[OptimizationEnv]:
     module, _, name = spec.entry_point.partition(":")
     return getattr(importlib.import_module(module), name)
+
+
+def _inner(
+    spec: EnvSpec, cls: type[OptimizationEnv], keywords: Mapping[str, Any]
+) -> tuple[str, EnvSpec | None]:
+    """The keyword that holds another environment, and that one's declaration where an id stands in it."""
+    for field in dataclasses.fields(cls):
+        if field.metadata.get("environment"):
+            given = keywords.get(field.name)
+            return field.name, find(given) if isinstance(given, str) else None
+    return "", None
+
+
+def accepted(env_id: str, **kwargs: Any) -> tuple[type[OptimizationEnv], ...]:
+    """The classes whose keywords :func:`make` takes here: the environment's, then of what it is built on."""
+    spec = find(env_id)
+    cls = _class(spec)
+    keywords = dict(spec.kwargs) | kwargs
+    _, inner = _inner(spec, cls, keywords)
+    return (cls,) if inner is None else (cls, *accepted(inner.id, **keywords))
 
 
 def make_sb3(env: OptimizationEnv | str, num_envs: int = 1, **kwargs: Any) -> Any:
@@ -65,7 +101,8 @@ def make_sb3(env: OptimizationEnv | str, num_envs: int = 1, **kwargs: Any) -> An
 
     render_mode = kwargs.pop("render_mode", None)
     if isinstance(env, str):
-        if "bounds" in {field.name for field in dataclasses.fields(_class(find(env)))}:
+        taken = {field.name for cls in accepted(env, **kwargs) for field in dataclasses.fields(cls)}
+        if "bounds" in taken:
             kwargs = {"bounds": "domain"} | kwargs
         env = make(env, **kwargs)
     elif kwargs:

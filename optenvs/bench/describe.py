@@ -12,7 +12,7 @@ from typing import Any
 
 import optenvs
 from envs_registry import EnvSpec
-from optenvs.making import find
+from optenvs.making import accepted, find
 
 _ITEM = re.compile(r"^(?P<names>\w+(?:, \w+)*): (?P<text>.*)$")
 _ROLE = re.compile(r":\w+:`~?([^`]+)`")
@@ -34,7 +34,8 @@ class Description:
     Attributes:
         declared: What the registry says.
         text: The class's docstring without its arguments.
-        keywords: In the order of their declaration, those of the environment itself first.
+        keywords: In the order of their declaration, those of the environment itself first, then those of
+            the environment that it is built on, where it is built on one.
         facts: Names and texts of what an instance of it shows: spaces, oracles, bill, horizon.
         problem: Why no instance could be made, or an empty string.
     """
@@ -65,7 +66,11 @@ def describe(env_id: str, **kwargs: Any) -> Description:
     except (ImportError, OSError) as error:  # data that are not here; all else can still be told
         problem = str(error)
     text, _ = split_docstring(cls)
-    return Description(declared, text, tuple(_keywords(cls, declared)), facts, problem)
+    keywords: dict[str, Keyword] = {}
+    for part in accepted(declared.id, **kwargs):  # the environment, then the one that it is built on
+        for keyword in _keywords(part, declared):
+            keywords.setdefault(keyword.name, keyword)
+    return Description(declared, text, tuple(keywords.values()), facts, problem)
 
 
 def _facts(env: Any) -> Iterator[tuple[str, str]]:

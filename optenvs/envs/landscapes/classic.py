@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property, reduce
 from typing import Any, ClassVar
 
 import torch
@@ -115,13 +116,18 @@ class RastriginProduct(Landscape):
         start = uniform(keys, "start", self.dim, dtype=self.torch_dtype, low=low, high=high)
         return Draw(start=start, lowest=torch.zeros_like(start[:, 0]))
 
-    def known_minima(self) -> Tensor:
+    @cached_property
+    def _minima(self) -> Tensor:
         return torch.tensor(self.minima, dtype=self.torch_dtype, device=self.torch_device)
 
+    def known_minima(self) -> Tensor:
+        return self._minima
+
     def value(self, x: Tensor, coefficients: Any) -> Tensor:
-        offset = x.unsqueeze(-2) - self.known_minima()  # (B, minima, n)
+        offset = x.unsqueeze(-2) - self._minima  # (B, minima, n)
         ripple = self.amplitude * (1 - torch.cos(2 * math.pi * offset))
-        return (offset * offset + ripple).sum(-1).prod(-1)
+        factors = (offset * offset + ripple).sum(-1)
+        return reduce(torch.mul, factors.unbind(-1))  # prod has no second derivative under vmap
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

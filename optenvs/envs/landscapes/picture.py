@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,13 +61,7 @@ def _curve(env: Landscape, last: State, path: np.ndarray, axes: Any) -> None:
 def _plane(env: Landscape, last: State, path: np.ndarray, axes: Any) -> None:
     x = np.linspace(*_window(env, last, path, 0), _RESOLUTION)
     y = np.linspace(*_window(env, last, path, 1), _RESOLUTION)
-    points = np.tile(path[-1], (_RESOLUTION**2, 1))
-    points[:, 0], points[:, 1] = (grid.ravel() for grid in np.meshgrid(x, y))
-    values = _values(env, last, points).reshape(_RESOLUTION, _RESOLUTION)
-    # levels of equal area show a valley as well as a peak
-    levels = np.unique(np.quantile(values[np.isfinite(values)], np.linspace(0, 1, 24)))
-    if len(levels) > 1:
-        axes.contourf(x, y, values, levels=levels, cmap="viridis", norm=_ranks(levels))
+    fill(axes, lambda points: _values(env, last, points), x, y, path[-1])
     axes.plot(path[:, 0], path[:, 1], "o-", color=_PATH, markersize=2.5, linewidth=1)
     axes.plot(*path[-1, :2], "o", color="black", markersize=6)
     if last.hidden.optimum is not None:
@@ -76,6 +71,20 @@ def _plane(env: Landscape, last: State, path: np.ndarray, axes: Any) -> None:
     axes.set_ylim(y[0], y[-1])
     axes.set_xlabel("$x_1$")
     axes.set_ylabel("$x_2$")
+
+
+def fill(
+    axes: Any, values: Callable[[np.ndarray], np.ndarray], x: np.ndarray, y: np.ndarray, through: np.ndarray
+) -> None:
+    """Filled contours of ``values`` over the first two coordinates, the others as in ``through``."""
+    points = np.tile(through, (len(x) * len(y), 1))
+    points[:, 0], points[:, 1] = (grid.ravel() for grid in np.meshgrid(x, y))
+    heights = values(points).reshape(len(y), len(x))
+    finite = heights[np.isfinite(heights)]
+    # levels of equal area show a valley as well as a peak
+    levels = np.unique(np.quantile(finite, np.linspace(0, 1, 24))) if len(finite) else finite
+    if len(levels) > 1:
+        axes.contourf(x, y, heights, levels=levels, cmap="viridis", norm=_ranks(levels))
 
 
 def _ranks(levels: np.ndarray) -> Any:

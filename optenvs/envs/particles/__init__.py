@@ -1,0 +1,1 @@
+"""Swarms: one query is ``N`` points, answered by ``N`` values; many agents on one problem."""
