@@ -11,10 +11,14 @@ from typing import Any
 
 _AGENTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     # name: (module, class, oracles that it needs)
+    "a2cid2": ("agents.network.a2cid2", "A2CiD2", ("gradient", "exchange")),
+    "ad_psgd": ("agents.network.ad_psgd", "ADPSGD", ("gradient", "exchange")),
     "adabelief": ("agents.gradient.adabelief", "AdaBelief", ("gradient",)),
     "adagrad": ("agents.gradient.adagrad", "Adagrad", ("gradient",)),
     "adam": ("agents.gradient.adam", "Adam", ("gradient",)),
     "adamw": ("agents.gradient.adam", "AdamW", ("gradient",)),
+    "continuized": ("agents.network.continuized", "Continuized", ("conjugate", "exchange")),
+    "dadao": ("agents.network.dadao", "DADAO", ("gradient", "exchange")),
     "diffgrad": ("agents.gradient.diffgrad", "DiffGrad", ("gradient",)),
     "lolv2": ("agents.learned.lolv2", "LOLv2", ("gradient",)),
     "lstm_optimizer": ("agents.learned.lstm", "LSTMOptimizer", ("gradient",)),

@@ -1,0 +1,1 @@
+"""Agents that share a problem among the nodes of a network, by gradients of their own and messages."""
