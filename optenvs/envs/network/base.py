@@ -1,7 +1,8 @@
 """Decentralized optimization: n nodes minimise the sum of their functions by talking to their neighbours.
 
 * State: the functions, the iterate that each node stands behind, the clocks and what is asked of whom next.
-* Query: for each node a point, a message, and its iterate (the recommendation).
+* Query: for each node a point, a message, and its iterate (the recommendation). Those of a node are read when
+  it is asked, its iterate also right after it was answered; its rows are ignored in between.
 * Answer: its own gradient if it computed, its neighbour's message if it exchanged, and what is asked next.
 * Bill: local gradients, and activations of edges. The mean squared distance of the iterates to the solution
   is the merit; it is exact, unbilled and no part of an observation.
@@ -224,7 +225,11 @@ class Network(MultiAgentEnv):
         nothing = torch.zeros(len(keys), self.agents, dtype=torch.int64, device=keys.device)
         unknown = {"error": torch.full_like(draw.mu, torch.inf)}
         hidden = Hidden(
-            functions=draw.functions, traffic=self.traffic.begin(keys), computed=nothing, measured=unknown
+            functions=draw.functions,
+            traffic=self.traffic.begin(keys),
+            computed=nothing,
+            published=point,
+            measured=unknown,
         )
         return Instance(
             problem=self._problem(draw),
@@ -272,7 +277,9 @@ class Network(MultiAgentEnv):
         service = self.traffic.serve(hidden.traffic, action)
         gradient = self._gradient(state, functions, point)
         gradient = torch.where(service.computes.unsqueeze(-1), gradient, 0.0)
-        measured = self._measure(functions, action["recommendation"], service.time)
+        heard = (self.asked(state) | self.answered(state)).unsqueeze(-1)
+        published = torch.where(heard, action["recommendation"], hidden.published)
+        measured = self._measure(functions, published, service.time)
         if self.metric == "synced" and self.clock != "rounds":
             now = service.measured | (state.k == 0)
             last = {name: hidden.measured.get(name, value) for name, value in measured.items()}
@@ -287,6 +294,7 @@ class Network(MultiAgentEnv):
                 functions=functions,
                 traffic=service.traffic,
                 computed=hidden.computed + service.computes,
+                published=published,
                 measured=measured,
             ),
             calls={self.oracle: service.computes.sum(-1)} | service.calls,
@@ -301,14 +309,17 @@ class Network(MultiAgentEnv):
         return self.gradient(functions.data, point, keys)
 
     def _measure(self, functions: Functions, published: Tensor, time: Tensor) -> dict[str, Tensor]:
-        if self.oracle == "conjugate":
-            published = self.conjugate(functions.data, published)
+        published = self.primal(functions, published)
         mean = published.mean(1)
         return {
             "error": (published - functions.solution.unsqueeze(1)).square().sum(-1).mean(-1),
             "consensus": (published - mean.unsqueeze(1)).square().sum(-1).mean(-1),
             "time": time,
         } | self.measure(functions, mean)
+
+    def primal(self, functions: Functions, published: Float[Tensor, "B N d"]) -> Tensor:
+        """The iterates whose distance to the solution is the merit."""
+        return self.conjugate(functions.data, published) if self.oracle == "conjugate" else published
 
     def picture(self, states: list[State]) -> np.ndarray:
         from .picture import network  # matplotlib is loaded only to draw

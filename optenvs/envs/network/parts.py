@@ -83,11 +83,20 @@ class Problem:
 
 @struct
 class Hidden:
-    """What they may not: the functions, the traffic, the gradients computed so far, the last measurement."""
+    """What they may not.
+
+    Attributes:
+        functions: the functions, and the solution.
+        traffic: the events to come.
+        computed: gradients computed so far.
+        published: the iterate that each node last stood behind.
+        measured: the metrics of the last report.
+    """
 
     functions: Functions
     traffic: Any
     computed: Int64[Tensor, "B N"]
+    published: Float[Tensor, "B N d"]
     measured: dict[str, Tensor]
 
 
