@@ -6,7 +6,9 @@ the bill of the communications. Neither knows what the functions are.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,10 +23,10 @@ from optenvs.core.struct import struct
 
 from .events import EXCHANGE, GRADIENT, REPORT, Agenda, Clocks, Places, Wave
 from .graphs import Graph
-from .spectra import metropolis
+from .spectra import condition, metropolis
 
-GOSSIP_ROUNDS = 1024
-"""Most rounds of gossip for one of computation, so that an agent that never computes comes to an end."""
+PATIENCE = 1024
+"""Rounds of gossip for one of computation that are allowed at least, however small the network."""
 
 
 @struct
@@ -138,10 +140,16 @@ class Asynchronous:
 
 @struct
 class Rounds:
-    """The memory of synchronous traffic: rounds of computation and of gossip so far, ``(B,)`` each."""
+    """The memory of synchronous traffic, ``(B,)`` each.
+
+    Attributes:
+        computed, gossiped: rounds of computation and of gossip so far.
+        waited: steps since the last computation.
+    """
 
     computed: Int64[Tensor, "B"]
     gossiped: Int64[Tensor, "B"]
+    waited: Int64[Tensor, "B"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,19 +170,43 @@ class Synchronous:
     reply: tuple[str, ...] = ()
     common = ("k", "N")
 
-    def __post_init__(self) -> None:
-        def tensor(arrays: list[np.ndarray]) -> Tensor:
-            return torch.from_numpy(np.stack(arrays)).to(self.device, self.dtype)
+    @cached_property
+    def patience(self) -> int:
+        """Most steps without a computation, so that an agent that never computes comes to an end."""
+        return max(PATIENCE, math.ceil(2 * condition(self.graphs)))
 
-        tables = {
-            "adjacency": tensor([graph.adjacency for graph in self.graphs]),
-            "mixing": tensor([metropolis(graph) for graph in self.graphs]),
-        }
-        for name, table in tables.items():
-            object.__setattr__(self, f"_{name}", table)
+    @cached_property
+    def _sums(self) -> Float[Tensor, "K M N"]:
+        """For each graph the plain adjacency and below it the Metropolis weights, M = 2 N."""
+        return self._table([np.concatenate((graph.adjacency, metropolis(graph))) for graph in self.graphs])
 
-    _adjacency: Any = None
-    _mixing: Any = None
+    @cached_property
+    def _degree(self) -> Float[Tensor, "K N 1"]:
+        return self._table([graph.degree[:, None] for graph in self.graphs])
+
+    @cached_property
+    def _ends(self) -> tuple[Int64[Tensor, "K E"], Int64[Tensor, "K E"]]:
+        """The two ends of the edges; a graph with fewer than another has edges from node 0 to itself."""
+        longest = max(len(graph.edges) for graph in self.graphs)
+        padded = [np.pad(graph.pairs, ((0, longest - len(graph.edges)), (0, 0))) for graph in self.graphs]
+        first, second = torch.from_numpy(np.stack(padded)).to(self.device).unbind(-1)
+        return first, second
+
+    def _table(self, arrays: list[np.ndarray]) -> Tensor:
+        return torch.from_numpy(np.stack(arrays)).to(self.device, self.dtype)
+
+    def _of(self, table: Tensor, gossip: Int64[Tensor, "B"]) -> Tensor:
+        """The rows of a table for the graphs of these rounds; one row for all where there is one graph."""
+        return table if len(self.graphs) == 1 else table[gossip % len(self.graphs)]
+
+    def _heard(self, sent: Float[Tensor, "B N c d"], gossip: Int64[Tensor, "B"]) -> tuple[Tensor, Tensor]:
+        """The two sums of each node, of the vectors that were sent."""
+        if len(self.graphs) == 1:  # the matrix is read once for the whole batch
+            heard = torch.einsum("mn,bncd->bmcd", self._sums[0], sent)
+        else:
+            heard = torch.einsum("bmn,bncd->bmcd", self._of(self._sums, gossip), sent)
+        total, mixed = heard.unflatten(1, (2, sent.shape[1])).unbind(1)
+        return total, mixed
 
     @property
     def bill(self) -> dict[str, int]:
@@ -211,38 +243,39 @@ class Synchronous:
 
     def begin(self, keys: Keys) -> Rounds:
         """Nothing computed, nothing said."""
-        return Rounds(computed=torch.zeros_like(keys), gossiped=torch.zeros_like(keys))
+        nothing = torch.zeros_like(keys)
+        return Rounds(computed=nothing, gossiped=nothing, waited=nothing)
 
     def serve(self, traffic: Rounds, action: dict[str, Tensor]) -> Service:
         """One round."""
         computes, count = action["compute"].squeeze(-1) > 0, action["send"]
+        batch, nodes = computes.shape
         channel = torch.arange(self.channels, device=count.device)
         sent = torch.where((channel < count).unsqueeze(-1), action["message"], 0.0)
-        turn = traffic.gossiped % len(self.graphs)
-        adjacency, mixing = self._adjacency[turn], self._mixing[turn]
-        flat = sent.flatten(2)
-        largest = torch.maximum(count, count.transpose(1, 2)).to(flat.dtype)  # (B, N, N): vectors an edge
-        vectors = (adjacency * largest).sum((1, 2)) / 2
-        active = (adjacency * (largest > 0)).sum((1, 2)) / 2
+        total, mixed = self._heard(sent, traffic.gossiped)
+        one, other = (self._of(ends, traffic.gossiped).expand(batch, -1) for ends in self._ends)
+        vectors = torch.maximum(count[..., 0].gather(1, one), count[..., 0].gather(1, other))
+        vectors = torch.where(one == other, 0, vectors)
         speaks = (count > 0).flatten(1).any(-1)
-        computed = traffic.computed + computes.any(-1)
+        working = computes.any(-1)
+        computed = traffic.computed + working
         gossiped = traffic.gossiped + speaks
-        time = (computed - 1).to(flat.dtype)  # the query of reset is asked at time 0
+        waited = torch.where(working, 0, traffic.waited + 1)
+        time = (computed - 1).to(sent.dtype)  # the query of reset is asked at time 0
         observation = {
-            "total": (adjacency @ flat).view_as(sent),
-            "mixed": (mixing @ flat).view_as(sent),
-            "degree": self._adjacency[gossiped % len(self.graphs)].sum(-1, keepdim=True),
-            "time": time[:, None, None].expand(-1, sent.shape[1], 1),
+            "total": total,
+            "mixed": mixed,
+            "degree": self._of(self._degree, gossiped).expand(batch, -1, -1),
+            "time": time[:, None, None].expand(-1, nodes, 1),
         }
-        calls = {"exchange": active.long(), "message": vectors.long()}
-        calls |= {"round": computes.any(-1).long(), "gossip": speaks.long()}
-        idle = gossiped - GOSSIP_ROUNDS * computed
+        calls = {"exchange": (vectors > 0).sum(-1), "message": vectors.sum(-1)}
+        calls |= {"round": working.long(), "gossip": speaks.long()}
         return Service(
             computes=computes,
             observation=observation,
-            traffic=Rounds(computed=computed, gossiped=gossiped),
+            traffic=Rounds(computed=computed, gossiped=gossiped, waited=waited),
             calls=calls,
             measured=torch.ones_like(speaks),
             time=time,
-            ended=(time >= self.t_max) | (idle > 0),
+            ended=(time >= self.t_max) | (waited > self.patience),
         )
