@@ -18,32 +18,46 @@ import torch
 from torch import Tensor
 
 from optenvs.core.errors import check_oracles
+from optenvs.core.multi import MultiAgentEnv
 from optenvs.core.rollout import SupportsActing, agent_keys
 from optenvs.core.struct import select, tree_map
 
+from .by_agent import PolicyByAgent
 
-def bind(agent: SupportsActing, env: Any) -> Policy:
+
+def bind(agent: SupportsActing, env: Any) -> Policy | PolicyByAgent:
     """``agent`` as a policy on ``env``: numpy for ``gym.make``, tensors for ``gym.make_vec``.
+
+    On PettingZoo's faces it is the policy of each of the problem's agents, see
+    :class:`agents.by_agent.PolicyByAgent`.
 
     Args:
         agent: anything with ``init`` and ``act``.
-        env: an environment of this project, or Gymnasium wrappers around one that leave observation and
-            action as they are.
+        env: an environment of this project, or wrappers of Gymnasium's or PettingZoo's around one that leave
+            observation and action as they are.
 
     Raises:
-        TypeError: ``env`` or ``agent`` is something else.
+        TypeError: ``env`` or ``agent`` is something else, or the agent moves all agents together (it says so
+            by ``together = True``), and the environment shows them one by one.
         OracleMismatch: the agent needs an oracle that the environment does not answer.
     """
     base = getattr(env, "unwrapped", env)
     core = getattr(base, "core", None)
     if core is None or not hasattr(base, "get_state"):
         raise TypeError(
-            "env: expected an environment of optenvs made by gym.make or gym.make_vec, got "
-            f"{type(base).__name__}; for a pure environment use optenvs.rollout"
+            "env: expected an environment of optenvs made by gym.make or gym.make_vec, or a face of "
+            f"PettingZoo's, got {type(base).__name__}; for a pure environment use optenvs.rollout"
         )
     if not isinstance(agent, SupportsActing):
         raise TypeError(f"agent: expected an object with init and act, got {type(agent).__name__}")
     check_oracles(type(agent).__name__, getattr(agent, "needs", ()), core.name, core.oracles)
+    if isinstance(core, MultiAgentEnv) and hasattr(base, "possible_agents"):
+        if getattr(agent, "together", False):
+            raise TypeError(
+                f"agent: {type(agent).__name__} moves all {core.agents} agents of {core.name} together and "
+                f"cannot run {core.agent_name} by {core.agent_name}; use optenvs.rollout, or gym.make"
+            )
+        return PolicyByAgent(agent, base)
     return Policy(agent, base, batched=hasattr(base, "num_envs"))
 
 

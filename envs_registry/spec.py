@@ -24,6 +24,7 @@ class EnvSpec:
         best_known: the lowest known merit, where one number holds for all instances.
         kwargs: keywords that differ from the class's defaults.
         needs: packages beyond the core that it needs, as pip names.
+        multi_agent: whether it is a problem of many agents, which then has PettingZoo's faces, too.
     """
 
     id: str
@@ -35,6 +36,7 @@ class EnvSpec:
     best_known: float | None = None
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
+    multi_agent: bool = False
 
     def __post_init__(self) -> None:
         if not _ID.match(self.id):

@@ -1,7 +1,7 @@
 """Optimization problems as Gymnasium environments: an environment is an oracle.
 
-``import optenvs`` registers every id with Gymnasium and loads neither torch nor any problem; the functions
-below load what they need on first use.
+``import optenvs`` registers every id with Gymnasium (those of many agents with PettingZoo, too, once that is
+loaded) and loads neither torch nor any problem; the functions below load what they need on first use.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import gymnasium as _gymnasium
 from envs_registry import ENVIRONMENTS as _ENVIRONMENTS
 from envs_registry import EnvSpec as _EnvSpec
 from envs_registry import load_plugins as _load_plugins
+
+from . import zoo as _zoo
 
 if TYPE_CHECKING:
     from optenvs.core.checker import check as check
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from optenvs.making import as_function as as_function
     from optenvs.making import make as make
     from optenvs.making import make_sb3 as make_sb3
+    from optenvs.zoo import aec_env as aec_env
+    from optenvs.zoo import parallel_env as parallel_env
 
 try:
     __version__ = version("optenvs")
@@ -40,12 +44,14 @@ _LAZY = {
     "GymEnv": "optenvs.faces.single",
     "OptimizationEnv": "optenvs.core.env",
     "TorchVectorEnv": "optenvs.faces.vector",
+    "aec_env": "optenvs.zoo",
     "as_function": "optenvs.making",
     "check": "optenvs.core.checker",
     "from_function": "optenvs.envs.landscapes.function",
     "load": "optenvs.core.snapshot",
     "make": "optenvs.making",
     "make_sb3": "optenvs.making",
+    "parallel_env": "optenvs.zoo",
     "rollout": "optenvs.core.rollout",
     "save": "optenvs.core.snapshot",
     "unroll": "optenvs.core.rollout",
@@ -67,20 +73,25 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-def list_envs(family: str | None = None, oracle: str | None = None) -> list[str]:
-    """The registered ids, of one family, or of those that can answer one oracle kind."""
+def list_envs(
+    family: str | None = None, oracle: str | None = None, multi_agent: bool | None = None
+) -> list[str]:
+    """The registered ids: of one family, of those that can answer one oracle kind, of many agents or not."""
     return sorted(
         spec.id
         for spec in _ENVIRONMENTS.values()
-        if (family is None or spec.family == family) and (oracle is None or oracle in spec.oracles)
+        if (family is None or spec.family == family)
+        and (oracle is None or oracle in spec.oracles)
+        and multi_agent in (None, spec.multi_agent)
     )
 
 
 def register(spec: _EnvSpec) -> None:
-    """Declare an environment of yours, here and with Gymnasium."""
+    """Declare an environment of yours: here, with Gymnasium, and with PettingZoo if it has many agents."""
     from envs_registry import register as declare
 
     _register_with_gymnasium(declare(spec))
+    _zoo.register(spec)
 
 
 def _register_with_gymnasium(spec: _EnvSpec) -> None:
@@ -95,3 +106,4 @@ def _register_with_gymnasium(spec: _EnvSpec) -> None:
 _load_plugins()
 for _spec in _ENVIRONMENTS.values():
     _register_with_gymnasium(_spec)
+_zoo.register_when_loaded()

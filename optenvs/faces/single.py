@@ -74,7 +74,7 @@ class GymEnv(gym.Env):
         with torch.no_grad():
             state = self.core.reset(keys)
         self._set(FaceState(state=state, episodes=episodes))
-        return self._observation(state), self._info(state)
+        return self._observation(state), information(state)
 
     def step(self, action: Any) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """Ask one query.
@@ -105,7 +105,7 @@ class GymEnv(gym.Env):
             state.reward.item(),
             state.terminated.item(),
             state.truncated.item(),
-            self._info(state),
+            information(state),
         )  # type: ignore[return-value]
 
     def render(self) -> np.ndarray | None:
@@ -135,11 +135,13 @@ class GymEnv(gym.Env):
         # copies, because numpy arrays can be written to and the state is immutable
         return {k: v.cpu().numpy()[0].copy() for k, v in state.observation.items()}
 
-    def _info(self, state: State) -> dict[str, Any]:
-        counts = state.calls.counts.tolist()[0]
-        return {
-            "calls": dict(zip(state.calls.kinds, counts, strict=True)),
-            "metrics": {name: value.item() for name, value in state.metrics.items()},
-            "key": state.key.item(),
-            "diverged": state.diverged.item(),
-        }
+
+def information(state: State) -> dict[str, Any]:
+    """What ``info`` says of an episode (a batch of one)."""
+    counts = state.calls.counts.tolist()[0]
+    return {
+        "calls": dict(zip(state.calls.kinds, counts, strict=True)),
+        "metrics": {name: value.item() for name, value in state.metrics.items()},
+        "key": state.key.item(),
+        "diverged": state.diverged.item(),
+    }
