@@ -7,13 +7,13 @@ Each node has two dual vectors. With theta_i(y) the gradient of its conjugate fu
 
     eta = sqrt(mu / (2 L chi_1 chi_2))     gamma = mu / (4 chi_2)     gamma_t = sqrt(L mu chi_1 / chi_2) / 2
 
-with chi_1, chi_2 and the resistances R_ij (no 1/2) of the Laplacian of the rates. At total rate 1 these are the
-numbers of the paper, with 2 chi_2 for its largest resistance and a factor 2 corrected as in the code of Nabli
-and Oyallon (2023); another unit of time changes eta alone.
+with chi_1, chi_2 and the resistances R_ij (no 1/2) of the Laplacian of the rates. At total rate 1 these are
+the numbers of the paper, with 2 chi_2 for its largest resistance and a factor 2 corrected as in the code of
+Nabli and Oyallon (2023); another unit of time changes eta alone.
 
 It needs ``clock="edges"``, with which both ends compute theta just before they exchange it, and
-``oracle="conjugate"``: a message costs two conjugate gradients, each the solution of a problem of its own. The
-iterate is z, a dual point.
+``oracle="conjugate"``: a message costs two conjugate gradients, each the solution of a problem of its own.
+The iterate is z, a dual point.
 """
 
 from __future__ import annotations
