@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int64
 
-from .exponent import centred, worst_exponent
+from .exponent import worst_exponent
 from .graphs import Graph
-from .spectra import Network, Rates, as_network, uniform_total_rate, worst
+from .optimal import least_rates
+from .spectra import EachRates, Network, as_network, uniform_total_rate, worst
 
 _TOLERANCE = 1e-9
 
@@ -37,7 +38,7 @@ class EdgeRates:
     """
 
     graphs: tuple[Graph, ...]
-    rates: tuple[Rates, ...]
+    rates: EachRates
 
     @cached_property
     def _worst(self) -> tuple[float, float]:
@@ -113,55 +114,12 @@ def edge_rates(network: Network, rates: Any = "uniform", mu: float = 1.0, L: flo
 
 
 def optimal_rates(network: Network) -> EdgeRates:
-    """The rates of least total for which chi_1 chi_2 <= 1/2; needs the extra ``sdp``.
-
-    With b_e = e_i - e_j, Lambda - c b_e b_e' is positive semidefinite just where b_e' Lambda^+ b_e <= 1/c, so
-    that the following convex problem, in the vectors of sum 0, is exact:
-
-        minimise sum_e lambda_e   over lambda >= 0, a, c
-        such that Lambda - a I >= 0,   Lambda - c b_e b_e' >= 0 for every edge e,   a c >= 1.
-
-    The graphs of a list have a and c in common, and one total rate. The solution is scaled so that
-    chi_1 chi_2 = 1/2 to rounding; the rate of an edge may be 0.
-
-    Raises:
-        ImportError: when cvxpy is missing.
-        RuntimeError: when the solver, Clarabel, does not reach an optimum.
-    """
+    """The rates of least total for which chi_1 chi_2 <= 1/2: see :func:`least_rates`."""
     graphs = as_network(network)
-    if graphs[0].nodes == 1:
-        return EdgeRates(graphs, _equal(graphs, 0.0))
-    try:
-        import cvxpy
-    except ImportError as error:
-        raise ImportError("optimal rates need cvxpy: install optenvs[sdp]") from error
-    # In units of the uniform solution the solver also manages fifty graphs: rates in its total rate U, a in
-    # U / chi_1, c in chi_1 / U, with chi_1 at total rate 1
-    first = worst(graphs)[0]
-    scale = (uniform_total_rate(graphs) / first) ** 2 * first
-    basis = centred(graphs[0].nodes)
-    identity = np.eye(graphs[0].nodes - 1) / first
-    total, a, c = cvxpy.Variable(), cvxpy.Variable(), cvxpy.Variable()
-    constraints: list[Any] = [cvxpy.bmat([[a, 1], [1, c]]) >> 0]
-    variables = []
-    for graph in graphs:
-        rates = cvxpy.Variable(len(graph.edges), nonneg=True)
-        ends = basis.T @ graph.incidence
-        matrix = ends @ cvxpy.diag(rates) @ ends.T
-        constraints += [cvxpy.sum(rates) == total, matrix - a * identity >> 0]
-        constraints += [matrix - c * np.outer(end, end) / scale >> 0 for end in ends.T]
-        variables.append(rates)
-    problem = cvxpy.Problem(cvxpy.Minimize(total), constraints)
-    problem.solve(solver=cvxpy.CLARABEL)
-    if problem.status != cvxpy.OPTIMAL:
-        raise RuntimeError(f"optimal rates: the solver stopped with the status {problem.status!r}")
-    found = [np.maximum(rates.value, 0.0) for rates in variables]
-    found = [rates / rates.sum() for rates in found]
-    first, second = worst(graphs, found)
-    return EdgeRates(graphs, tuple(math.sqrt(2 * first * second) * rates for rates in found))
+    return EdgeRates(graphs, least_rates(graphs))
 
 
-def _equal(graphs: tuple[Graph, ...], total: float) -> tuple[Rates, ...]:
+def _equal(graphs: tuple[Graph, ...], total: float) -> EachRates:
     return tuple(np.full(len(graph.edges), total / max(len(graph.edges), 1)) for graph in graphs)
 
 
@@ -170,7 +128,7 @@ def _one(rates: Any) -> list[Any]:
     return list(rates) if len(rates) == 1 and np.ndim(rates[0]) == 1 else [rates]
 
 
-def _given(graphs: tuple[Graph, ...], rates: Sequence[Any]) -> tuple[Rates, ...]:
+def _given(graphs: tuple[Graph, ...], rates: Sequence[Any]) -> EachRates:
     if len(rates) != len(graphs):
         raise ValueError(f"rates: expected one array for each of {len(graphs)} graphs, got {len(rates)}")
     kept = []
@@ -192,13 +150,13 @@ def _given(graphs: tuple[Graph, ...], rates: Sequence[Any]) -> tuple[Rates, ...]
 
 
 def _check_condition(given: EdgeRates, mu: float, L: float) -> None:
-    product, graphs = given.chi1 * given.chi2, given.graphs
+    product, graph, rates = given.chi1 * given.chi2, given.graphs[0], given.rates[0]
     if product <= 0.5 + _TOLERANCE:
         return
     said = f"rates: chi_1 chi_2 = {product:.6g} is above 1/2, the most for which DADAO has its rate"
-    if len(graphs) > 1:
+    if len(given.graphs) > 1:
         said += "; the exponent of its mean square is not computed for a list of graphs"
-    elif (exponent := worst_exponent(graphs[0], given.rates[0], mu, L)) is None:
+    elif (exponent := worst_exponent(graph, rates, mu, L)) is None:
         said += "; the graph is too large for the exponent of its mean square"
     elif exponent >= 0:
         raise ValueError(

@@ -21,6 +21,7 @@ from jaxtyping import Float
 from .graphs import Graph
 
 Rates = Float[np.ndarray, " E"]
+EachRates = tuple[Float[np.ndarray, " _"], ...]  # of several graphs, each with its own number of edges
 Network = Graph | Sequence[Graph]
 
 
@@ -51,7 +52,7 @@ def resistances(graph: Graph, rates: Rates | None = None) -> Float[np.ndarray, "
     return (graph.incidence * np.linalg.solve(matrix + ones, graph.incidence)).sum(0)
 
 
-def worst(network: Network, rates: Sequence[Rates] | None = None) -> tuple[float, float]:
+def worst(network: Network, rates: EachRates | None = None) -> tuple[float, float]:
     """The largest chi_1 and the largest chi_2 over the graphs of a network, whichever graphs have them."""
     graphs = as_network(network)
     given = [None] * len(graphs) if rates is None else rates
