@@ -34,6 +34,8 @@ class Agent(abc.ABC):
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
+    together: ClassVar[bool] = False
+    """Whether it moves the agents of a problem of many together, and cannot run as each of them by itself."""
 
     @abc.abstractmethod
     def init(self, problem: Any, observation: Observation, keys: Keys) -> Any:

@@ -15,6 +15,7 @@ def _network(name: str, path: str, summary: str, needs: tuple[str, ...] = ()) ->
         reference=_DADAO,
         best_known=0.0,
         needs=needs,
+        multi_agent=True,
     )
 
 

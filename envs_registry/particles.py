@@ -13,5 +13,6 @@ PARTICLES = (
         summary="N particles on any landscape, which is a keyword",
         reference=_PAPER,
         kwargs={"landscape": "optenvs/GrandCanyon-v0"},
+        multi_agent=True,
     ),
 )
