@@ -252,6 +252,7 @@ class Network(MultiAgentEnv):
             "rate": rates.total,
             "largest": spectrum[-1],
             "smallest": spectrum[min(1, self.agents - 1)],
+            "radii": [np.linalg.eigvalsh(laplacian(g, np.ones(len(g.edges))))[-1] for g in self.graphs],
             "edges": float(len(graph.edges)),
             "t_max": self.t_max,
             "degree": graph.degree,

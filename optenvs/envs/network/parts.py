@@ -62,6 +62,7 @@ class Problem:
         chi1, chi2: the constants of the Laplacian of the exchange rates; the worst of a list of graphs.
         rate: exchanges of all edges in a unit of time.
         largest, smallest: the extreme positive eigenvalues of the plain Laplacian with the worst ratio.
+        radii: the largest eigenvalue of the plain Laplacian of each of the K graphs in turn, ``(B, K)``.
         edges: number of edges.
         t_max: when the episode ends.
         local: what each node knows of its place.
@@ -75,6 +76,7 @@ class Problem:
     rate: Float[Tensor, "B"]
     largest: Float[Tensor, "B"]
     smallest: Float[Tensor, "B"]
+    radii: Float[Tensor, "B K"]
     edges: Float[Tensor, "B"]
     t_max: Float[Tensor, "B"]
     local: Local
