@@ -11,6 +11,7 @@ import importlib.metadata
 from .landscapes import LANDSCAPES
 from .network import NETWORK
 from .particles import PARTICLES
+from .ranking import RANKING
 from .spec import EnvSpec
 from .training import TRAINING
 
@@ -38,5 +39,5 @@ def load_plugins() -> None:
         entry.load()()
 
 
-for _spec in (*LANDSCAPES, *NETWORK, *PARTICLES, *TRAINING):
+for _spec in (*LANDSCAPES, *NETWORK, *PARTICLES, *RANKING, *TRAINING):
     register(_spec)

@@ -119,8 +119,8 @@ class OptimizationEnv(abc.ABC):
     Args:
         budget: oracle calls an episode may spend: a number of calls of the main oracle, or numbers by
             oracle kind, or ``None`` for no limit. The query that ``reset`` asks is part of it.
-        reward: ``improvement`` (decrease of the best merit so far), ``negative_value``, or
-            ``log_improvement`` (decades of the gap closed).
+        reward: ``improvement`` (decrease of the best merit so far), ``negative_value``,
+            ``log_improvement`` (decades of the gap closed), or ``none`` (always 0).
         tolerance: a gap at which the episode terminates as solved, or ``None`` for never.
         device: where the tensors live, ``cpu``, ``cuda``, ``cuda:1``.
         dtype: ``float32`` or ``float64``.

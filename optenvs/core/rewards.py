@@ -42,8 +42,14 @@ def log_improvement(p: Progress) -> Float[Tensor, "B"]:
     return before - torch.log10((p.best - p.floor).clamp_min(_SMALLEST_GAP))
 
 
+def none(p: Progress) -> Float[Tensor, "B"]:
+    """Nothing: for research in which no value may reach the learner."""
+    return torch.zeros_like(p.merit)
+
+
 REWARDS: dict[str, Callable[[Progress], Tensor]] = {
     "improvement": improvement,
     "negative_value": negative_value,
     "log_improvement": log_improvement,
+    "none": none,
 }

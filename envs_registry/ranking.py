@@ -1,0 +1,15 @@
+"""Ranking oracles: values stay hidden, an order is shown."""
+
+from .spec import EnvSpec
+
+RANKING = (
+    EnvSpec(
+        id="optenvs/Ranking-v0",
+        entry_point="optenvs.envs.ranking.ranking:Ranking",
+        family="ranking",
+        oracles=("ranking",),
+        summary="The best of some points on any landscape, in order, and never their values",
+        reference="Tang, Rybin, Chang, Zeroth-Order Optimization Meets Human Feedback, 2024",
+        kwargs={"objective": "optenvs/Rosenbrock-v0", "dim": 10},
+    ),
+)
