@@ -5,16 +5,15 @@ from .spec import EnvSpec
 _DADAO = "Nabli and Oyallon, DADAO: Decoupled Accelerated Decentralized Asynchronous Optimization, 2023"
 
 
-def _network(name: str, path: str, summary: str, needs: tuple[str, ...] = ()) -> EnvSpec:
+def _network(name: str, path: str, summary: str, *oracles: str) -> EnvSpec:
     return EnvSpec(
         id=f"optenvs/{name}-v0",
         entry_point=f"optenvs.envs.network.{path}",
         family="network",
-        oracles=("gradient", "conjugate", "exchange", "gossip"),
+        oracles=(*oracles, "exchange", "gossip"),
         summary=summary,
         reference=_DADAO,
         best_known=0.0,
-        needs=needs,
         multi_agent=True,
     )
 
@@ -24,10 +23,20 @@ NETWORK = (
         "NetworkQuadratic",
         "quadratic:NetworkQuadratic",
         "Nodes with private quadratics on a graph; the solution has a closed form",
+        "gradient",
+        "conjugate",
     ),
     _network(
         "NetworkLinear",
         "linear:NetworkLinear",
         "Linear regression over nodes with samples of their own, as in the comparisons of DADAO",
+        "gradient",
+        "conjugate",
+    ),
+    _network(
+        "NetworkLogistic",
+        "logistic:NetworkLogistic",
+        "Logistic regression over nodes with synthetic samples, or with real data dealt out to them",
+        "gradient",
     ),
 )

@@ -23,6 +23,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "optenvs/TrainFashionMnist-v0": {"widths": (3,), "samples": 24, "batch_size": 4},
     "optenvs/TrainCifar10-v0": {"model": "cnn", "widths": (2, 2), "samples": 24, "batch_size": 4},
     "optenvs/NetworkLinear-v0": {"nodes": 4, "samples": 12},
+    "optenvs/NetworkLogistic-v0": {"nodes": 4, "samples": 12},
 }
 """Keywords that make a registered environment small. An id that is not here is tested as it is registered."""
 

@@ -74,7 +74,7 @@ class Network(MultiAgentEnv):
     """
 
     nodes: int | None = 10
-    dim: int = 2
+    dim: int | None = 2
     graph: Any = "cycle"
     graph_options: Mapping[str, Any] = field(default_factory=dict)
     rates: Any = None
@@ -128,7 +128,7 @@ class Network(MultiAgentEnv):
                 raise ValueError(f"{name}: expected a number > 0, got {getattr(self, name)!r}")
         if not 0 <= self.start_std < math.inf:
             raise ValueError(f"start_std: expected a number >= 0, got {self.start_std!r}")
-        check_whole("dim", self.dim)
+        check_whole("dim", self.width)
         if self.channels is not None:
             check_whole("channels", self.channels)
         _ = self.traffic  # a graph or rates that do not fit are an error now, not at the first reset
@@ -142,6 +142,11 @@ class Network(MultiAgentEnv):
     @property
     def agents(self) -> int:
         return self.graphs[0].nodes
+
+    @property
+    def width(self) -> int:
+        """The length d of an iterate."""
+        return self.dim  # type: ignore[return-value]
 
     @cached_property
     def edge_rates(self) -> EdgeRates:
@@ -202,11 +207,11 @@ class Network(MultiAgentEnv):
         return None  # the clocks end an episode, after a number of steps that they draw
 
     def agent_action_fields(self) -> dict[str, spaces.Box]:
-        return self.traffic.action_fields(self.dim, self.dtype)
+        return self.traffic.action_fields(self.width, self.dtype)
 
     def agent_observation_fields(self) -> dict[str, spaces.Box]:
-        point = box((self.dim,), self.dtype)
-        return {"point": point, "gradient": point} | self.traffic.observation_fields(self.dim, self.dtype)
+        point = box((self.width,), self.dtype)
+        return {"point": point, "gradient": point} | self.traffic.observation_fields(self.width, self.dtype)
 
     def asked(self, state: State) -> Tensor:
         event = state.observation.get("event")
@@ -218,7 +223,7 @@ class Network(MultiAgentEnv):
 
     def sample(self, keys: Keys) -> Instance:
         draw = self.draw(keys)
-        shape = (self.agents, self.dim)
+        shape = (self.agents, self.width)
         point = self.start_std * normal(keys, "start", shape, dtype=self.torch_dtype)
         if self.oracle == "conjugate":
             point = torch.zeros_like(point)  # the dual methods begin there

@@ -43,8 +43,8 @@ class NetworkLinear(Network):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_whole("samples", self.samples)
-        if self.samples < self.dim:
-            raise ValueError(f"samples: expected at least dim = {self.dim}, got {self.samples!r}")
+        if self.samples < self.width:
+            raise ValueError(f"samples: expected at least dim = {self.width}, got {self.samples!r}")
         if self.batch_size is not None:
             check_whole("batch_size", self.batch_size)
         if not 0 <= self.target_noise < math.inf:
@@ -52,7 +52,7 @@ class NetworkLinear(Network):
 
     def table(self, keys: Keys) -> tuple[Float[Tensor, "B N m d"], Float[Tensor, "B N m"]]:
         """The samples D_i and b_i of every node, float64."""
-        nodes, count, dim, double = self.agents, self.samples, self.dim, torch.float64
+        nodes, count, dim, double = self.agents, self.samples, self.width, torch.float64
         inputs = normal(keys, "inputs", (nodes, count, dim), dtype=double)
         model = uniform(keys, "model", (nodes, dim), dtype=double, high=100.0)
         if dim > INFORMATIVE:

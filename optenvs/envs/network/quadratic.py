@@ -54,7 +54,7 @@ class NetworkQuadratic(Network):
 
     def draw(self, keys: Keys) -> Draw:
         dtype, nodes = self.torch_dtype, self.agents
-        centre = normal(keys, "centres", (nodes, self.dim), dtype=dtype)
+        centre = normal(keys, "centres", (nodes, self.width), dtype=dtype)
         if self.curvatures is not None:
             given = torch.tensor(self.curvatures, dtype=dtype, device=keys.device)
             curvature = given.expand(len(keys), nodes)
