@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -59,5 +60,43 @@ def test_without_a_gpu_it_says_so(
     monkeypatch.setattr(benchmark.torch.cuda, "is_available", lambda: False)
     benchmark.main()
     assert capsys.readouterr().out.startswith("no GPU")
-    moved, copied = benchmark.bandwidth("optenvs/Quadratic-v0", 4, 64, 100, "cpu")
-    assert 0 < moved < 100 * copied
+
+
+@pytest.mark.parametrize("benchmark", ["gpu"], indirect=True)
+def test_the_script_for_gpus_measures_on_a_cpu(
+    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(benchmark, "seconds_of", lambda call, device: (call(), 0.5)[1])
+    moved, copied = benchmark.bandwidth("optenvs/Quadratic-v0", 64, 100, "cpu")
+    # half a second each: point, optimum, spectrum, gradient, and the lowest value; a copy reads and writes
+    assert moved == 2 * (4 * 64 * 100 * 4 + 64 * 4) and copied == 2 * (2 * 64 * 100 * 4)
+    monkeypatch.setattr(benchmark, "gain", lambda *_: (1234.0, 5.0))
+    monkeypatch.setattr(benchmark, "DIM", 20)
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--device", "cpu"])
+    benchmark.main()
+    printed = capsys.readouterr().out
+    assert "1,234 network-steps/s, 5x" in printed and "optenvs/Rosenbrock-v0 4096x20" in printed
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--device", "mps"])
+    with pytest.raises(SystemExit):
+        benchmark.main()
+
+
+@pytest.mark.parametrize("benchmark", ["gpu"], indirect=True)
+def test_the_gain_counts_the_whole_run_after_a_warm_up(
+    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def one_by_one(width: int, minibatch: int, networks: int, steps: int, device: str) -> tuple[float, float]:
+        asked.append(("one by one", steps))
+        return 0.5, 0.9
+
+    def at_once(width: int, minibatch: int, batch: int, steps: int, device: str) -> None:
+        asked.append(("at once", steps))
+        time.sleep(0.02)
+
+    monkeypatch.setattr(benchmark, "one_by_one", one_by_one)
+    monkeypatch.setattr(benchmark, "at_once", at_once)
+    rate, ratio = benchmark.gain(16, 32, 4, "cpu", steps=10)
+    assert asked == [("one by one", 3), ("at once", 3), ("one by one", 10), ("at once", 10)]
+    assert 0 < rate <= 4 * 10 / 0.02 and ratio == pytest.approx(0.5 * rate)
