@@ -16,7 +16,7 @@ from ._events import GRADIENT, answer_to
 def check_steps(agent: Any) -> None:
     """Refuse step sizes that are not positive, and momenta outside [0, 1)."""
     if agent.lr is not None:
-        lr = torch.as_tensor(agent.lr)
+        lr = torch.as_tensor(agent.lr, dtype=torch.float64)
         require(agent, "lr", ((lr > 0) & lr.isfinite()).all(), "a finite number > 0, or None")
     momentum = torch.as_tensor(agent.momentum)
     require(agent, "momentum", ((momentum >= 0) & (momentum < 1)).all(), "a number in [0, 1)")
@@ -26,7 +26,8 @@ def step_size(lr: Any, problem: Any, point: Float[Tensor, "B N d"]) -> Float[Ten
     """The step size of each instance: the one given, or 1 / (2 L)."""
     if lr is None:
         lr = 1 / (2 * problem.L)
-    return torch.as_tensor(lr).to(point).expand(len(point)).reshape(-1, 1, 1)
+    lr = torch.as_tensor(lr, dtype=point.dtype, device=point.device)
+    return lr.expand(len(point)).reshape(-1, 1, 1)
 
 
 def descent(

@@ -79,7 +79,8 @@ class Continuized(AsynchronousAgent):
         mu, L, chi1, chi2 = problem.mu, problem.L, problem.chi1, problem.chi2
 
         def constant(value: Tensor, factor: Any) -> Tensor:
-            return (torch.where(chi2 == 0, 0.0, value) * torch.as_tensor(factor).to(value)).view(-1, 1, 1)
+            factor = torch.as_tensor(factor, dtype=value.dtype, device=value.device)
+            return (torch.where(chi2 == 0, 0.0, value) * factor).view(-1, 1, 1)
 
         return ContinuizedState(
             y=point,

@@ -119,8 +119,9 @@ class DADAO(AsynchronousAgent):
             "beta": torch.full_like(nu, 0.5),
             "beta_t": 2 * chi1 / root,
         }
-        factors = {name: torch.as_tensor(getattr(self, name)).to(nu) for name in values}
-        return {"nu": nu} | {name: value * factors[name] for name, value in values.items()}
+        for name, value in values.items():
+            values[name] = value * torch.as_tensor(getattr(self, name), dtype=nu.dtype, device=nu.device)
+        return {"nu": nu} | values
 
     def init(self, problem: Any, observation: Observation, keys: Keys) -> DADAOState:
         point = observation["point"]
@@ -156,7 +157,8 @@ class DADAO(AsynchronousAgent):
         flat = torch.baddbmm(state.modes.flatten(2), state.jumps, residual.flatten(2))
         before = torch.bmm(state.shown[:, :1], flat).view_as(observation["point"])
         # 2. the flow to the coming event
-        modes = _flow(state, flat.view_as(state.modes), observation["elapsed"].transpose(1, 2))
+        elapsed = observation["elapsed"].transpose(1, 2)
+        modes = flow(flat.view_as(state.modes), elapsed, state.fading, state.turning)
         shown = torch.bmm(state.shown, modes.flatten(2)).unflatten(2, before.shape[1:])
         now, said = shown[:, 0], shown[:, 1:]
         state = replace(state, modes=modes, said=said)
@@ -177,11 +179,16 @@ def with_variables(state: DADAOState, given: dict[str, Float[Tensor, "B N d"]]) 
     return replace(state, modes=modes.view_as(state.modes), said=said)
 
 
-def _flow(state: DADAOState, modes: Float[Tensor, "B 6 N d"], elapsed: Float[Tensor, "B 1 N"]) -> Tensor:
-    """The modes after this time; bit for bit where it is 0."""
-    fading = (state.fading * elapsed).exp()
-    angle = state.turning * elapsed
-    slow, damping = fading[:, :2, :, None], fading[:, 2:]
+def flow(
+    modes: Float[Tensor, "B 6 N d"],
+    elapsed: Float[Tensor, "B 1 N"],
+    fading: Float[Tensor, "B 3 1"],
+    turning: Float[Tensor, "B 1 1"],
+) -> Float[Tensor, "B 6 N d"]:
+    """The modes after this time; bit for bit as they were where it is 0."""
+    shrunk = (fading * elapsed).exp()
+    angle = turning * elapsed
+    slow, damping = shrunk[:, :2, :, None], shrunk[:, 2:]
     along, across = damping * angle.cos(), damping * angle.sin()
     turned = modes[:, 4:] * along.unsqueeze(-1)
     turned = turned + modes[:, 4:].flip(1) * torch.cat((across, -across), 1).unsqueeze(-1)
