@@ -56,6 +56,31 @@ class Steps:
 
 
 @dataclass(frozen=True)
+class Growth:
+    """Multiply by ``factor`` after every ``period`` steps, up to (or, of a decay, down to) ``limit``."""
+
+    factor: float = 1.05
+    period: int = 1
+    limit: float | None = None
+
+    def __call__(self, k: Tensor, N: Tensor) -> Tensor:
+        power = self.factor ** (k / self.period).floor()
+        if self.limit is None:
+            return power
+        return power.clamp_max(self.limit) if self.factor > 1 else power.clamp_min(self.limit)
+
+
+@dataclass(frozen=True)
+class LogCooling:
+    """1 / log2(e + 2) after ``e`` periods: the cooling of consensus-based optimization by epochs."""
+
+    period: int = 1
+
+    def __call__(self, k: Tensor, N: Tensor) -> Tensor:
+        return 1 / torch.log2((k / self.period).floor() + 2)
+
+
+@dataclass(frozen=True)
 class InverseSqrt:
     """1 / sqrt(k + 1), the schedule of online convex analysis."""
 

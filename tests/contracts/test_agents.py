@@ -22,16 +22,30 @@ NAMES = agents.list_agents()
 LEARNED = [name for name in NAMES if hasattr(agents.make(name), "parameters")]
 """Agents with a network: untrained, they solve nothing."""
 RATES = (0.5, 0.1, 0.02)
-_ORACLES = ("value", "gradient", "hvp")
+SETTINGS: dict[str, dict[str, Any]] = {
+    "cbo": {"dt": 0.1},
+    "consensus_hopping": {"schedule": agents.schedules.Growth(0.98)},
+    "langevin": {"dt": 1.0, "sigma": 1e-3},
+    "memory_cbo": {"dt": 0.1},
+    "polarized_cbo": {"dt": 0.1, "alpha": 100.0, "kappa": 5.0},
+}
+"""Settings for the identity task of methods whose defaults take longer, or never settle."""
+PARTICLES = 40
+_ORACLES = ("value", "gradient", "hvp", "swarm")
 
 
 def problem(agent: Any, dtype: str = "float32", **keywords: Any) -> OptimizationEnv:
-    """A quadratic that answers what ``agent`` needs."""
-    needed = [kind for kind in _ORACLES if kind in agent.needs]
+    """A quadratic that answers what ``agent`` needs, to a swarm where it is one."""
+    needed = [kind for kind in _ORACLES if kind in agent.needs and kind != "swarm"]
     assert set(agent.needs) <= set(_ORACLES), f"no problem of these tests answers {agent.needs}"
     oracle = needed[-1] if needed else "value"
     quadratic = {"dim": 2, "condition": 3.0, "tolerance": None, "oracle": oracle, "dtype": dtype}
-    return optenvs.make("Quadratic", **(quadratic | keywords))
+    if "swarm" not in agent.needs:
+        return optenvs.make("Quadratic", **(quadratic | keywords))
+    if "budget" in keywords:  # that of as many queries
+        keywords["budget"] *= PARTICLES
+    start = {"start_mean": (1.0, -2.0), "particles": PARTICLES}
+    return optenvs.make("Particles", landscape="Quadratic", **(quadratic | start | keywords))
 
 
 def made(name: str, dtype: str = "float32") -> Any:
@@ -51,7 +65,7 @@ def assert_equal(one: Any, other: Any) -> None:
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in LEARNED])
 def test_it_solves_the_identity_task(name: str) -> None:
-    default = agents.make(name)
+    default = agents.make(name, **SETTINGS.get(name, {}))
     tried = [default.replace(lr=lr) for lr in RATES] if hasattr(default, "lr") else [default]
     gaps = {}
     for agent in tried:
@@ -159,6 +173,12 @@ def test_it_says_what_it_misses(name: str) -> None:
     agent = made(name)
     with pytest.raises(OracleMismatch, match=f"agent {type(agent).__name__} needs the oracle"):
         rollout(optenvs.make("Quadratic", oracle="value"), agent, steps=1)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "swarm" in agents.make(name).needs])
+def test_a_swarm_needs_many_points(name: str) -> None:
+    with pytest.raises(OracleMismatch, match="needs the oracle.*swarm"):
+        rollout(optenvs.make("Quadratic"), made(name), steps=1)
 
 
 @pytest.mark.parametrize("name", NAMES)

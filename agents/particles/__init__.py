@@ -1,0 +1,1 @@
+"""Particle methods: consensus-based optimization and its relatives, as agents of a swarm."""
