@@ -41,8 +41,10 @@ class StepAgent(Agent):
 
     def step_size(self, problem: Any, point: Point) -> Constant:
         """The step size of each instance."""
-        lr = self.portion / problem.L if self.lr is None else torch.as_tensor(self.lr)
-        return lr.to(point).expand(len(point)).reshape(-1, 1, 1)
+        lr = self.portion / problem.L if self.lr is None else self.lr
+        return (
+            torch.as_tensor(lr, dtype=point.dtype, device=point.device).expand(len(point)).reshape(-1, 1, 1)
+        )
 
 
 def constant(value: Float[Tensor, "B"], like: Point) -> Constant:
