@@ -27,7 +27,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "consensus_hopping": {"schedule": agents.schedules.Growth(0.98)},
     "langevin": {"dt": 1.0, "sigma": 1e-3},
     "memory_cbo": {"dt": 0.1},
-    "polarized_cbo": {"dt": 0.1, "alpha": 100.0, "kappa": 5.0},
+    "polarized_cbo": {"dt": 0.1, "alpha": 1e5, "kappa": 20.0},
 }
 """Settings for the identity task of methods whose defaults take longer, or never settle."""
 PARTICLES = 40
