@@ -131,7 +131,7 @@ class Network(MultiAgentEnv):
         check_whole("dim", self.width)
         if self.channels is not None:
             check_whole("channels", self.channels)
-        _ = self.traffic  # a graph or rates that do not fit are an error now, not at the first reset
+        _ = self.traffic, self.edge_rates  # what does not fit is an error now, not at the first reset
         super().__post_init__()
 
     @cached_property
@@ -165,7 +165,8 @@ class Network(MultiAgentEnv):
             )
         count = 0 if self.metric == "stale" else math.ceil(self.t_max / self.report_every) - 1
         times = [self.report_every * (i + 1) for i in range(count)]
-        reports = (*(time for time in times if time < self.t_max), float(self.t_max))
+        last = (1 - 1e-9) * self.t_max  # 0.7 * 3 is below 2.1, and no report of its own
+        reports = (*(time for time in times if time < last), float(self.t_max))
         sequential = self.order == "sequential"
         clocks = Clocks(self.agents, self.edge_rates, self.t_max, reports, self.clock, sequential)
         return Asynchronous(clocks, self.channels or 1)
