@@ -13,6 +13,7 @@ from .network import NETWORK
 from .particles import PARTICLES
 from .ranking import RANKING
 from .spec import EnvSpec
+from .surrogate import SURROGATE
 from .training import TRAINING
 
 __all__ = ["ENVIRONMENTS", "EnvSpec", "load_plugins", "register"]
@@ -39,5 +40,5 @@ def load_plugins() -> None:
         entry.load()()
 
 
-for _spec in (*LANDSCAPES, *NETWORK, *PARTICLES, *RANKING, *TRAINING):
+for _spec in (*LANDSCAPES, *NETWORK, *PARTICLES, *RANKING, *SURROGATE, *TRAINING):
     register(_spec)

@@ -1,0 +1,1 @@
+"""Neural networks that stand for a simulation: optimize over their inputs, under constraints."""

@@ -1,0 +1,117 @@
+"""What a surrogate problem is made of, apart from how it is asked."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from optenvs.core.struct import static, struct
+
+WORST = 1e30
+"""The value of a point that has none; a finite number in both precisions."""
+
+
+@dataclass(frozen=True)
+class Task(abc.ABC):
+    """Network, objective and constraints of a family of instances, as pure functions.
+
+    A subclass is a frozen dataclass of plain numbers, so that a state which names it can be saved. What
+    differs between instances is in their data.
+    """
+
+    unused: ClassVar[tuple[int, ...]] = ()
+    """Outputs of the network on which the objective does not depend."""
+
+    @property
+    @abc.abstractmethod
+    def outputs(self) -> int:
+        """The number p of the network's outputs."""
+
+    @property
+    def constraint_count(self) -> int:
+        """The number q of constraints."""
+        return 0
+
+    @abc.abstractmethod
+    def network(self, data: Any, x: Float[Tensor, "B m n"]) -> Float[Tensor, "B m p"]:
+        """Phi."""
+
+    @abc.abstractmethod
+    def objective(self, y: Float[Tensor, "*B p"]) -> Float[Tensor, "*B"]:
+        """The function f of the outputs, which is maximised."""
+
+    @abc.abstractmethod
+    def slope(self, y: Float[Tensor, "*B p"]) -> Float[Tensor, "*B p"]:
+        """The gradient of f."""
+
+    def constraints(self, x: Float[Tensor, "B m n"], y: Float[Tensor, "B m p"]) -> Float[Tensor, "B m q"]:
+        """The functions c, satisfied where <= 0."""
+        return x[..., :0]
+
+    def active(self, penalised: bool) -> Bool[Tensor, "p"]:
+        """The outputs that matter: not the network's ``unused`` ones."""
+        used = torch.ones(self.outputs + (self.constraint_count if penalised else 0), dtype=torch.bool)
+        used[list(self.unused)] = False
+        return used
+
+
+@struct
+class Draw:
+    """One instance a key.
+
+    Attributes:
+        data: the network's weights and whatever else differs between instances; leading dimension ``B``.
+        start: the first point, ``(B, n)``.
+        lower, upper: the box in which to search, ``(B, n)`` each.
+        best_known: the least value known, ``(B,)``, or ``None``.
+    """
+
+    data: Any
+    start: Float[Tensor, "B n"]
+    lower: Float[Tensor, "B n"]
+    upper: Float[Tensor, "B n"]
+    best_known: Float[Tensor, "B"] | None = None
+
+
+@struct
+class Memory:
+    """What the environment keeps: the best point so far with its merit, and the instance's data.
+
+    The data are ``None`` where the agent is handed them.
+    """
+
+    data: Any
+    best_point: Float[Tensor, "B n"]
+    best_merit: Float[Tensor, "B"]
+
+
+@struct
+class Problem:
+    """What an agent may know.
+
+    Attributes:
+        lower, upper: the box in which to search, ``(B, n)`` each.
+        active: 1 for the outputs that matter, ``(B, p)``.
+        weights: the instance's data where the network is a white box, else ``None``.
+        task: the objective on outputs and its gradient; with ``weights`` also the network.
+        penalised: whether the outputs end with the violated constraints.
+    """
+
+    lower: Float[Tensor, "B n"]
+    upper: Float[Tensor, "B n"]
+    active: Float[Tensor, "B p"]
+    weights: Any
+    task: Task = static()
+    penalised: bool = static()
+
+    def slope(self, outputs: Float[Tensor, "B p"]) -> Float[Tensor, "B p"]:
+        """The gradient, by the outputs, of what is *maximised*: of f, and of f - |z|^2 with the penalty."""
+        if not self.penalised:
+            return self.task.slope(outputs)
+        raw, violated = outputs[..., : self.task.outputs], outputs[..., self.task.outputs :]
+        return torch.cat((self.task.slope(raw), -2 * violated), -1)
