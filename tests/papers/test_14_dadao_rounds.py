@@ -227,6 +227,8 @@ def test_tracking_sends_two_vectors_where_extra_sends_one() -> None:
 
 # Slopes of ADOM+ -------------------------------------------------------------------------------------
 
+KAPPA = 2.248 / 1.424
+"""L / mu of the published run: the slopes depend on it."""
 SLOPES = {
     "complete": -0.096,
     "cycle": -0.024,
@@ -235,3 +237,55 @@ SLOPES = {
     "grid": -0.037,
     "barbell": -0.011,
 }
+CONSENSUS = -0.050
+
+
+def nearest(**keywords: Any) -> tuple[NetworkLinear, Tensor]:
+    """Of 64 instances the one whose L / mu is the nearest to the published."""
+    env = NetworkLinear(clock="rounds", t_max=200.0, **keywords)
+    keys = keys_from_seed(0, 64)
+    problem = env.reset(keys).problem
+    away = (problem.L / problem.mu - KAPPA).abs()
+    assert away.min() < 0.02 * KAPPA
+    return env, keys[away.argmin()].reshape(1)
+
+
+def slope(env: Network, keys: Tensor, multi_consensus: bool) -> float:
+    """Of the logarithm of the error over 200 rounds."""
+    run = rollout(env, agents.make("adom_plus", multi_consensus=multi_consensus), keys=keys)
+    return plain.slope(at_rounds(run)[:, 0].numpy())
+
+
+def slope_by_equations(env: Network, keys: Tensor) -> float:
+    """The same by the reference, with multi-consensus."""
+    start = env.reset(keys)
+    problem, functions = start.problem, start.hidden.functions
+    curvature, pull = functions.data["curvature"][0].numpy(), functions.data["pull"][0].numpy()
+    path = plain.adom_plus(
+        [_laplacian(graph) for graph in env.graphs],
+        lambda x: np.einsum("nij,nj->ni", curvature, x) - pull,
+        start.observation["point"][0].numpy(),
+        float(problem.mu),
+        float(problem.L),
+        consensus=True,
+    )
+    solution = functions.solution[0].numpy()
+    points = np.stack([start.observation["point"][0].numpy(), *islice(path, 200)])
+    return plain.slope(((points - solution) ** 2).sum(-1).mean(-1))
+
+
+@pytest.mark.parametrize("graph", SIX)
+def test_the_slope_of_adom_plus_on_six_graphs(graph: str) -> None:
+    found = slope(*nearest(graph=graph, nodes=SIX[graph]), multi_consensus=False)
+    assert abs(found / SLOPES[graph] - 1) < 0.1, found
+
+
+def test_multi_consensus_makes_one_slope_of_all_graphs_and_lists_of_them() -> None:
+    """By the reference, and by ADOM+ itself on the star: the path alone takes it 5,600 steps."""
+    several = {"graph": "random_geometric", "graph_options": {"radius": 0.5, "count": 50}}
+    tried = [{"graph": graph, "nodes": SIX[graph]} for graph in SIX if graph != "complete"] + [several]
+    found = np.array([slope_by_equations(*nearest(**keywords)) for keywords in tried])
+    assert abs(found.mean() / CONSENSUS - 1) < 0.1, found
+    assert np.abs(found / found.mean() - 1).max() < 0.05, found
+    star = slope(*nearest(graph="star"), multi_consensus=True)
+    assert abs(star - found[list(SIX).index("star") - 1]) < 1e-6
