@@ -16,10 +16,12 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from gymnasium import spaces
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from .env import OptimizationEnv, State
+from .nodes import Node
+from .random import Keys
 from .spaces import box
 from .struct import tree_map
 
@@ -86,6 +88,29 @@ class MultiAgentEnv(OptimizationEnv):
             return problem
         own = tree_map(lambda leaf: leaf[:, index : index + 1], problem.local)
         return dataclasses.replace(problem, local=own)
+
+    def node(self, keys: Keys, index: int) -> Node:
+        """Agent ``index`` of the instance ``keys`` ``(1,)``, for a process of its own.
+
+        Raises:
+            TypeError: its agents cannot run apart.
+        """
+        raise TypeError(f"{self.name}: its {self.agent_name}s cannot run in processes of their own")
+
+    def survey(
+        self, keys: Keys, published: Float[Tensor, "R N d"], time: Float[Tensor, "R"]
+    ) -> dict[str, Tensor]:
+        """The metrics of the instance ``keys`` ``(1,)`` when its agents stand behind these iterates.
+
+        Args:
+            keys: the instance.
+            published: the iterates of all agents at ``R`` times.
+            time: those times.
+
+        Returns:
+            Metrics by name, ``(R,)`` each.
+        """
+        raise TypeError(f"{self.name}: its {self.agent_name}s cannot run in processes of their own")
 
     # What it gets ------------------------------------------------------------------------------
 

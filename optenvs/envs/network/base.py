@@ -19,7 +19,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -31,12 +31,13 @@ from optenvs.core.env import Action, Answer, Instance, State
 from optenvs.core.multi import MultiAgentEnv
 from optenvs.core.random import Keys, fold_in, normal
 from optenvs.core.spaces import box
+from optenvs.core.struct import tree_map
 
 from .events import CLOCKS, Clocks
 from .graphs import Graph, make_network
+from .node import NetworkNode, node_of
 from .parts import Draw, Functions, Hidden, Local, Problem, check_whole
 from .rates import EdgeRates, edge_rates
-from .spectra import condition, laplacian, resistances
 from .traffic import Asynchronous, Synchronous
 
 ORACLES = ("gradient", "conjugate")
@@ -90,6 +91,10 @@ class Network(MultiAgentEnv):
     dtype: str = "float64"
 
     agent_name = "node"
+    merit_name: ClassVar[str] = "error"
+    """The metric that is minimised: another than ``error`` where no solution is known."""
+    truths: ClassVar[tuple[str, ...]] = ()
+    """Entries of the functions' data that only :meth:`measure` reads, and no node has."""
 
     # What an author writes ---------------------------------------------------------------------
 
@@ -108,9 +113,24 @@ class Network(MultiAgentEnv):
     def conjugate(self, data: Any, x: Float[Tensor, "B N d"]) -> Tensor:
         """The gradient of each conjugate function: where f_i has the gradient x_i, ``(B, N, d)``."""
 
+    @property
+    def noisy(self) -> bool:
+        """Whether a gradient depends on its key; where it does not, none is made."""
+        return True
+
     def measure(self, functions: Functions, x: Float[Tensor, "B d"]) -> dict[str, Tensor]:
         """More metrics, of the mean of the iterates, ``(B,)`` each."""
         return {}
+
+    def begin(self, keys: Keys) -> Float[Tensor, "B N d"]:
+        """Where the nodes begin."""
+        return self.start_std * normal(keys, "start", (self.agents, self.width), dtype=self.torch_dtype)
+
+    def own(self, data: Any, index: int) -> Any:
+        """The part of the functions' data that node ``index`` holds, copied out of the whole."""
+        if isinstance(data, dict):
+            data = {name: value for name, value in data.items() if name not in self.truths}
+        return tree_map(lambda leaf: leaf[:, index : index + 1].clone(), data)
 
     # What it gets ------------------------------------------------------------------------------
 
@@ -223,19 +243,16 @@ class Network(MultiAgentEnv):
         return super().answered(state) if answered is None else answered.squeeze(-1) > 0
 
     def sample(self, keys: Keys) -> Instance:
-        draw = self.draw(keys)
-        shape = (self.agents, self.width)
-        point = self.start_std * normal(keys, "start", shape, dtype=self.torch_dtype)
+        draw, point = self.draw(keys), self.begin(keys)
         if self.oracle == "conjugate":
             point = torch.zeros_like(point)  # the dual methods begin there
         nothing = torch.zeros(len(keys), self.agents, dtype=torch.int64, device=keys.device)
-        unknown = {"error": torch.full_like(draw.mu, torch.inf)}
         hidden = Hidden(
             functions=draw.functions,
             traffic=self.traffic.begin(keys),
             computed=nothing,
             published=point,
-            measured=unknown,
+            measured={},
         )
         return Instance(
             problem=self._problem(draw),
@@ -246,24 +263,7 @@ class Network(MultiAgentEnv):
 
     @cached_property
     def _constants_of_the_graph(self) -> dict[str, Tensor]:
-        rates, graph = self.edge_rates, self.graphs[0]
-        worst = max(self.graphs, key=condition)
-        spectrum = np.linalg.eigvalsh(laplacian(worst, np.ones(len(worst.edges))))
-        resistance = np.zeros((self.agents, self.agents))
-        first, second = graph.pairs.T
-        resistance[first, second] = resistance[second, first] = resistances(graph, rates.rates[0])
-        values = {
-            "chi1": rates.chi1,
-            "chi2": rates.chi2,
-            "rate": rates.total,
-            "largest": spectrum[-1],
-            "smallest": spectrum[min(1, self.agents - 1)],
-            "radii": [np.linalg.eigvalsh(laplacian(g, np.ones(len(g.edges))))[-1] for g in self.graphs],
-            "edges": float(len(graph.edges)),
-            "t_max": self.t_max,
-            "degree": graph.degree,
-            "resistance": resistance,
-        }
+        values = self.edge_rates.constants | {"t_max": self.t_max}
         return {
             name: torch.tensor(value, dtype=self.torch_dtype, device=self.torch_device)
             for name, value in values.items()
@@ -284,14 +284,12 @@ class Network(MultiAgentEnv):
         service = self.traffic.serve(hidden.traffic, action)
         gradient = self._gradient(state, functions, point)
         gradient = torch.where(service.computes.unsqueeze(-1), gradient, 0.0)
-        heard = (self.asked(state) | self.answered(state)).unsqueeze(-1)
-        published = torch.where(heard, action["recommendation"], hidden.published)
+        published = self._published(state, action["recommendation"])
         measured = self._measure(functions, published, service.time)
         if self.metric == "synced" and self.clock != "rounds":
-            now = service.measured | (state.k == 0)
-            last = {name: hidden.measured.get(name, value) for name, value in measured.items()}
+            now, last = service.measured, hidden.measured or measured  # the first query is measured, too
             measured = {name: torch.where(now, value, last[name]) for name, value in measured.items()}
-        merit = measured["error"]
+        merit = measured[self.merit_name]
         return Answer(
             observation={"point": point, "gradient": gradient} | service.observation,
             merit=merit,
@@ -311,22 +309,39 @@ class Network(MultiAgentEnv):
     def _gradient(self, state: State, functions: Functions, point: Tensor) -> Tensor:
         if self.oracle == "conjugate":
             return self.conjugate(functions.data, point)
-        node = torch.arange(self.agents, device=point.device)
-        keys = fold_in(fold_in(state.key.unsqueeze(-1), node), state.hidden.computed)
+        keys = state.hidden.computed
+        if self.noisy:
+            node = torch.arange(self.agents, device=point.device)
+            keys = fold_in(fold_in(state.key.unsqueeze(-1), node), keys)
         return self.gradient(functions.data, point, keys)
+
+    def _published(self, state: State, said: Tensor) -> Tensor:
+        """What each node stands behind: what it says where it is asked or answered, else what it said last."""
+        event = state.observation.get("event")
+        if event is None:
+            return said
+        return torch.where(event + state.observation["answered"] > 0, said, state.hidden.published)
 
     def _measure(self, functions: Functions, published: Tensor, time: Tensor) -> dict[str, Tensor]:
         published = self.primal(functions, published)
         mean = published.mean(1)
-        return {
-            "error": (published - functions.solution.unsqueeze(1)).square().sum(-1).mean(-1),
-            "consensus": (published - mean.unsqueeze(1)).square().sum(-1).mean(-1),
-            "time": time,
-        } | self.measure(functions, mean)
+        consensus = (published - mean.unsqueeze(1)).square().sum((1, 2)) / self.agents
+        measured, solution = {}, functions.solution
+        if solution is not None:  # the mean of |x_i - x*|^2 is that of |x_i - mean|^2 and |mean - x*|^2
+            measured["error"] = consensus + (mean - solution).square().sum(-1)
+        return measured | {"consensus": consensus, "time": time} | self.measure(functions, mean)
 
     def primal(self, functions: Functions, published: Float[Tensor, "B N d"]) -> Tensor:
         """The iterates whose distance to the solution is the merit."""
         return self.conjugate(functions.data, published) if self.oracle == "conjugate" else published
+
+    def node(self, keys: Keys, index: int) -> NetworkNode:
+        return node_of(self, keys, index)
+
+    def survey(self, keys: Keys, published: Tensor, time: Tensor) -> dict[str, Tensor]:
+        functions = self.sample(keys).hidden.functions
+        rows = zip(published.unsqueeze(1), time.unsqueeze(1), strict=True)
+        return tree_map(lambda *row: torch.cat(row), *(self._measure(functions, *row) for row in rows))
 
     def picture(self, states: list[State]) -> np.ndarray:
         from .picture import network  # matplotlib is loaded only to draw

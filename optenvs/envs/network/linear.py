@@ -40,6 +40,8 @@ class NetworkLinear(Network):
     target_noise: float = 10.0
     batch_size: int | None = None
 
+    truths = ("mean",)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_whole("samples", self.samples)
@@ -49,6 +51,10 @@ class NetworkLinear(Network):
             check_whole("batch_size", self.batch_size)
         if not 0 <= self.target_noise < math.inf:
             raise ValueError(f"target_noise: expected a number >= 0, got {self.target_noise!r}")
+
+    @property
+    def noisy(self) -> bool:
+        return self.batch_size is not None
 
     def table(self, keys: Keys) -> tuple[Float[Tensor, "B N m d"], Float[Tensor, "B N m"]]:
         """The samples D_i and b_i of every node, float64."""

@@ -64,6 +64,8 @@ class NetworkLogistic(Network):
     mu: float = 1.0
     official_L: bool = False  # noqa: N815, the constant is called L
 
+    truths = ("least",)
+
     def __post_init__(self) -> None:
         known = ("synthetic", *POSITIVE)
         if self.data not in known:
@@ -95,9 +97,7 @@ class NetworkLogistic(Network):
     def _check_real(self) -> None:
         count, classes = len(self._real.train_y), set(range(self._real.classes))
         if self.dim not in (None, self.width):
-            raise ValueError(
-                f"dim: {self.data} has {self.width} inputs, expected that or None, got {self.dim}"
-            )
+            raise ValueError(f"dim: expected None or the {self.width} inputs of {self.data}, got {self.dim}")
         if self.agents > count:
             raise ValueError(f"nodes: expected at most the {count} samples of {self.data}, got {self.agents}")
         if not set() < set(self._labelled) < classes:
@@ -159,7 +159,7 @@ class NetworkLogistic(Network):
         return Samples(
             inputs=self._tensors.train_x.flatten(1)[rows],
             labels=signs[rows],
-            weights=(filled / size[:, None]).double().expand(rows.shape),
+            weights=(filled.double() / size[:, None]).expand(rows.shape),
         )
 
     def draw(self, keys: Keys) -> Draw:
@@ -189,7 +189,7 @@ class NetworkLogistic(Network):
     def gradient(self, data: Any, x: Float[Tensor, "B N d"], keys: Int64[Tensor, "B N"]) -> Tensor:
         signed, weights = data["signed"], data["weights"]
         if self.batch_size is not None:
-            sizes: Any = self.samples if self.data == "synthetic" else self._parts[1].unsqueeze(-1)
+            sizes = (weights > 0).sum(-1, keepdim=True)  # without the padding
             place = uniform(keys, "minibatch", self.batch_size, dtype=torch.float64) * sizes
             chosen = place.long().unsqueeze(-1)
             signed = signed.gather(2, chosen.expand(*chosen.shape[:-1], x.shape[-1]))

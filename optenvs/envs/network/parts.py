@@ -16,11 +16,11 @@ class Functions:
 
     Attributes:
         data: whatever the family needs; tensors ``(B, N, ...)``.
-        solution: the minimiser of the sum, ``(B, d)``.
+        solution: the minimiser of the sum, ``(B, d)``; ``None`` where nobody knows it.
     """
 
     data: Any
-    solution: Float[Tensor, "B d"]
+    solution: Any
 
 
 @struct

@@ -65,7 +65,8 @@ def draw_graph(axes: Any, core: Network, states: list[State]) -> None:
         edgecolors=np.where(computes, _ORANGE, "black"),
         linewidths=np.where(computes, 2.5, 0.6),
     )
-    axes.figure.colorbar(shown, ax=axes, label="squared distance to the solution", fraction=0.05)
+    target = "solution" if core.merit_name == "error" else "mean"
+    axes.figure.colorbar(shown, ax=axes, label=f"squared distance to the {target}", fraction=0.05)
     if len(error) <= 30:
         for index, (x, y) in enumerate(place):
             axes.annotate(str(index), (x, y), ha="center", va="center", fontsize=7, color="white", zorder=4)
@@ -79,23 +80,25 @@ def draw_graph(axes: Any, core: Network, states: list[State]) -> None:
 
 def draw_progress(axes: Any, core: Network, states: list[State]) -> None:
     """The mean squared error against gradients, and against exchanges of an edge."""
-    values = [max(float(state.metrics["error"][0]), _LEAST) for state in states]
+    values = [max(float(state.metrics[core.merit_name][0]), _LEAST) for state in states]
     for kind, colour in ((core.oracle, _BLUE), ("exchange", _ORANGE)):
         calls = [int(state.calls[kind][0]) for state in states]
         axes.plot(calls, values, color=colour, linewidth=1.8, label=f"{kind}s")
     if all(map(math.isfinite, values)):
         axes.set_yscale("log")
     axes.set_xlabel("calls")
-    axes.set_ylabel("mean squared distance to the solution")
+    solved = core.merit_name == "error"
+    axes.set_ylabel("mean squared distance to the solution" if solved else core.merit_name)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
 
 
 def errors(core: Network, state: State) -> Float[np.ndarray, " N"]:
-    """Squared distance of each node's last published iterate to the solution."""
+    """Squared distance of each node's last published iterate to the solution, or to the mean without one."""
     hidden = state.hidden
     point = core.primal(hidden.functions, hidden.published)[0]
-    away = point - hidden.functions.solution[0]
+    solution = hidden.functions.solution
+    away = point - (point.mean(0) if solution is None else solution[0])
     return away.square().sum(-1).detach().cpu().double().nan_to_num(nan=torch.inf).numpy()
 
 

@@ -15,7 +15,16 @@ from jaxtyping import Float, Int64
 from .exponent import worst_exponent
 from .graphs import Graph
 from .optimal import least_rates
-from .spectra import EachRates, Network, as_network, uniform_total_rate, worst
+from .spectra import (
+    EachRates,
+    Network,
+    as_network,
+    condition,
+    laplacian,
+    resistances,
+    uniform_total_rate,
+    worst,
+)
 
 _TOLERANCE = 1e-9
 
@@ -74,6 +83,27 @@ class EdgeRates:
             edges[place, : len(rate)] = graph.pairs
             chances[place, : len(rate)] = rate / self.total if len(rate) else rate
         return edges, chances
+
+    @property
+    def constants(self) -> dict[str, Any]:
+        """What the nodes are told of the graphs, under the names of :class:`optenvs.envs.network.parts`."""
+        graph = self.graphs[0]
+        spectra = [np.linalg.eigvalsh(laplacian(g, np.ones(len(g.edges)))) for g in self.graphs]
+        worst = spectra[max(range(len(spectra)), key=lambda place: condition(self.graphs[place]))]
+        resistance = np.zeros((graph.nodes, graph.nodes))
+        first, second = graph.pairs.T
+        resistance[first, second] = resistance[second, first] = resistances(graph, self.rates[0])
+        return {
+            "chi1": self.chi1,
+            "chi2": self.chi2,
+            "rate": self.total,
+            "largest": worst[-1],
+            "smallest": worst[min(1, graph.nodes - 1)],
+            "radii": [spectrum[-1] for spectrum in spectra],
+            "edges": float(len(graph.edges)),
+            "degree": graph.degree,
+            "resistance": resistance,
+        }
 
 
 def edge_rates(network: Network, rates: Any = "uniform", mu: float = 1.0, L: float = 10.0) -> EdgeRates:
