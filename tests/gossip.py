@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -156,3 +160,28 @@ class Descend:
         x = torch.where(met, (x + observation["message"]) / 2, x)
         asked_to_talk = observation["event"] == EXCHANGE
         return {"query": x, "message": torch.where(asked_to_talk, x, 0.0)}, state | {"x": x}
+
+
+MODES: dict[str, dict[str, Any]] = {
+    "events": {},
+    "rounds": {"synchronous": True},
+    "a team's events": {"shared": True},
+    "a team's rounds": {"synchronous": True, "shared": True},
+}
+"""Keywords of the forms that a problem of many agents can have."""
+
+SAID = (
+    # what PettingZoo's tests say of dicts and of spaces without bounds, which are so by design
+    r"Observation is not a NumPy array",
+    r"(Observation|Action) space for each agent probably should be gymnasium\.spaces\.box or",
+    r"Agent's (minimum|maximum) action space value is -?infinity\.",
+)
+
+
+@contextlib.contextmanager
+def zoo_tests() -> Iterator[None]:
+    """Run PettingZoo's tests here: what they print is dropped, and what they say by design is no error."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        for message in SAID:
+            warnings.filterwarnings("ignore", message=message)
+        yield

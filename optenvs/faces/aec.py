@@ -15,7 +15,7 @@ from optenvs.core.env import State
 from optenvs.core.multi import MultiAgentEnv
 from optenvs.core.struct import struct
 
-from .agents import AgentsFace, to_numpy
+from .agents import AgentsFace
 from .seeding import Episodes
 from .single import information
 
@@ -133,7 +133,7 @@ class AECFace(AgentsFace, AECEnv[str, dict[str, np.ndarray], Any]):
     def observe(self, agent: str) -> dict[str, np.ndarray]:
         """What ``agent`` sees now, whether it is selected or not."""
         answer, index = self._current().observation, self._known(agent)
-        view = {name: to_numpy(answer[name])[index].copy() for name in self._own}
+        view = {name: self._array(answer[name])[index].copy() for name in self._own}
         for name in self._hidden(index):
             view[name] = np.zeros_like(view[name])
         return view | self._everyones
@@ -233,7 +233,8 @@ class AECFace(AgentsFace, AECEnv[str, dict[str, np.ndarray], Any]):
 
     def _hidden(self, index: int) -> tuple[str, ...]:
         """The fields that ``index`` does not see now: what is asked next, or the answer that it has had."""
+        if self._over:
+            return self.core.announcement  # nothing is asked any more
         if index not in self._answers:
             return ()
-        to_come = self._over or self._answers[index] >= self._turn
-        return self.core.announcement if to_come else self.core.reply
+        return self.core.announcement if self._answers[index] >= self._turn else self.core.reply

@@ -58,6 +58,7 @@ class AgentsFace:
         self.action_spaces = dict.fromkeys(self.possible_agents, core.agent_action_space)
         self.resets = 0
         self._index = {name: i for i, name in enumerate(self.possible_agents)}
+        self._on_host = core.torch_device.type == "cpu"
         self._proposals = Proposals(core, self.possible_agents)
         self._shared = {name: name for name in core.common} | {f"all_{name}": name for name in core.public}
         self._own = tuple(core.agent_observation_fields())
@@ -85,7 +86,7 @@ class AgentsFace:
         ``gymnasium.spaces.unflatten(env.core.observation_space, env.state())`` takes it apart.
         """
         answer = self._current().observation
-        arrays = {name: value[0].cpu().numpy() for name, value in answer.items()}
+        arrays = {name: self._array(value) for name, value in answer.items()}
         return np.asarray(spaces.flatten(self.core.observation_space, arrays))
 
     def render(self) -> np.ndarray | None:
@@ -157,24 +158,19 @@ class AgentsFace:
 
     def _common(self, observation: dict[str, Tensor]) -> dict[str, np.ndarray]:
         """The fields that all agents see, one array for all of them: it cannot be written to."""
-        return {shown: _frozen(to_numpy(observation[name])) for shown, name in self._shared.items()}
+        arrays = {shown: self._array(observation[name]) for shown, name in self._shared.items()}
+        for array in arrays.values():
+            array.flags.writeable = False
+        return arrays
+
+    def _array(self, value: Tensor) -> np.ndarray:
+        """The one instance of ``value`` in numpy, a new view; on the CPU of the state's own memory."""
+        return value.numpy()[0] if self._on_host else value.cpu().numpy()[0]
 
     def _remember(self, state: State, anew: bool = False) -> None:
         if self.render_mode is not None:
-            self._path = [state] if anew else [*self._path, state]
-        if self.render_mode == "human":
-            self.render()
-
-
-def to_numpy(value: Tensor) -> np.ndarray:
-    """The one instance of ``value`` in numpy; on the CPU it is the state's own memory."""
-    return value.cpu().numpy()[0] if value.device.type != "cpu" else value.numpy()[0]
-
-
-def _frozen(array: np.ndarray) -> np.ndarray:
-    view = array.view()
-    view.flags.writeable = False
-    return view
+            self._path = [] if anew else self._path
+            self._path.append(state)
 
 
 def _show(picture: np.ndarray, title: str) -> None:

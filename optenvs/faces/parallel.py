@@ -10,7 +10,7 @@ from pettingzoo import ParallelEnv
 
 from optenvs.core.env import State
 
-from .agents import AgentsFace, to_numpy
+from .agents import AgentsFace
 from .single import FaceState, information
 
 
@@ -103,7 +103,7 @@ class ParallelFace(AgentsFace, ParallelEnv[str, dict[str, np.ndarray], Any]):
         views = [shared.copy() for _ in self.possible_agents]
         for name in self._own:
             # one copy of all rows: the state is immutable, and arrays can be written to
-            for view, row in zip(views, to_numpy(answer[name]).copy(), strict=True):
+            for view, row in zip(views, self._array(answer[name]).copy(), strict=True):
                 view[name] = row
         return dict(zip(self.possible_agents, views, strict=True))
 

@@ -16,7 +16,7 @@ from optenvs.core.multi import MultiAgentEnv
 from optenvs.core.spaces import as_action, check_action
 
 Rows = dict[str, np.ndarray]
-"""What every agent proposes, by field, ``(N, *shape)`` each; a plain Box is the field ``action``."""
+"""What the agents propose, by field, ``(N, *shape)`` each; a plain Box is the field ``action``."""
 _HOST = torch.device("cpu")
 
 
@@ -29,13 +29,14 @@ class Proposals:
     """
 
     def __init__(self, core: MultiAgentEnv, names: Sequence[str]) -> None:
-        self.space = core.agent_action_space
-        self.names = names
-        self.team = frozenset(core.team_action_fields())
-        self.device = core.torch_device
-        self.plain = not isinstance(self.space, spaces.Dict)
-        self.fields: tuple[str, ...] = (
-            tuple(self.space) if isinstance(self.space, spaces.Dict) else ("action",)
+        space = core.agent_action_space
+        self._space = space
+        self._names = names
+        self._team = frozenset(core.team_action_fields())
+        self._device = core.torch_device
+        self._plain = not isinstance(space, spaces.Dict)
+        self._fields: dict[str, spaces.Space] = (
+            dict(space.items()) if isinstance(space, spaces.Dict) else {"action": space}
         )
 
     def collect(self, actions: Mapping[str, Any]) -> Action:
@@ -48,20 +49,17 @@ class Proposals:
         if not isinstance(actions, Mapping):
             raise InvalidAction(f"actions: expected a dict by agent, got {type(actions).__name__}")
         try:
-            given = [actions[name] for name in self.names]
+            given = [actions[name] for name in self._names]
         except KeyError as error:
             raise InvalidAction(f"{error.args[0]}: its action is missing") from None
         if len(actions) != len(given):
-            unknown = next(name for name in actions if name not in set(self.names))
+            unknown = next(name for name in actions if name not in self._names)
             raise InvalidAction(f"{unknown}: is no agent of this episode, and cannot act")
-        try:
-            stacked = as_action(self.space, self._stacked(given), len(given), _HOST)
-            check_action(self.space, stacked)
-        except (InvalidAction, ValueError, TypeError, KeyError, IndexError):
-            # whose fault it is takes N times as long to find out
-            single = [self.check(name, action) for name, action in zip(self.names, given, strict=True)]
-            return self.query({name: np.stack([row[name] for row in single]) for name in self.fields})
-        return self._query(stacked if isinstance(stacked, dict) else {"action": stacked})
+        rows = self._stacked(given)
+        if rows is None:  # one by one it takes N times as long, and says whose fault it is
+            single = [self.check(name, action) for name, action in zip(self._names, given, strict=True)]
+            rows = {field: np.stack([row[field] for row in single]) for field in self._fields}
+        return self._query(rows)
 
     def check(self, name: str, action: Any) -> Rows:
         """The action of agent ``name`` as arrays of the space's form, ``(*shape)`` each.
@@ -70,8 +68,8 @@ class Proposals:
             InvalidAction: see :meth:`collect`.
         """
         try:
-            made = as_action(self.space, action, None, _HOST)
-            check_action(self.space, made)
+            made = as_action(self._space, action, None, _HOST)
+            check_action(self._space, made)
         except InvalidAction as error:
             raise InvalidAction(f"{name}: {str(error).removesuffix(' for instance 0')}") from None
         tensors = made if isinstance(made, dict) else {"action": made}
@@ -80,32 +78,60 @@ class Proposals:
     def rows(self, query: Action) -> Rows:
         """A query, ``(1, N, *shape)`` a field, taken apart; what is the team's, everyone proposes."""
         tensors = query if isinstance(query, dict) else {"action": query}
-        return {field: self._own(field, value[0].cpu()) for field, value in tensors.items()}
-
-    def _own(self, field: str, value: Tensor) -> np.ndarray:
-        rows = value.expand(len(self.names), *value.shape) if field in self.team else value
-        return rows.numpy().copy()
+        return {
+            field: self._row_each(field, value[0].cpu()).numpy().copy() for field, value in tensors.items()
+        }
 
     def query(self, rows: Rows) -> Action:
-        """The query that ``rows`` (checked before) make together."""
-        return self._query({field: torch.from_numpy(value.copy()) for field, value in rows.items()})
+        """The query that ``rows`` (checked before, and kept) make together."""
+        return self._query({field: value.copy() for field, value in rows.items()})
 
-    def _query(self, tensors: dict[str, Tensor]) -> Action:
-        joined = {
-            field: (_mean(value) if field in self.team else value.unsqueeze(0)).to(self.device)
-            for field, value in tensors.items()
+    def _row_each(self, field: str, value: Tensor) -> Tensor:
+        return value.expand(len(self._names), *value.shape) if field in self._team else value
+
+    def _query(self, rows: Rows) -> Action:
+        tensors = {
+            field: torch.from_numpy(_mean(value) if field in self._team else value[None])
+            for field, value in rows.items()
         }
-        return joined["action"] if self.plain else joined
+        if self._device.type != "cpu":
+            tensors = {field: value.to(self._device) for field, value in tensors.items()}
+        return tensors["action"] if self._plain else tensors
 
-    def _stacked(self, given: list[Any]) -> Any:
-        if self.plain:
-            return np.array(given)
-        if any(len(action) != len(self.fields) for action in given):
-            raise InvalidAction("action: another number of fields")
-        return {field: np.array([action[field] for action in given]) for field in self.fields}
+    def _stacked(self, given: list[Any]) -> Rows | None:
+        """The actions of all agents, copied; ``None`` if one of them does not fit."""
+        if self._plain:
+            array = _array(self._space, given)
+            return None if array is None else {"action": array}
+        if not all(isinstance(action, dict) and len(action) == len(self._fields) for action in given):
+            return None
+        rows: Rows = {}
+        for field, space in self._fields.items():
+            try:
+                array = _array(space, [action[field] for action in given])
+            except KeyError:
+                return None
+            if array is None:
+                return None
+            rows[field] = array
+        return rows
 
 
-def _mean(proposals: Tensor) -> Tensor:
+def _array(space: spaces.Space, given: list[Any]) -> np.ndarray | None:
+    """``given`` as one array of the space's form; ``None`` if anything in it does not fit."""
+    try:
+        array = np.array(given)
+        if array.dtype != space.dtype or array.shape != (len(given), *(space.shape or ())):
+            made = as_action(space, array, len(given), _HOST)
+            assert isinstance(made, Tensor)
+            array = made.numpy()
+        check_action(space, torch.from_numpy(array))
+    except (InvalidAction, ValueError, TypeError):
+        return None
+    return array
+
+
+def _mean(proposals: np.ndarray) -> np.ndarray:
     """The mean over the agents, ``(1, *shape)``; of whole numbers the nearest whole number."""
-    mean = proposals.to(torch.float64).mean(0, keepdim=True)
-    return (mean if proposals.is_floating_point() else mean.round()).to(proposals.dtype)
+    mean = proposals.mean(0, keepdims=True, dtype=np.float64)
+    return (mean if proposals.dtype.kind == "f" else mean.round()).astype(proposals.dtype)
