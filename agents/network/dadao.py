@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -49,20 +50,21 @@ class DADAOState:
             two that stay, two that fade, two that turn and fade, ``(B, 6, N, d)``.
         said: nu x + yt and y + z at that time, of which an answer is taken, ``(B, 2, N, d)``.
         basis: the vectors' coefficients in the modes, ``(B, 6, 6)``.
-        shown: those of x, nu x + yt, and y + z, ``(B, 3, 6)``.
-        jumps: what a gradient's and a message's residual add to the modes, ``(B, 6, 2)``.
-        fading: the rates at which the last four modes fade, with opposite sign, ``(B, 3, 1)``.
-        turning: the frequency of the last two, ``(B, 1, 1)``.
+        shown: those of x, nu x + yt, and y + z, ``(B, 3, 6, 1, 1)``.
+        descent, gossip: what the residual of a gradient and of a message adds to the modes, ``(B, 6, 1, 1)``.
+        fading: the rates at which the last four modes fade, with opposite sign, ``(B, 3, 1, 1)``.
+        turning: the frequency of the last two, ``(B, 1, 1, 1)``.
         total, count: sum and number of the published iterates, ``(B, N, d)`` and ``(B, N, 1)``; or None.
     """
 
     modes: Float[Tensor, "B 6 N d"]
     said: Float[Tensor, "B 2 N d"]
     basis: Float[Tensor, "B 6 6"]
-    shown: Float[Tensor, "B 3 6"]
-    jumps: Float[Tensor, "B 6 2"]
-    fading: Float[Tensor, "B 3 1"]
-    turning: Float[Tensor, "B 1 1"]
+    shown: Float[Tensor, "B 3 6 1 1"]
+    descent: Float[Tensor, "B 6 1 1"]
+    gossip: Float[Tensor, "B 6 1 1"]
+    fading: Float[Tensor, "B 3 1 1"]
+    turning: Float[Tensor, "B 1 1 1"]
     total: Float[Tensor, "B N d"] | None
     count: Int64[Tensor, "B N 1"] | None
 
@@ -127,22 +129,23 @@ class DADAO(AsynchronousAgent):
         point = observation["point"]
         constants = self.constants(problem)
         basis, fading, turning = coordinates(constants)
-        back = torch.linalg.inv(basis)
         jumps = torch.zeros_like(basis[:, :, :2])
         jumps[:, _X, 0], jumps[:, _XT, 0] = -constants["gamma"], -constants["gamma_t"]
         jumps[:, _YT, 0] = constants["delta"]
         jumps[:, _Z, 1], jumps[:, _ZT, 1] = constants["beta"], constants["beta_t"]
         nu = constants["nu"].unsqueeze(-1)
         shown = (basis[:, _X], nu * basis[:, _X] + basis[:, _YT], basis[:, _Y] + basis[:, _Z])
+        jumps = torch.linalg.solve(basis, jumps).to(point)
         nothing = torch.zeros_like(point)
         made = DADAOState(
             modes=nothing.unsqueeze(1).repeat(1, 6, 1, 1),
             said=nothing.unsqueeze(1).repeat(1, 2, 1, 1),
             basis=basis.to(point),
-            shown=torch.stack(shown, 1).to(point),
-            jumps=(back @ jumps).to(point),
-            fading=-fading.unsqueeze(-1).to(point),
-            turning=turning.view(-1, 1, 1).to(point),
+            shown=torch.stack(shown, 1).to(point)[..., None, None],
+            descent=jumps[:, :, :1, None],
+            gossip=jumps[:, :, 1:, None],
+            fading=-fading.to(point)[..., None, None],
+            turning=turning.to(point)[:, None, None, None],
             total=nothing if self.running_average else None,
             count=torch.zeros_like(observation["event"]) if self.running_average else None,
         )
@@ -151,15 +154,15 @@ class DADAO(AsynchronousAgent):
     def act(self, state: DADAOState, observation: Observation) -> tuple[dict[str, Tensor], DADAOState]:
         # 1. the answer to the last event: a residual times a fixed jump
         heard = torch.stack((observation["gradient"], observation["message"][:, :, 0]), 1)
-        kinds = torch.arange(GRADIENT, EXCHANGE + 1, device=heard.device).view(1, 2, 1, 1)
-        answers = observation["answered"].unsqueeze(1) == kinds
+        answers = observation["answered"].unsqueeze(1) == _kinds(heard.device)
         residual = torch.where(answers, heard - state.said, 0.0)
-        flat = torch.baddbmm(state.modes.flatten(2), state.jumps, residual.flatten(2))
-        before = torch.bmm(state.shown[:, :1], flat).view_as(observation["point"])
+        modes = torch.addcmul(state.modes, state.descent, residual[:, :1])
+        modes = torch.addcmul(modes, state.gossip, residual[:, 1:])
+        before = modes[:, 0] + modes[:, 2]  # x
         # 2. the flow to the coming event
-        elapsed = observation["elapsed"].transpose(1, 2)
-        modes = flow(flat.view_as(state.modes), elapsed, state.fading, state.turning)
-        shown = torch.bmm(state.shown, modes.flatten(2)).unflatten(2, before.shape[1:])
+        modes = flow(modes, observation["elapsed"].unsqueeze(1), state.fading, state.turning)
+        # a sum in the place of a product of matrices, which is slower by far for many small ones
+        shown = (modes.unsqueeze(1) * state.shown).sum(2)
         now, said = shown[:, 0], shown[:, 1:]
         state = replace(state, modes=modes, said=said)
         if state.total is None or state.count is None:
@@ -170,29 +173,35 @@ class DADAO(AsynchronousAgent):
         return query(observation, now, said[:, 1], mean, mean), replace(state, total=total, count=count)
 
 
+@lru_cache(maxsize=8)
+def _kinds(device: torch.device) -> Int64[Tensor, "1 2 1 1"]:
+    return torch.tensor([GRADIENT, EXCHANGE], device=device).view(1, 2, 1, 1)
+
+
 def with_variables(state: DADAOState, given: dict[str, Float[Tensor, "B N d"]]) -> DADAOState:
     """The same memory with these of the six vectors, and zero for the others."""
     nothing = torch.zeros_like(state.modes[:, 0])
     values = torch.stack([given.get(name, nothing) for name in VARIABLES], 1)
     modes = torch.linalg.solve(state.basis, values.flatten(2))
-    said = (state.shown[:, 1:] @ modes).view_as(state.said)
-    return replace(state, modes=modes.view_as(state.modes), said=said)
+    modes = modes.view_as(state.modes)
+    said = (modes.unsqueeze(1) * state.shown[:, 1:]).sum(2)
+    return replace(state, modes=modes, said=said)
 
 
 def flow(
     modes: Float[Tensor, "B 6 N d"],
-    elapsed: Float[Tensor, "B 1 N"],
-    fading: Float[Tensor, "B 3 1"],
-    turning: Float[Tensor, "B 1 1"],
+    elapsed: Float[Tensor, "B 1 N 1"],
+    fading: Float[Tensor, "B 3 1 1"],
+    turning: Float[Tensor, "B 1 1 1"],
 ) -> Float[Tensor, "B 6 N d"]:
     """The modes after this time; bit for bit as they were where it is 0."""
-    shrunk = (fading * elapsed).exp()
-    angle = turning * elapsed
-    slow, damping = shrunk[:, :2, :, None], shrunk[:, 2:]
+    shrunk, angle = (fading * elapsed).exp(), turning * elapsed
+    damping = shrunk[:, 2:]
     along, across = damping * angle.cos(), damping * angle.sin()
-    turned = modes[:, 4:] * along.unsqueeze(-1)
-    turned = turned + modes[:, 4:].flip(1) * torch.cat((across, -across), 1).unsqueeze(-1)
-    return torch.cat((modes[:, :2], modes[:, 2:4] * slow, turned), 1)
+    first, second = modes[:, 4:5], modes[:, 5:]
+    turned = torch.addcmul(first * along, second, across)
+    other = torch.addcmul(second * along, first, across, value=-1)
+    return torch.cat((modes[:, :2], modes[:, 2:4] * shrunk[:, :2], turned, other), 1)
 
 
 def coordinates(

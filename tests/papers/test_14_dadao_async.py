@@ -50,14 +50,13 @@ def test_the_flow_is_the_matrix_exponential(kappa: float) -> None:
     matrix = torch.from_numpy(Reference(mu, kappa * mu, 1.0, np.zeros((1, 1))).matrix)
     constants = DADAO().constants(Known(tensor(mu), tensor(kappa * mu), tensor(1.0)))
     basis, fading, turning = coordinates(constants)
-    rate = -fading.unsqueeze(-1)
+    rates = (-fading.view(1, 3, 1, 1), turning.view(1, 1, 1, 1))
     modes = torch.linalg.inv(basis).unsqueeze(-1)  # the six unit vectors, as six nodes
-    frequency = turning.view(1, 1, 1)
     for elapsed in (1e-3, 0.3, 4.0, 60.0):
-        found = flow(modes, torch.full((1, 1, 6), elapsed, dtype=torch.float64), rate, frequency)
+        found = flow(modes, torch.full((1, 1, 6, 1), elapsed, dtype=torch.float64), *rates)
         expected = torch.linalg.matrix_exp(matrix * elapsed)
         assert (basis @ found.flatten(2) - expected).abs().max() < 1e-13 * expected.abs().max()
-    assert torch.equal(flow(modes, torch.zeros_like(modes[:, :1, :, 0]), rate, frequency), modes)
+    assert torch.equal(flow(modes, torch.zeros_like(modes[:, :1]), *rates), modes)
 
 
 # Check 8: event by event -----------------------------------------------------------------------------

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from optenvs.core.random import Keys, integers, uniform
@@ -189,21 +190,26 @@ class Clocks:
     def wave(self, agenda: Agenda, places: Places) -> tuple[Wave, Places]:
         """The events that are ready, and the places behind them."""
         index = (agenda.first + places.behind).unsqueeze(-1).expand(-1, -1, 4)
-        number, other, what, time = agenda.entry.gather(1, index).unbind(-1)
+        number, other, what, next_time = agenda.entry.gather(1, index).unbind(-1)
         peer = other.long()
-        report = what == REPORT
-        ready = (number.gather(1, peer) == number) & (what != IDLE)
-        ready = ready & (~report | report.all(-1, keepdim=True))
+        earliest = number == number.amin(-1, keepdim=True)
         if self.sequential:
-            earliest = torch.where(ready, number, torch.inf).amin(-1, keepdim=True)
-            ready = ready & (number == earliest)
-        return self._taken(ready, what, peer, time, places)
+            ready = earliest
+        else:
+            # a report is ready when no node has anything before it: it is the earliest of all
+            ready = (number.gather(1, peer) == number) & ((what < REPORT) | earliest)
+        kind = (what * ready).long()
+        time = torch.where(ready, next_time, places.time)
+        wave = Wave(
+            kind=kind,
+            peer=torch.where(ready, peer, _everyone(self.nodes, peer.device)),
+            time=time,
+            elapsed=time - places.time,
+        )
+        # the last entry of a node is ready for ever: it is idle, and stays in its place
+        return wave, Places(behind=places.behind + (kind > 0), time=time)
 
-    def _taken(
-        self, ready: Bool[Tensor, "B N"], what: Tensor, peer: Tensor, time: Tensor, places: Places
-    ) -> tuple[Wave, Places]:
-        now = torch.where(ready, time, places.time)
-        kind = torch.where(ready, what, 0.0).long()
-        alone = torch.arange(self.nodes, device=peer.device).expand_as(peer)
-        wave = Wave(kind=kind, peer=torch.where(ready, peer, alone), time=now, elapsed=now - places.time)
-        return wave, Places(behind=places.behind + ready, time=now)
+
+@lru_cache(maxsize=16)
+def _everyone(nodes: int, device: torch.device) -> Int64[Tensor, "N"]:
+    return torch.arange(nodes, device=device)

@@ -52,6 +52,10 @@ class NetworkQuadratic(Network):
         if given is not None and (len(given) != self.agents or not all(0 < a < math.inf for a in given)):
             raise ValueError(f"curvatures: expected {self.agents} numbers > 0, got {given!r}")
 
+    @property
+    def noisy(self) -> bool:
+        return self.noise > 0
+
     def draw(self, keys: Keys) -> Draw:
         dtype, nodes = self.torch_dtype, self.agents
         centre = normal(keys, "centres", (nodes, self.width), dtype=dtype)

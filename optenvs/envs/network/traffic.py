@@ -114,27 +114,27 @@ class Asynchronous:
     def serve(self, traffic: Events, action: dict[str, Tensor]) -> Service:
         """Answer the wave that was announced, and announce the next."""
         wave, said = traffic.wave, action["message"]
-        exchanges = wave.kind == EXCHANGE
+        computes, exchanges = wave.kind == GRADIENT, wave.kind == EXCHANGE
         index = wave.peer[..., None, None].expand_as(said)
         heard = torch.where(exchanges[..., None, None], said.gather(1, index), 0.0)
         following, places = self.clocks.wave(traffic.agenda, traffic.places)
-        answered = torch.where(wave.kind == REPORT, 0, wave.kind)
         observation = {
-            "answered": answered.unsqueeze(-1),
+            "answered": (wave.kind * (wave.kind < REPORT)).unsqueeze(-1),
             "message": heard,
             "event": following.kind.unsqueeze(-1),
             "peer": following.peer.unsqueeze(-1),
             "time": following.time.to(said.dtype).unsqueeze(-1),
             "elapsed": following.elapsed.to(said.dtype).unsqueeze(-1),
         }
+        measured = wave.kind[:, 0] == REPORT  # then all nodes report
         return Service(
-            computes=wave.kind == GRADIENT,
+            computes=computes,
             observation=observation,
             traffic=Events(agenda=traffic.agenda, places=places, wave=following),
             calls={"exchange": exchanges.sum(-1) // 2},
-            measured=(wave.kind == REPORT).all(-1),
+            measured=measured,
             time=wave.time.amax(-1).to(said.dtype),
-            ended=(following.kind == 0).all(-1),
+            ended=measured & (wave.time[:, 0] >= self.clocks.t_max),  # the last report
         )
 
 
