@@ -17,6 +17,12 @@ from optenvs.data import cifar, idx
 
 SMALL: dict[str, dict[str, Any]] = {
     "optenvs/Particles-v0": {"particles": 6, "start_mean": (8.0, 8.0), "start_std": 0.5},
+    "optenvs/ParticlesDigits-v0": {
+        "particles": 3,
+        "samples": 48,
+        "batch_size": 8,
+        "queries_per_minibatch": 2,
+    },
     "optenvs/TrainDigits-v0": {"widths": (4,), "samples": 48, "batch_size": 8},
     "optenvs/TrainBreastCancer-v0": {"batch_size": 16},
     "optenvs/TrainMnist-v0": {"widths": (2, 2), "samples": 24, "batch_size": 4},

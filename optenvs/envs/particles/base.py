@@ -104,7 +104,11 @@ class Swarm(MultiAgentEnv):
         return True
 
     def measure(
-        self, state: State, points: Float[Tensor, "B N d"], recommendation: Float[Tensor, "B d"]
+        self,
+        state: State,
+        points: Float[Tensor, "B N d"],
+        recommendation: Float[Tensor, "B d"],
+        merit: Float[Tensor, "B"],
     ) -> dict[str, Tensor]:
         """More metrics, ``(B,)`` each."""
         return {}
@@ -186,7 +190,7 @@ class Swarm(MultiAgentEnv):
         lowest = torch.minimum(memory.lowest, exact)
         merit = self.judge(state, recommendation)
         metrics = {"value": merit, "best_particle": exact, "best_ever": lowest}
-        metrics |= self.measure(state, points, recommendation) | memory.evaluation
+        metrics |= self.measure(state, points, recommendation, merit) | memory.evaluation
         if state.floor is not None:
             metrics["gap"] = merit - state.floor
         solved = None

@@ -169,7 +169,9 @@ class Particles(Swarm):
     def judge(self, state: State, point: Tensor) -> Tensor:
         return self.function.ask_swarm(state.hidden.oracle, point.unsqueeze(1))[0].squeeze(1)
 
-    def measure(self, state: State, points: Tensor, recommendation: Tensor) -> dict[str, Tensor]:
+    def measure(
+        self, state: State, points: Tensor, recommendation: Tensor, merit: Tensor
+    ) -> dict[str, Tensor]:
         hidden = state.hidden.oracle
         mean = points.mean(1)
         variance = (points - mean.unsqueeze(1)).square().sum((1, 2)) / self.particles

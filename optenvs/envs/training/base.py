@@ -70,7 +70,7 @@ class Training(OptimizationEnv):
         model: ``logistic``, ``mlp``, ``cnn`` or ``resnet``.
         widths: hidden widths of an MLP, channels of a CNN, the base width of a ResNet.
         activation: ``relu``, ``lrelu`` (slope 0.1), ``elu``, ``selu``, ``tanh``, ``sigmoid``, ``gelu``.
-        norm: normalisation of an MLP: ``none``, ``layer`` or ``batch``.
+        norm: normalisation of an MLP: ``none``, ``layer``, ``batch`` or ``after``.
         depth: of a ResNet: 18, 34 or 50.
         oracle: ``gradient`` or ``minibatch``.
         batch_size: samples of a minibatch.

@@ -10,12 +10,14 @@ from optenvs.core.env import State
 from optenvs.core.picture import new_figure, to_array
 
 if TYPE_CHECKING:
+    from optenvs.envs.particles.training import ParticlesTraining
+
     from .base import Training
 
 _BATCH, _TRAIN, _TEST = "#999999", "#0072B2", "#D55E00"
 
 
-def training(env: Training, states: list[State]) -> np.ndarray:
+def training(env: Training | ParticlesTraining, states: list[State]) -> np.ndarray:
     """Minibatch loss at every query, loss and accuracy on all data at epoch ends, of one instance."""
     figure = new_figure(9.0, 4.2)
     losses, accuracies = figure.subplots(1, 2)

@@ -19,8 +19,9 @@ from .activations import ACTIVATIONS, check_activation
 from .base import Model, Parameters, Slot, linear, normalisation, share
 from .losses import cross_entropy_parts
 
-NORMS = ("none", "layer", "batch")
+NORMS = ("none", "layer", "batch", "after")
 _EPS = 1e-5  # torch's default for both normalisations
+_EPS_AFTER = 1e-4
 
 
 def _affine(
@@ -36,6 +37,13 @@ def _standardise(z: Float[Tensor, "B m h"], dim: int) -> tuple[Tensor, Tensor]:
     return centred * factor, factor
 
 
+def _standardise_after(a: Float[Tensor, "B m h"]) -> Float[Tensor, "B m h"]:
+    """What ``norm="after"`` does to an activation: batch normalisation by the unbiased variance."""
+    centred = a - a.mean(1, keepdim=True)
+    variance = centred.square().sum(1, keepdim=True) / max(a.shape[1] - 1, 1)
+    return centred * torch.rsqrt(variance + _EPS_AFTER)
+
+
 @dataclass(frozen=True)
 class MLP(Model):
     """Affine layers with an activation between them; an input of any shape is flattened.
@@ -45,6 +53,9 @@ class MLP(Model):
         activation: One of :data:`ACTIVATIONS`.
         norm: Between an affine layer and its activation: ``"none"``, ``"layer"`` (over the features
             of a sample), ``"batch"`` (over the samples of the minibatch, see :meth:`Model.apply`).
+            ``"after"`` is another network: every layer, the last one included, is affine, then activation,
+            then batch normalisation without scale and shift, by the unbiased variance plus 1e-4. So bounded
+            logits are those of the consensus-based optimization papers (Riedl 2023, the authors' code).
     """
 
     widths: tuple[int, ...] = (32,)
@@ -61,7 +72,7 @@ class MLP(Model):
         before = math.prod(self.shape)
         for i, width in enumerate(self.widths, 1):
             slots += linear(f"hidden{i}", before, width)
-            if self.norm != "none":
+            if self.norm in ("layer", "batch"):
                 slots += normalisation(f"norm{i}", width)
             before = width
         return (*slots, *linear("output", before, self.classes))
@@ -75,16 +86,21 @@ class MLP(Model):
         x = inputs.flatten(2)
         for i in range(1, len(self.widths) + 1):
             z = _affine(x, parameters[f"hidden{i}.weight"], parameters[f"hidden{i}.bias"])
-            if self.norm != "none":
+            if self.norm in ("layer", "batch"):
                 z, _ = _standardise(z, self._norm_dim)
                 scale, shift = parameters[f"norm{i}.scale"], parameters[f"norm{i}.shift"]
                 z = z * scale.unsqueeze(1) + shift.unsqueeze(1)
             x = activate(z)
-        return _affine(x, parameters["output.weight"], parameters["output.bias"])
+            if self.norm == "after":
+                x = _standardise_after(x)
+        logits = _affine(x, parameters["output.weight"], parameters["output.bias"])
+        return _standardise_after(activate(logits)) if self.norm == "after" else logits
 
     def closed_form(
         self, flat: Float[Tensor, "B D"], inputs: Tensor, targets: Int64[Tensor, "B m"]
-    ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
+    ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]] | None:
+        if self.norm == "after":
+            return None
         p = self.unflatten(flat)
         activate, through = ACTIVATIONS[self.activation]
         normed, dim = self.norm != "none", self._norm_dim
