@@ -23,6 +23,18 @@ CASES: dict[str, tuple[MultiAgentEnv, Any]] = {
     "gossip in rounds": (Gossip(dtype="float64", budget=30, synchronous=True), Descend()),
     "dadao": (optenvs.make("NetworkQuadratic", nodes=5, t_max=8.0), agents.make("dadao")),  # type: ignore[dict-item]
     "a2cid2": (optenvs.make("NetworkQuadratic", nodes=5, t_max=8.0), agents.make("a2cid2")),  # type: ignore[dict-item]
+} | {
+    f"{name} in rounds": (
+        optenvs.make("NetworkQuadratic", nodes=5, clock="rounds", oracle=oracle, t_max=8.0),  # type: ignore[dict-item]
+        agents.make(name, **options),
+    )
+    for name, oracle, options in (
+        ("dgd", "gradient", {}),
+        ("extra", "gradient", {}),
+        ("gradient_tracking", "gradient", {}),
+        ("adom_plus", "gradient", {"multi_consensus": True}),
+        ("msda", "conjugate", {}),
+    )
 }
 
 

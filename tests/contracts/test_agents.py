@@ -34,8 +34,18 @@ PARTICLES = 40
 _ORACLES = ("value", "gradient", "hvp", "swarm")
 
 
+def network(agent: Any, dtype: str, rotate: bool = False, **keywords: Any) -> OptimizationEnv:
+    """Three nodes that start far away: beside that, what a fixed step leaves of the way is small."""
+    oracle = next(kind for kind in ("gradient", "conjugate") if kind in agent.needs)
+    clock = "rounds" if "gossip" in agent.needs else "edges" if oracle == "conjugate" else "poisson"
+    small = {"nodes": 3, "L": 3.0, "t_max": 300.0, "start_std": 100.0, "dtype": dtype}
+    return optenvs.make("NetworkQuadratic", clock=clock, oracle=oracle, **(small | keywords))
+
+
 def problem(agent: Any, dtype: str = "float32", **keywords: Any) -> OptimizationEnv:
-    """A quadratic that answers what ``agent`` needs, to a swarm where it is one."""
+    """A quadratic that answers what ``agent`` needs, to a swarm or to the nodes of a network."""
+    if {"exchange", "gossip"} & set(agent.needs):
+        return network(agent, dtype, **keywords)
     needed = [kind for kind in _ORACLES if kind in agent.needs and kind != "swarm"]
     assert set(agent.needs) <= set(_ORACLES), f"no problem of these tests answers {agent.needs}"
     oracle = needed[-1] if needed else "value"
