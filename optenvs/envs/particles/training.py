@@ -135,10 +135,7 @@ class ParticlesTraining(Swarm):
         number = torch.div(state.k, self.queries_per_minibatch, rounding_mode="floor")
         index = minibatch(state.key, order, number, self.data.batch_size)
         inputs, targets = self.data._inputs(state, index), self.data._targets(state.key, index)
-        if count > 1:
-            targets = targets.repeat_interleave(count, 0)
-            # all networks of one instance read the same memory; those of several need it side by side
-            inputs = inputs if batch == 1 else inputs.repeat_interleave(count, 0)
+        targets = targets.repeat_interleave(count, 0)
         logits = self.network.apply(points.reshape(batch * count, size), inputs)
         return self.loss_scale * cross_entropy(logits, targets).reshape(batch, count)
 

@@ -27,10 +27,13 @@ from optenvs.envs.training.models import (
 IMAGE = (1, 8, 8)
 DENSE = [
     Logistic((5,), 3),
-    *(MLP((5,), 3, (7, 4), a, n) for a in ACTIVATIONS for n in NORMS),
+    *(MLP((5,), 3, (7, 4), a, n) for a in ACTIVATIONS for n in NORMS if n != "after"),
 ]
+"""Networks whose gradient is written out."""
 OTHER = [
     MLP(IMAGE, 4, (6,)),
+    MLP((5,), 3, (7, 4), "relu", "after"),
+    MLP((5,), 3, (), "tanh", "after"),
     *(CNN(IMAGE, 4, (3, 5), a) for a in ACTIVATIONS),
     ResNet((3, 16, 16), 4, 18, 2),
     ResNet((3, 8, 8), 4, 34, 2, "elu"),
@@ -67,13 +70,16 @@ def module(model: Model) -> nn.Module:
         "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "gelu": nn.GELU,
     }[model.activation]  # fmt: skip
     if isinstance(model, MLP):
-        norm = {"none": None, "layer": nn.LayerNorm, "batch": nn.BatchNorm1d}[model.norm]
+        norm = {"layer": nn.LayerNorm, "batch": nn.BatchNorm1d}.get(model.norm)
         layers: list[nn.Module] = [nn.Flatten()]
         before = int(torch.tensor(model.shape).prod())
         for width in model.widths:
             layers += [nn.Linear(before, width), *([norm(width)] if norm else []), act()]
+            layers += [Standardise()] if model.norm == "after" else []
             before = width
-        return nn.Sequential(*layers, nn.Linear(before, model.classes)).double()
+        layers.append(nn.Linear(before, model.classes))
+        layers += [act(), Standardise()] if model.norm == "after" else []
+        return nn.Sequential(*layers).double()
     if isinstance(model, CNN):
         layers, before = [], model.shape[0]
         for width in model.widths:
@@ -84,6 +90,13 @@ def module(model: Model) -> nn.Module:
         return nn.Sequential(*layers, nn.Flatten(), last).double()
     assert isinstance(model, ResNet)
     return TorchResNet(model, act()).double()
+
+
+class Standardise(nn.Module):
+    """Torch's batch normalisation without scale and shift, but by the unbiased variance."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - x.mean(0)) / (x.var(0) + 1e-4).sqrt()
 
 
 class TorchBlock(nn.Module):
@@ -146,6 +159,17 @@ def test_equals_torch_modules(model: Model) -> None:
         grads = torch.cat([p.grad.flatten() for p in net.parameters()])
         torch.testing.assert_close(gradients[row], grads, rtol=1e-7, atol=1e-9)
         assert accuracy(logits, y)[row] == (theirs.argmax(-1) == y[row]).double().mean()
+
+
+@pytest.mark.parametrize("model", [DENSE[1], DENSE[3], OTHER[1], OTHER[2], OTHER[4]], ids=name)
+def test_networks_may_share_inputs(model: Model) -> None:
+    flat, x, _ = instance(model, batch=6)
+    groups = x[:2]  # two groups of three networks
+    logits = model.apply(flat, groups)
+    torch.testing.assert_close(
+        logits, model.apply(flat, groups.repeat_interleave(3, 0)), rtol=1e-12, atol=1e-12
+    )
+    torch.testing.assert_close(model.apply(flat, x[:1]), model.apply(flat, x[:1].expand_as(x)))
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int64
@@ -69,6 +69,9 @@ class Model(abc.ABC):
 
     shape: tuple[int, ...]
     classes: int
+
+    reads_shared: ClassVar[bool] = False
+    """Whether :meth:`forward` takes inputs that networks share as they are, ``(G, m, *shape)``."""
 
     @abc.abstractmethod
     def build(self) -> tuple[Slot, ...]:
@@ -133,12 +136,15 @@ class Model(abc.ABC):
 
         Args:
             flat: One network a row.
-            inputs: ``(B, m, *shape)``, or ``(1, m, *shape)`` for inputs that all networks share.
+            inputs: ``(B, m, *shape)``, or ``(G, m, *shape)`` with G a divisor of B for inputs that each
+                B / G networks in a row share.
 
         Returns:
             ``(B, m, classes)``.
         """
-        return self.forward(self.unflatten(flat), share(inputs, flat.shape[0]))
+        if not self.reads_shared:
+            inputs = share(inputs, flat.shape[0])
+        return self.forward(self.unflatten(flat), inputs)
 
     def closed_form(
         self, flat: Float[Tensor, "B D"], inputs: Tensor, targets: Int64[Tensor, "B m"]
@@ -151,7 +157,9 @@ class Model(abc.ABC):
 
 
 def share(inputs: Tensor, batch: int) -> Tensor:
-    """Inputs ``(1, m, ...)`` as a view ``(batch, m, ...)``; others as they are."""
+    """Inputs ``(G, m, ...)`` as ``(batch, m, ...)``, each ``batch / G`` times in a row; for G = 1 a view."""
     if inputs.shape[0] == batch:
         return inputs
-    return inputs.expand(batch, *inputs.shape[1:])
+    if inputs.shape[0] == 1:
+        return inputs.expand(batch, *inputs.shape[1:])
+    return inputs.repeat_interleave(batch // inputs.shape[0], 0)

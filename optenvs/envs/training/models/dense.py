@@ -30,6 +30,19 @@ def _affine(
     return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
 
 
+def _first_affine(
+    x: Float[Tensor, "G m i"], weight: Float[Tensor, "B o i"], bias: Float[Tensor, "B o"]
+) -> Float[Tensor, "B m o"]:
+    """:func:`_affine` of inputs that ``B / G`` networks share: one product, and no copy of the inputs."""
+    batch, outputs, inputs = weight.shape
+    groups, samples, _ = x.shape
+    if groups == batch:
+        return _affine(x, weight, bias)
+    product = torch.bmm(x, weight.reshape(groups, -1, inputs).mT)
+    own = product.view(groups, samples, -1, outputs).transpose(1, 2).reshape(batch, samples, outputs)
+    return own + bias.unsqueeze(1)
+
+
 def _standardise(z: Float[Tensor, "B m h"], dim: int) -> tuple[Tensor, Tensor]:
     """``z`` with mean 0 and variance 1 along ``dim``, and what it was multiplied by."""
     centred = z - z.mean(dim, keepdim=True)
@@ -62,6 +75,8 @@ class MLP(Model):
     activation: str = "relu"
     norm: str = "none"
 
+    reads_shared = True
+
     def __post_init__(self) -> None:
         check_activation(self.activation)
         if self.norm not in NORMS:
@@ -83,9 +98,10 @@ class MLP(Model):
 
     def forward(self, parameters: Parameters, inputs: Tensor) -> Float[Tensor, "B m c"]:
         activate = ACTIVATIONS[self.activation].forward
-        x = inputs.flatten(2)
+        x, affine = inputs.flatten(2), _first_affine
         for i in range(1, len(self.widths) + 1):
-            z = _affine(x, parameters[f"hidden{i}.weight"], parameters[f"hidden{i}.bias"])
+            z = affine(x, parameters[f"hidden{i}.weight"], parameters[f"hidden{i}.bias"])
+            affine = _affine
             if self.norm in ("layer", "batch"):
                 z, _ = _standardise(z, self._norm_dim)
                 scale, shift = parameters[f"norm{i}.scale"], parameters[f"norm{i}.shift"]
@@ -93,7 +109,7 @@ class MLP(Model):
             x = activate(z)
             if self.norm == "after":
                 x = _standardise_after(x)
-        logits = _affine(x, parameters["output.weight"], parameters["output.bias"])
+        logits = affine(x, parameters["output.weight"], parameters["output.bias"])
         return _standardise_after(activate(logits)) if self.norm == "after" else logits
 
     def closed_form(
