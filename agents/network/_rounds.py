@@ -57,6 +57,13 @@ def no_action(point: Point) -> Int64[Tensor, "B 1 1"]:
     return torch.zeros(len(point), 1, 1, dtype=torch.int64, device=point.device)
 
 
+def check_room(observation: Observation, count: int) -> None:
+    """Refuse a network in which a message holds fewer vectors than an agent sends at once."""
+    room = observation["total"].shape[2]
+    if room < count:
+        raise ValueError(f"channels: expected at least {count}, which the agent sends at once, got {room}")
+
+
 def say(
     observation: Observation,
     query: Point,
@@ -74,13 +81,8 @@ def say(
         compute: whether it computes.
         send: whether it sends.
         recommendation: the iterate; ``query`` if None.
-
-    Raises:
-        ValueError: a message has no room for the vectors.
     """
     room, count = observation["total"].shape[2], vectors.shape[2]
-    if count > room:
-        raise ValueError(f"channels: expected at least {count}, which the agent sends at once, got {room}")
     each = torch.ones_like(query[..., :1], dtype=torch.int64)
     return {
         "query": query,

@@ -35,7 +35,7 @@ from agents.core import Agent, Observation
 from optenvs.core.random import Keys
 from optenvs.core.struct import struct
 
-from ._rounds import condition, constant, no_action, say
+from ._rounds import check_room, condition, constant, no_action, say
 
 
 @struct
@@ -103,6 +103,7 @@ class ADOMPlus(Agent):
     needs: ClassVar[tuple[str, ...]] = ("gradient", "gossip")
 
     def init(self, problem: Any, observation: Observation, keys: Keys) -> ADOMPlusState:
+        check_room(observation, 2)
         x = observation["point"]
         zero = torch.zeros_like(x)
         radii = torch.where(problem.radii > 0, problem.radii, 1.0)  # a single node has no one to hear

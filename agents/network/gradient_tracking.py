@@ -19,7 +19,7 @@ from agents.core import Observation
 from optenvs.core.random import Keys
 from optenvs.core.struct import struct
 
-from ._rounds import StepAgent, no_action, say
+from ._rounds import StepAgent, check_room, no_action, say
 
 
 @struct
@@ -54,6 +54,7 @@ class GradientTracking(StepAgent):
     portion = 0.1
 
     def init(self, problem: Any, observation: Observation, keys: Keys) -> GradientTrackingState:
+        check_room(observation, 2)
         point = observation["point"]
         zero = torch.zeros_like(point)
         return GradientTrackingState(

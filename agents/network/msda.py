@@ -78,7 +78,7 @@ class MSDA(Agent):
         if graphs > 1:
             raise ValueError(f"graph: MSDA expects one that stays, got {graphs} that take turns")
         gap = 1 / condition(problem)
-        # the eigenvalues of a cycle of 4 give 2 to rounding, which the floor must not see
+        # a star of k^2 nodes has gam = 1 / k^2: rounding must not take one off K
         rounds = (gap.rsqrt() + 1e-6).floor()
         c = (1 - gap.sqrt()) / (1 + gap.sqrt())
         power = c**rounds
