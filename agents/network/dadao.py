@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -142,8 +141,8 @@ class DADAO(AsynchronousAgent):
             said=nothing.unsqueeze(1).repeat(1, 2, 1, 1),
             basis=basis.to(point),
             shown=torch.stack(shown, 1).to(point)[..., None, None],
-            descent=jumps[:, :, :1, None],
-            gossip=jumps[:, :, 1:, None],
+            descent=jumps[:, :, :1, None].contiguous(),  # as they come back from a file, to the last bit
+            gossip=jumps[:, :, 1:, None].contiguous(),
             fading=-fading.to(point)[..., None, None],
             turning=turning.to(point)[:, None, None, None],
             total=nothing if self.running_average else None,
@@ -154,7 +153,8 @@ class DADAO(AsynchronousAgent):
     def act(self, state: DADAOState, observation: Observation) -> tuple[dict[str, Tensor], DADAOState]:
         # 1. the answer to the last event: a residual times a fixed jump
         heard = torch.stack((observation["gradient"], observation["message"][:, :, 0]), 1)
-        answers = observation["answered"].unsqueeze(1) == _kinds(heard.device)
+        kinds = torch.arange(GRADIENT, EXCHANGE + 1, device=heard.device).view(2, 1, 1)
+        answers = observation["answered"].unsqueeze(1) == kinds
         residual = torch.where(answers, heard - state.said, 0.0)
         modes = torch.addcmul(state.modes, state.descent, residual[:, :1])
         modes = torch.addcmul(modes, state.gossip, residual[:, 1:])
@@ -173,17 +173,12 @@ class DADAO(AsynchronousAgent):
         return query(observation, now, said[:, 1], mean, mean), replace(state, total=total, count=count)
 
 
-@lru_cache(maxsize=8)
-def _kinds(device: torch.device) -> Int64[Tensor, "1 2 1 1"]:
-    return torch.tensor([GRADIENT, EXCHANGE], device=device).view(1, 2, 1, 1)
-
-
 def with_variables(state: DADAOState, given: dict[str, Float[Tensor, "B N d"]]) -> DADAOState:
     """The same memory with these of the six vectors, and zero for the others."""
     nothing = torch.zeros_like(state.modes[:, 0])
     values = torch.stack([given.get(name, nothing) for name in VARIABLES], 1)
     modes = torch.linalg.solve(state.basis, values.flatten(2))
-    modes = modes.view_as(state.modes)
+    modes = modes.contiguous().view_as(state.modes)  # the solver lays it out by columns
     said = (modes.unsqueeze(1) * state.shown[:, 1:]).sum(2)
     return replace(state, modes=modes, said=said)
 

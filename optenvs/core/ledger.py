@@ -57,10 +57,16 @@ class Ledger:
             if unknown:
                 raise KeyError(f"bill: unknown oracle kinds {sorted(unknown)}; known: {self.kinds}")
             batch = self.counts.shape[:-1]
-            columns = [
-                torch.as_tensor(calls.get(k, 0), device=self.counts.device).expand(batch) for k in self.kinds
-            ]
-            calls = torch.stack(columns, -1)
+            columns = [calls.get(kind, 0) for kind in self.kinds]
+            calls = torch.stack(
+                [
+                    column  # already a counter of each instance
+                    if isinstance(column, Tensor) and column.shape == batch
+                    else torch.as_tensor(column, device=self.counts.device).expand(batch)
+                    for column in columns
+                ],
+                -1,
+            )
         return Ledger(counts=self.counts + calls, kinds=self.kinds)
 
     def spent(self, limits: Int64[Tensor, "kinds"]) -> Bool[Tensor, "*B"]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -199,17 +198,8 @@ class Clocks:
             # a report is ready when no node has anything before it: it is the earliest of all
             ready = (number.gather(1, peer) == number) & ((what < REPORT) | earliest)
         kind = (what * ready).long()
+        alone = torch.arange(self.nodes, device=peer.device)
         time = torch.where(ready, next_time, places.time)
-        wave = Wave(
-            kind=kind,
-            peer=torch.where(ready, peer, _everyone(self.nodes, peer.device)),
-            time=time,
-            elapsed=time - places.time,
-        )
+        wave = Wave(kind=kind, peer=torch.where(ready, peer, alone), time=time, elapsed=time - places.time)
         # the last entry of a node is ready for ever: it is idle, and stays in its place
         return wave, Places(behind=places.behind + (kind > 0), time=time)
-
-
-@lru_cache(maxsize=16)
-def _everyone(nodes: int, device: torch.device) -> Int64[Tensor, "N"]:
-    return torch.arange(nodes, device=device)
