@@ -80,9 +80,10 @@ def _core(env: OptimizationEnv | str, kwargs: dict[str, Any]) -> tuple[MultiAgen
 
 def register(spec: EnvSpec) -> None:
     """Put ``spec`` into PettingZoo's registries, where it has many agents and PettingZoo is loaded."""
-    zoo = sys.modules.get(_ZOO)
+    zoo: Any = sys.modules.get(_ZOO)
     if spec.multi_agent and hasattr(zoo, "register"):
-        _declare(zoo, spec)
+        for kind, entry_point in _FACES.items():
+            zoo.register(kind, spec.id, entry_point=entry_point, kwargs={"env": spec.id})
 
 
 def register_when_loaded() -> None:
@@ -92,13 +93,6 @@ def register_when_loaded() -> None:
             register(spec)
     elif not any(isinstance(finder, _AfterImport) for finder in sys.meta_path):
         sys.meta_path.insert(0, _AfterImport())
-
-
-def _declare(zoo: Any, spec: EnvSpec) -> None:
-    for kind, entry_point in _FACES.items():
-        known = zoo.parallel_registry if kind == "parallel" else zoo.aec_registry
-        if spec.id not in known:
-            zoo.register(kind, spec.id, entry_point=entry_point, kwargs={"env": spec.id})
 
 
 class _AfterImport:

@@ -232,9 +232,11 @@ def test_whose_turn_it_is_can_be_checked() -> None:
     assert seen(env) != view
 
 
+@pytest.mark.parametrize("max_cycles", [None, 5])
 @pytest.mark.parametrize("mode", MODES)
-def test_fork_bit_for_bit_at_every_turn(mode: str, tmp_path: Any) -> None:
-    env = made(**MODES[mode], budget=8)
+def test_fork_bit_for_bit_at_every_turn(mode: str, max_cycles: int | None, tmp_path: Any) -> None:
+    keywords = MODES[mode] | {"budget": 8 if max_cycles is None else None, "max_cycles": max_cycles}
+    env = made(**keywords)
     env.reset(seed=0)
     path, states, rng = [], [], np.random.default_rng(0)
     while env.agents:
@@ -246,8 +248,8 @@ def test_fork_bit_for_bit_at_every_turn(mode: str, tmp_path: Any) -> None:
     env.reset()
     following = seen(env)
     assert len(states) > 15
-    for turn in range(0, len(states), 3):
-        for fork in (made(**MODES[mode], budget=8), env):
+    for turn in range(0, len(states), 4):
+        for fork in (made(**keywords), env):
             fork.set_state(load(save(tmp_path / "face", states[turn]), classes=(Facts, Own)))
             for view, action in path[turn:-1]:
                 assert seen(fork) == view
