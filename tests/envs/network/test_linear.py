@@ -117,13 +117,15 @@ def test_the_samples_have_the_law_of_make_regression(dim: int) -> None:
 
 
 def test_one_factor_scales_the_targets_of_a_node() -> None:
-    """The factor is U(0.01, 5): the noise of the targets is 10 times it."""
+    """The factor is U(0.01, 5): the noise of the targets is 10 times it, a coefficient 100 U(0, 1) times."""
     core = NetworkLinear(nodes=400, dim=2, samples=200, graph="star")
     inputs, targets = (part[0].numpy() for part in core.table(KEYS[:1]))
-    noise = []
+    noise, models = [], []
     for a, b in zip(inputs, targets, strict=True):
-        rest = b - a @ np.linalg.lstsq(a, b, rcond=None)[0]
-        noise.append(np.sqrt((rest**2).sum() / 198) / 10)
+        models.append(np.linalg.lstsq(a, b, rcond=None)[0])
+        noise.append(np.sqrt(((b - a @ models[-1]) ** 2).sum() / 198) / 10)
+    coefficients = (np.stack(models) / np.array(noise)[:, None]).ravel()
+    assert stats.kstest(coefficients, stats.uniform(0, 100).cdf).pvalue > 1e-3
     assert stats.kstest(noise, stats.uniform(0.01, 4.99).cdf).pvalue > 1e-3
 
 
