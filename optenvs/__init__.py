@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from optenvs.making import as_function as as_function
     from optenvs.making import make as make
     from optenvs.making import make_sb3 as make_sb3
+    from optenvs.processes.run import run_processes as run_processes
+    from optenvs.processes.spawn import spawn_processes as spawn_processes
+    from optenvs.processes.watch import NodeFailure as NodeFailure
     from optenvs.zoo import aec_env as aec_env
     from optenvs.zoo import parallel_env as parallel_env
 
@@ -42,6 +45,7 @@ except PackageNotFoundError:  # run from a source tree that is not installed
 
 _LAZY = {
     "GymEnv": "optenvs.faces.single",
+    "NodeFailure": "optenvs.processes.watch",
     "OptimizationEnv": "optenvs.core.env",
     "TorchVectorEnv": "optenvs.faces.vector",
     "aec_env": "optenvs.zoo",
@@ -53,7 +57,9 @@ _LAZY = {
     "make_sb3": "optenvs.making",
     "parallel_env": "optenvs.zoo",
     "rollout": "optenvs.core.rollout",
+    "run_processes": "optenvs.processes.run",
     "save": "optenvs.core.snapshot",
+    "spawn_processes": "optenvs.processes.spawn",
     "unroll": "optenvs.core.rollout",
     "unroll_windows": "optenvs.core.rollout",
 }

@@ -115,6 +115,6 @@ def _rates(env: Network, index: int) -> dict[int, float]:
     """Exchanges with each neighbour in a unit of time; none that hold where graphs take turns."""
     if len(env.graphs) > 1 or env.clock != "poisson":
         return {}
-    ends = zip(env.graphs[0].pairs.tolist(), env.edge_rates.rates[0].tolist(), strict=True)
-    mine = {(b if a == index else a): rate for (a, b), rate in ends if index in (a, b)}
+    edges = zip(env.graphs[0].pairs, env.edge_rates.rates[0], strict=True)
+    mine = {int(ends.sum()) - index: float(rate) for ends, rate in edges if index in ends}
     return {peer: rate for peer, rate in sorted(mine.items()) if rate > 0}
