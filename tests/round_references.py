@@ -61,7 +61,7 @@ def adom_plus(
     )
     y = z = m = np.zeros_like(x)
     xf, yf, zf = x, y, z
-    turn = 0
+    turn, alone = 0, np.linalg.matrix_power(one - gossip[0], count)
     while True:
         xg = tau1 * x + (1 - tau1) * xf
         yg = sigma1 * y + (1 - sigma1) * yf
@@ -74,9 +74,12 @@ def adom_plus(
             )
         )
         moved, turned = np.linalg.solve(pair, right.reshape(2, -1)).reshape(2, n, -1)
-        products = [one - gossip[(turn + k) % len(gossip)] for k in range(count)]
-        turn += count
-        w = one - reduce(lambda done, later: later @ done, products)
+        if len(gossip) == 1:
+            w = one - alone
+        else:
+            products = [one - gossip[(turn + k) % len(gossip)] for k in range(count)]
+            turn += count
+            w = one - reduce(lambda done, later: later @ done, products)
         v = gamma / nu * (yg + zg) + m
         z, m = z + gamma * delta * (zg - z) - w @ v, v - w @ v
         xf, yf, zf = xg + tau2 * (moved - x), yg + sigma2 * (turned - y), zg - w @ (yg + zg) / 2
