@@ -1,8 +1,9 @@
 """What the adaptive methods share: averages, their bias, weight decay and the final quotient.
 
 One step of them is a dozen passes over memory, so passes are what is saved: in no-grad mode temporaries are
-written over and a batch of one has plain numbers for step sizes, which torch's kernels fuse. With a graph to
-keep, or inside ``torch.func``, the same formulas run without either.
+written over, results take memory that an earlier step has left, and a batch of one has plain numbers for
+step sizes, which torch's kernels fuse. With a graph to keep, or inside ``torch.func``, the same formulas run
+without all that.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from agents.core import Agent, require
+from optenvs.core.memory import recycled
 from optenvs.core.oracles import inside_transform
 
 Number = float | Float[Tensor, "B _"]
@@ -23,24 +25,33 @@ Number = float | Float[Tensor, "B _"]
 
 @dataclass(frozen=True)
 class Workspace:
-    """Whether temporaries may be written over (``free``)."""
+    """Where results go: ``out=`` arguments, all ``None`` unless memory is ``free`` to be chosen."""
 
     free: bool
 
     @classmethod
-    def of(cls, *tensors: Tensor) -> Workspace:
-        """For a step that reads ``tensors``."""
+    def of(cls, *read: Any) -> Workspace:
+        """For a step that reads these; what is no tensor does not matter."""
+        tensors = (x for x in read if isinstance(x, Tensor))
         return cls(not torch.is_grad_enabled() and not any(map(inside_transform, tensors)))
 
     def over(self, temporary: Tensor) -> Tensor | None:
         """The ``out=`` of an operation whose result may take the place of ``temporary``."""
         return temporary if self.free else None
 
+    def fresh(self, like: Tensor) -> Tensor | None:
+        """The ``out=`` of an operation with a new result of the shape and dtype of ``like``."""
+        return recycled(like) if self.free else None
+
     def number(self, value: float | Tensor) -> Any:
         """A plain number in place of a tensor of one on the CPU."""
         if self.free and isinstance(value, Tensor) and value.numel() == 1 and value.device.type == "cpu":
             return value.item()
         return value
+
+
+PLAIN = Workspace(free=False)
+"""Torch puts every result into memory of its own."""
 
 
 def debias(decay: float, count: Number) -> Number:
@@ -53,7 +64,7 @@ def debias(decay: float, count: Number) -> Number:
 
 def average_square(mean: Tensor, x: Tensor, decay: float, work: Workspace) -> Tensor:
     """``decay * mean + (1 - decay) * x^2``."""
-    kept = mean * decay
+    kept = torch.mul(mean, decay, out=work.fresh(mean))
     return torch.addcmul(kept, x, x, value=1 - decay, out=work.over(kept))
 
 
@@ -64,15 +75,17 @@ def damped_root(nu: Tensor, eps: Number, work: Workspace, spare: Tensor | None =
     gradient was always zero would turn every unrolled gradient into NaN.
     """
     if work.free:
-        root = torch.sqrt(nu, out=spare)
+        root = torch.sqrt(nu, out=work.fresh(nu) if spare is None else spare)
         return torch.add(root, eps, out=root)
     zero = nu == 0
     return torch.where(zero, 0.0, torch.where(zero, 1.0, nu).sqrt()) + eps
 
 
-def with_penalty(gradient: Tensor, point: Tensor, weight_decay: float) -> Tensor:
+def with_penalty(gradient: Tensor, point: Tensor, weight_decay: float, work: Workspace) -> Tensor:
     """The gradient with that of an L2 penalty: coupled weight decay."""
-    return gradient.add(point, alpha=weight_decay) if weight_decay else gradient
+    if not weight_decay:
+        return gradient
+    return torch.add(gradient, point, alpha=weight_decay, out=work.fresh(point))
 
 
 def divided_step(

@@ -99,29 +99,30 @@ class AdaBelief(GradientAgent):
 
     def act(self, state: AdaBeliefState, observation: Observation) -> tuple[Tensor, AdaBeliefState]:
         point, gradient = observation["point"], observation["gradient"]
-        work = Workspace.of(point, gradient, state.mu, state.nu)
         rate, count = self.rate(observation), state.count + 1
+        work = Workspace.of(point, gradient, state.mu, state.nu, rate)
         keep: Number = 1.0
         if self.weight_decouple:
             keep = work.number(1 - (1.0 if self.fixed_decay else rate) * self.weight_decay)
         else:
-            gradient = with_penalty(gradient, point, self.weight_decay)
+            gradient = with_penalty(gradient, point, self.weight_decay, work)
         beta1, beta2 = self.betas
         old = self.semantics == "0.0.5"
-        mu = torch.lerp(state.mu, gradient, 1 - beta1)
-        surprise = gradient - mu
-        nu = torch.rsub(state.nu, 0.0 if old and self.amsgrad else self.eps, alpha=-beta2)  # beta2 nu + eps
-        nu = torch.addcmul(nu, surprise, surprise, value=1 - beta2, out=work.over(nu))
+        mu = torch.lerp(state.mu, gradient, 1 - beta1, out=work.fresh(state.mu))
+        surprise = torch.sub(gradient, mu, out=work.fresh(mu))
+        added = surprise.new_tensor(0.0 if old and self.amsgrad else self.eps)
+        nu = torch.addcmul(added, surprise, surprise, value=1 - beta2, out=work.over(surprise))
+        nu = torch.add(nu, state.nu, alpha=beta2, out=work.over(nu))
         nu_max, used = state.nu_max, nu
         if nu_max is not None:
-            nu_max = torch.maximum(nu_max, nu)
+            nu_max = torch.maximum(nu_max, nu, out=work.fresh(nu))
             nu_max = nu_max + self.eps if old else nu_max
             used = nu if self.rectify and not old else nu_max
         # as in adam.py, the bias of s is kept out of the passes over memory
         t = work.number(count)
         scale, bias = debias(beta2, t) ** 0.5, debias(beta1, t)
         eps: Number = self.eps if self.rectify and not old else scale * self.eps
-        root = damped_root(used, eps, work, spare=work.over(surprise))
+        root = damped_root(used, eps, work)
         step = rate * scale / bias
         if self.rectify:
             first = (rate if old else rate / bias) * float(self.degenerated_to_sgd)

@@ -57,12 +57,12 @@ class Adagrad(GradientAgent):
 
     def act(self, state: AdagradState, observation: Observation) -> tuple[Tensor, AdagradState]:
         point, gradient = observation["point"], observation["gradient"]
-        work = Workspace.of(point, gradient, state.nu)
-        gradient = with_penalty(gradient, point, self.weight_decay)
         rate = self.rate(observation)
+        work = Workspace.of(point, gradient, state.nu, rate)
+        gradient = with_penalty(gradient, point, self.weight_decay, work)
         if self.lr_decay:
             rate = rate / (1 + state.count * self.lr_decay)
-        nu = torch.addcmul(state.nu, gradient, gradient)
+        nu = torch.addcmul(state.nu, gradient, gradient, out=work.fresh(state.nu))
         root = damped_root(nu, self.eps, work)
         action = divided_step(point, gradient, root, work.number(rate), work)
         return action, AdagradState(nu=nu, count=state.count + 1)

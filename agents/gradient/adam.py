@@ -79,17 +79,17 @@ class Adam(GradientAgent):
 
     def act(self, state: AdamState, observation: Observation) -> tuple[Tensor, AdamState]:
         point, gradient = observation["point"], observation["gradient"]
-        work = Workspace.of(point, gradient, state.mu, state.nu)
         rate, count = self.rate(observation), state.count + 1
+        work = Workspace.of(point, gradient, state.mu, state.nu, rate)
         keep: Number = 1.0
         if self.decoupled_weight_decay:
             keep = work.number(1 - rate * self.weight_decay)
         else:
-            gradient = with_penalty(gradient, point, self.weight_decay)
+            gradient = with_penalty(gradient, point, self.weight_decay, work)
         beta1, beta2 = self.betas
-        mu = torch.lerp(state.mu, gradient, 1 - beta1)
+        mu = torch.lerp(state.mu, gradient, 1 - beta1, out=work.fresh(state.mu))
         nu = average_square(state.nu, gradient, beta2, work)
-        nu_max = None if state.nu_max is None else torch.maximum(state.nu_max, nu)
+        nu_max = None if state.nu_max is None else torch.maximum(state.nu_max, nu, out=work.fresh(nu))
         # mh / (sqrt(vh) + eps) = scale / (1 - beta1^t) * m / (sqrt(v) + scale * eps): a pass over memory less
         t = work.number(count)
         scale = debias(beta2, t) ** 0.5

@@ -28,6 +28,7 @@ from optenvs.core.random import Keys
 from optenvs.core.struct import struct
 
 from ._moments import (
+    PLAIN,
     Number,
     Workspace,
     average_square,
@@ -100,13 +101,13 @@ class DiffGrad(GradientAgent):
 
     def act(self, state: DiffGradState, observation: Observation) -> tuple[Tensor, DiffGradState]:
         point, gradient = observation["point"], observation["gradient"]
-        work = Workspace.of(point, gradient, state.mu, state.nu)
         rate, count = self.rate(observation), state.count + 1
+        work = Workspace.of(point, gradient, state.mu, state.nu, rate)
         keep: Number = 1.0
         if self.weight_decouple:
             keep = work.number(1 - rate * self.weight_decay)
         else:
-            gradient = with_penalty(gradient, point, self.weight_decay)
+            gradient = with_penalty(gradient, point, self.weight_decay, work)
         beta1, beta2 = self.betas
         nu = average_square(state.nu, gradient, beta2, work)
         t = work.number(count)
@@ -126,10 +127,10 @@ class DiffGrad(GradientAgent):
         self,
         previous: Float[Tensor, "B n"],
         gradient: Float[Tensor, "B n"],
-        work: Workspace = Workspace(free=False),  # noqa: B008  # frozen
+        work: Workspace = PLAIN,
     ) -> Float[Tensor, "B n"]:
         """The factor on the first moment; a fresh tensor."""
-        change = torch.sub(previous, gradient)
+        change = torch.sub(previous, gradient, out=work.fresh(gradient))
         if self.dfc != "signed":
             change = torch.abs(change, out=work.over(change))
         if self.dfc == "nine":

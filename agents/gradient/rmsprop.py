@@ -78,18 +78,21 @@ class RMSprop(GradientAgent):
 
     def act(self, state: RMSpropState, observation: Observation) -> tuple[Tensor, RMSpropState]:
         point, gradient = observation["point"], observation["gradient"]
-        work = Workspace.of(point, gradient, state.nu)
-        rate = work.number(self.rate(observation))
-        gradient = with_penalty(gradient, point, self.weight_decay)
+        rate = self.rate(observation)
+        work = Workspace.of(point, gradient, state.nu, rate)
+        rate = work.number(rate)
+        gradient = with_penalty(gradient, point, self.weight_decay, work)
         nu = average_square(state.nu, gradient, self.alpha, work)
         mean, mu, spread = state.mean, state.mu, nu
         if mean is not None:
-            mean = torch.lerp(mean, gradient, 1 - self.alpha)
-            spread = torch.addcmul(nu, mean, mean, value=-1).clamp(min=0)
-        root = damped_root(spread, self.eps, work)
+            mean = torch.lerp(mean, gradient, 1 - self.alpha, out=work.fresh(mean))
+            spread = torch.addcmul(nu, mean, mean, value=-1, out=work.fresh(nu))
+            spread = torch.clamp(spread, min=0, out=work.over(spread))
+        root = damped_root(spread, self.eps, work, spare=None if mean is None else work.over(spread))
         if mu is None:
             action = divided_step(point, gradient, root, rate, work)
         else:
-            mu = torch.addcdiv(mu * self.momentum, gradient, root)
-            action = descend(point, mu, rate)
+            kept = torch.mul(mu, self.momentum, out=work.fresh(mu))
+            mu = torch.addcdiv(kept, gradient, root, out=work.over(kept))
+            action = descend(point, mu, rate, work)
         return action, RMSpropState(nu=nu, mean=mean, mu=mu, count=state.count + 1)

@@ -19,7 +19,7 @@ from agents.core import GradientAgent, Observation, require
 from optenvs.core.random import Keys
 from optenvs.core.struct import struct
 
-from ._moments import Workspace
+from ._moments import PLAIN, Number, Workspace, with_penalty
 
 
 @struct
@@ -64,22 +64,24 @@ class SGD(GradientAgent):
 
     def act(self, state: SGDState, observation: Observation) -> tuple[Tensor, SGDState]:
         point, gradient = observation["point"], observation["gradient"]
-        if self.weight_decay:
-            gradient = gradient.add(point, alpha=self.weight_decay)
+        rate = self.rate(observation)
+        work = Workspace.of(point, gradient, state.mu, rate)
+        gradient = with_penalty(gradient, point, self.weight_decay, work)
         direction, mu = gradient, state.mu
+        if mu is not None and not self.dampening:
+            mu = torch.add(gradient, mu, alpha=self.momentum, out=work.fresh(mu))
+        elif mu is not None:
+            kept = torch.mul(mu, self.momentum, out=work.fresh(mu))
+            mu = torch.add(kept, gradient, alpha=1 - self.dampening, out=work.over(kept))
+            mu = torch.where(state.count == 0, gradient, mu)
         if mu is not None:
-            kept = mu * self.momentum
-            over = Workspace.of(kept, gradient).over(kept)
-            mu = torch.add(kept, gradient, alpha=1 - self.dampening, out=over)
-            if self.dampening:
-                mu = torch.where(state.count == 0, gradient, mu)
-            direction = gradient.add(mu, alpha=self.momentum) if self.nesterov else mu
-        action = descend(point, direction, self.rate(observation))
+            direction = torch.add(gradient, mu, alpha=self.momentum) if self.nesterov else mu
+        action = descend(point, direction, rate, work)
         return action, SGDState(mu=mu, count=state.count + 1)
 
 
-def descend(point: Tensor, direction: Tensor, rate: float | Tensor) -> Tensor:
+def descend(point: Tensor, direction: Tensor, rate: Number, work: Workspace = PLAIN) -> Tensor:
     """``point - rate * direction``, in one pass where the rate is a plain number."""
     if isinstance(rate, Tensor):
-        return torch.addcmul(point, direction, rate, value=-1)
-    return point.sub(direction, alpha=rate)
+        return torch.addcmul(point, direction, rate, value=-1, out=work.fresh(point))
+    return torch.sub(point, direction, alpha=rate, out=work.fresh(point))

@@ -172,6 +172,49 @@ def test_act_is_pure(name: str, problem: OptimizationEnv) -> None:
     assert all(torch.equal(leaf, kept[path]) for path, leaf in tensors(first[1]).items())
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_recycled_memory_changes_nothing(
+    name: str, batch: int, problem: OptimizationEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent, keys = VARIANTS[name], keys_from_seed(7, batch)
+
+    def path() -> list[dict[str, Tensor]]:
+        """All points and states, not copied."""
+        state, seen = problem.reset(keys), []
+        memory = agent.init(state.problem, state.observation, keys)
+        for _ in range(6):
+            with torch.no_grad():
+                point, memory = agent.act(memory, state.observation)
+                state = problem.step(state, point)
+            seen.append({"point": point, **tensors(memory)})
+        return seen
+
+    expected = path()
+    monkeypatch.setattr("optenvs.core.memory.SMALLEST", 0)
+    for _ in range(2):  # the second time in the memory of the first
+        found = path()
+        for one, other in zip(found, expected, strict=True):
+            assert one.keys() == other.keys()
+            assert all(torch.equal(leaf, other[field]) for field, leaf in one.items())
+        recycled = [not leaf.untyped_storage().resizable() for one in found for leaf in one.values()]
+        assert sum(recycled) >= 6, "memory was not recycled in every step"
+        del found
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_steps_on_many_parameters_need_no_new_memory(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent, gradient = VARIANTS[name], torch.linspace(-1, 1, 300_000).unsqueeze(0)
+    seen = {"point": torch.ones_like(gradient), "gradient": gradient}
+    state = agent.init(None, seen, keys_from_seed(0, 1))
+    with torch.no_grad():
+        for step in range(8):
+            if step == 4:  # from here on every block comes back in time
+                monkeypatch.delattr("optenvs.core.memory._allocate")
+            seen["point"], state = agent.act(state, seen)
+    assert not seen["point"].untyped_storage().resizable(), "its memory was not recycled"
+
+
 @pytest.mark.parametrize("name", VARIANTS)
 def test_resumed_bit_for_bit(name: str, problem: OptimizationEnv, tmp_path: Any) -> None:
     agent = VARIANTS[name]
