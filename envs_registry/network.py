@@ -39,4 +39,14 @@ NETWORK = (
         "Logistic regression over nodes with synthetic samples, or with real data dealt out to them",
         "gradient",
     ),
+    EnvSpec(
+        id="optenvs/NetworkDigits-v0",
+        entry_point="optenvs.envs.network.digits:NetworkDigits",
+        family="network",
+        oracles=("gradient", "exchange", "gossip"),
+        summary="A neural network trained by nodes that share the handwritten digits",
+        reference="Nabli, Belilovsky and Oyallon, A2CiD2: Accelerating Asynchronous Communication, 2023",
+        needs=("scikit-learn",),
+        multi_agent=True,
+    ),
 )

@@ -30,6 +30,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "optenvs/TrainCifar10-v0": {"model": "cnn", "widths": (2, 2), "samples": 24, "batch_size": 4},
     "optenvs/NetworkLinear-v0": {"nodes": 4, "samples": 12},
     "optenvs/NetworkLogistic-v0": {"nodes": 4, "samples": 12},
+    "optenvs/NetworkDigits-v0": {"nodes": 3, "widths": (4,), "samples": 48, "batch_size": 8},
 }
 """Keywords that make a registered environment small. An id that is not here is tested as it is registered."""
 

@@ -113,8 +113,9 @@ def _agenda(traffic: Events, index: int) -> Tensor:
 
 def _rates(env: Network, index: int) -> dict[int, float]:
     """Exchanges with each neighbour in a unit of time; none that hold where graphs take turns."""
-    if len(env.graphs) > 1 or env.clock != "poisson":
+    graph, *others = env.graphs
+    if others or env.clock != "poisson":
         return {}
-    edges = zip(env.graphs[0].pairs, env.edge_rates.rates[0], strict=True)
+    edges = zip(graph.pairs, env.edge_rates.rates[0], strict=True)
     mine = {int(ends.sum()) - index: float(rate) for ends, rate in edges if index in ends}
     return {peer: rate for peer, rate in sorted(mine.items()) if rate > 0}
