@@ -110,6 +110,7 @@ class RastriginProduct(Landscape):
             raise ValueError(f"minima: expected points of {self.dim} coordinates, got {self.minima!r}")
         if not 0 <= self.amplitude < float("inf"):
             raise ValueError(f"amplitude: expected a number >= 0, got {self.amplitude!r}")
+        _ = self._minima  # made now: a tensor made inside a transform would not outlive it
 
     def draw(self, keys: Keys) -> Draw:
         low, high = self.domain
