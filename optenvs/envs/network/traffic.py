@@ -134,7 +134,7 @@ class Asynchronous:
             calls={"exchange": exchanges.sum(-1) // 2},
             measured=measured,
             time=wave.time.amax(-1).to(said.dtype),
-            ended=measured & (wave.time[:, 0] >= self.clocks.t_max),  # the last report
+            ended=following.kind.amax(-1) == 0,
         )
 
 
