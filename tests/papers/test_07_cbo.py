@@ -19,7 +19,7 @@ import agents
 import optenvs
 from agents.particles._consensus import consensus
 from optenvs.core.random import keys_from_seed, normal
-from optenvs.core.rollout import Run
+from optenvs.core.rollout import Run, agent_keys
 
 pytestmark = pytest.mark.paper
 
@@ -214,9 +214,16 @@ def test_swarms_in_the_canyon(name: str) -> None:
 
 @pytest.mark.slow
 def test_langevin_in_the_canyon() -> None:
-    canyon = optenvs.make("GrandCanyon", tolerance=None, budget=None)
-    run = optenvs.rollout(canyon, agents.Langevin(), batch=50, steps=10_000)
-    assert 0.2 <= share(run) <= 0.65
+    canyon = optenvs.make("GrandCanyon")
+    state, agent = canyon.reset(keys := keys_from_seed(0, 50)), agents.Langevin()
+    memory, seen = agent.init(state.problem, state.observation, agent_keys(keys)), dict(state.observation)
+    with torch.no_grad():
+        # what a rollout does, without its ledger and records: a fifth of the time of so many small steps
+        for _ in range(10_000):
+            seen["point"], memory = agent.act(memory, seen)
+            _, seen["gradient"] = canyon.value_and_gradient(seen["point"], None)
+    found = torch.linalg.vector_norm(seen["point"], dim=-1) <= 0.5
+    assert 0.2 <= float(found.double().mean()) <= 0.65
 
 
 def test_gradient_descent_in_the_canyon() -> None:
@@ -329,8 +336,8 @@ MINIBATCHES, BLOCKS = 23, 10
 
 @pytest.mark.slow
 def test_digits() -> None:
-    """The recipe is there after 8 of its 20 epochs; the example ``particles_digits.py`` takes all."""
-    env = optenvs.make("ParticlesDigits", epochs=8)
+    """The recipe is there after 6 of its 20 epochs; the example ``particles_digits.py`` takes all."""
+    env = optenvs.make("ParticlesDigits", epochs=6)
     epoch = MINIBATCHES * BLOCKS
     assert env.evaluation_period == epoch
     agent = agents.CBO(
