@@ -10,7 +10,7 @@ from optenvs.envs.network.quadratic import NetworkQuadratic
 
 
 def test_an_episode_that_is_over_stays_over() -> None:
-    """Rows end at different steps; those that are over are asked on, and nothing is left to happen in them."""
+    """Rows end at different steps; those that are over are asked on, and nothing happens in them."""
     env = NetworkQuadratic(nodes=4, t_max=3.0)
     keys = keys_from_seed(0, 8)
     state, agent = env.reset(keys), agents.make("dadao")
