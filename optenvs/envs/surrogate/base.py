@@ -15,6 +15,7 @@ Attacks"). Everything is minimised here, so values have the sign opposite to the
 from __future__ import annotations
 
 import abc
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -202,6 +203,7 @@ class Surrogate(OptimizationEnv):
             weights=draw.data if self.white_box else None,
             task=self.task,
             penalised=self.penalised,
+            boxed=math.isfinite(self.box_limits[0]),
         )
         secret = None if self.white_box else draw.data
         memory = Memory(data=secret, best_point=start, best_merit=worst)

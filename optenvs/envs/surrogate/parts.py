@@ -26,6 +26,9 @@ class Task(abc.ABC):
 
     unused: ClassVar[tuple[int, ...]] = ()
     """Outputs of the network on which the objective does not depend."""
+    piecewise_linear: ClassVar[bool] = False
+    """Whether the network is layers ``data.weight``, ``data.bias`` with ReLU between them, and the objective
+    its one output."""
 
     @property
     @abc.abstractmethod
@@ -100,6 +103,7 @@ class Problem:
         weights: the instance's data where the network is a white box, else ``None``.
         task: the objective on outputs and its gradient; with ``weights`` also the network.
         penalised: whether the outputs end with the violated constraints.
+        boxed: whether no query may leave the box.
     """
 
     lower: Float[Tensor, "B n"]
@@ -108,6 +112,7 @@ class Problem:
     weights: Any
     task: Task = static()
     penalised: bool = static()
+    boxed: bool = static()
 
     def slope(self, outputs: Float[Tensor, "B p"]) -> Float[Tensor, "B p"]:
         """The gradient, by the outputs, of what is *maximised*: of f, and of f - |z|^2 with the penalty."""

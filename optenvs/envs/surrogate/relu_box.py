@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -28,6 +28,8 @@ class Layers:
 @dataclass(frozen=True)
 class ReluTask(Task):
     """The network's one output is the objective; there are no constraints."""
+
+    piecewise_linear: ClassVar[bool] = True
 
     @property
     def outputs(self) -> int:
