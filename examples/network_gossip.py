@@ -1,10 +1,11 @@
-"""Who finds the classifier of all data, if every node sees one class? DADAO against A2CiD2 on breast cancer.
+"""Who finds the classifier of all data, if a node sees one class? DADAO against A2CiD2 on breast cancer.
 
     python examples/network_gossip.py --out network.png
 
-Ten nodes, five with the benign and five with the malignant cases, in two groups that one edge joins (a
-barbell). They compute gradients and exchange vectors at random times. Needs the extras "data" and "plot", and
-networkx for where the nodes are drawn. About ten seconds of one core for 150 units of time.
+Ten nodes hold the cases sorted by class: nodes 0 to 2 malignant ones, node 3 both, the others benign ones.
+One edge joins nodes 0 to 4 to nodes 5 to 9 (a barbell). All compute gradients and exchange vectors at random
+times. DADAO goes on to the solution; A2CiD2 with its constant step stays at some distance. Needs the extras
+"data" and "plot", and networkx for where the nodes are drawn.
 """
 
 from __future__ import annotations
