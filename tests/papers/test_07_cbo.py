@@ -218,7 +218,7 @@ def test_langevin_in_the_canyon() -> None:
     state, agent = canyon.reset(keys := keys_from_seed(0, 50)), agents.Langevin()
     memory, seen = agent.init(state.problem, state.observation, agent_keys(keys)), dict(state.observation)
     with torch.no_grad():
-        # what a rollout does, without its ledger and records: a fifth of the time of so many small steps
+        # what a rollout does, without its ledger and records: a quarter of the time of so many small steps
         for _ in range(10_000):
             seen["point"], memory = agent.act(memory, seen)
             _, seen["gradient"] = canyon.value_and_gradient(seen["point"], None)
