@@ -100,6 +100,8 @@ class Clockwork:
             while thread.is_alive():
                 self._watch.check()
                 thread.join(0.05)
+        self._act(self._event("report"), self._elapsed())
+        self._seat.log()
 
     def _begin(self) -> None:
         seat, node = self._seat, self._seat.node
