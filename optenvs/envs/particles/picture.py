@@ -68,15 +68,17 @@ def _array(value: torch.Tensor) -> np.ndarray:
 
 
 def _window(env: Swarm, states: list[State]) -> list[tuple[float, float]]:
-    """The ends of the two axes drawn: all particles of all states, as far as they stay about."""
-    shown = np.concatenate([_array(s.observation["point"][0]) for s in states])
+    """The ends of the two axes drawn: the start, the optimum, what was recommended, most of the particles."""
+    points = np.stack([_array(s.observation["point"][0]) for s in states])
+    shown = [points[0], *(_array(s.hidden.recommendation[:1]) for s in states)]
     if isinstance(env, Particles) and states[-1].hidden.oracle.optimum is not None:
-        shown = np.concatenate([shown, _array(states[-1].hidden.oracle.optimum[:1])])
+        shown.append(_array(states[-1].hidden.oracle.optimum[:1]))
+    # those that fly away leave the picture, not the picture its subject
+    shown.append(np.nanquantile(np.where(np.isfinite(points), points, np.nan), (0.1, 0.9), axis=(0, 1)))
     ends = []
-    for values in shown.T[:2]:
+    for values in np.concatenate(shown).T[:2]:
         finite = values[np.isfinite(values)]
-        # a few that fly away leave the picture, not the picture its subject
-        low, high = np.quantile(finite, (0.005, 0.995)) if len(finite) else (-1.0, 1.0)
+        low, high = (finite.min(), finite.max()) if len(finite) else (-1.0, 1.0)
         margin = 0.08 * (high - low) or 1.0
         ends.append((low - margin, high + margin))
     return ends
