@@ -12,7 +12,11 @@ from typing import Any
 import torch
 
 
-def interleave(candidates: Mapping[str, Callable[[], Any]], repeats: int = 15) -> dict[str, list[float]]:
+def interleave(
+    candidates: Mapping[str, Callable[[], Any]],
+    repeats: int = 15,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
     """Seconds that each call took, ``repeats`` numbers a candidate; one round before them is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     gc.collect()
@@ -20,10 +24,10 @@ def interleave(candidates: Mapping[str, Callable[[], Any]], repeats: int = 15) -
     try:
         for round_ in range(-1, repeats):
             for name, call in candidates.items():
-                start = time.perf_counter()
+                start = clock()
                 call()
                 if round_ >= 0:
-                    seconds[name].append(time.perf_counter() - start)
+                    seconds[name].append(clock() - start)
     finally:
         gc.enable()
     return seconds

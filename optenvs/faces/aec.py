@@ -111,8 +111,7 @@ class AECFace(AgentsFace, AECEnv[str, dict[str, np.ndarray], Any]):
             self._turn, self._reward = self._turn + 1, 0.0
             return
         index = self._index[agent]
-        for field, value in self._proposals.check(agent, action).items():
-            self._given[field][index] = value
+        self._proposals.put(self._given, index, action)
         self._turns[index] += 1
         self._turn += 1
         self._cumulative_rewards[agent] = 0.0
@@ -132,8 +131,9 @@ class AECFace(AgentsFace, AECEnv[str, dict[str, np.ndarray], Any]):
 
     def observe(self, agent: str) -> dict[str, np.ndarray]:
         """What ``agent`` sees now, whether it is selected or not."""
-        answer, index = self._current().observation, self._known(agent)
-        view = {name: self._array(answer[name])[index].copy() for name in self._own}
+        self._current()
+        index = self._known(agent)
+        view = {name: rows[index].copy() for name, rows in self._rows.items()}
         for name in self._hidden(index):
             view[name] = np.zeros_like(view[name])
         return view | self._everyones
@@ -180,7 +180,7 @@ class AECFace(AgentsFace, AECEnv[str, dict[str, np.ndarray], Any]):
     def _meet(self, state: State, turn: int) -> None:
         """Take ``state`` in: the turns that it makes, and what it shows to all."""
         self._state, self._turn = state, turn
-        self._everyones = self._common(state.observation)
+        self._rows, self._everyones = self._views(state.observation)
         self._over = self._is_over(state) or self._used_up()
         answered = torch.nonzero(self.core.answered(state)[0]).squeeze(-1).tolist()
         asked = torch.nonzero(self.core.asked(state)[0]).squeeze(-1).tolist()

@@ -62,6 +62,7 @@ class AgentsFace:
         self._proposals = Proposals(core, self.possible_agents)
         self._shared = {name: name for name in core.common} | {f"all_{name}": name for name in core.public}
         self._own = tuple(core.agent_observation_fields())
+        self._fields = tuple({*self._own, *self._shared.values()})
         self._episodes: Episodes | None = None
         self._path: list[State] = []
 
@@ -156,16 +157,20 @@ class AgentsFace:
         # the two flags alone answer nearly always, in a fifth of the time
         return (bool(state.terminated) or bool(state.truncated)) and bool(over(state))
 
-    def _common(self, observation: dict[str, Tensor]) -> dict[str, np.ndarray]:
-        """The fields that all agents see, one array for all of them: it cannot be written to."""
-        arrays = {shown: self._array(observation[name]) for shown, name in self._shared.items()}
-        for array in arrays.values():
-            array.flags.writeable = False
-        return arrays
+    def _views(self, observation: dict[str, Tensor]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """The agents' own fields, ``(N, *shape)`` each, and those that all see whole, by the names shown.
+
+        They are the state's own memory, where that is on the CPU, and cannot be written to.
+        """
+        arrays = {name: self._array(observation[name]) for name in self._fields}
+        return {name: arrays[name] for name in self._own}, {
+            shown: arrays[name] for shown, name in self._shared.items()
+        }
 
     def _array(self, value: Tensor) -> np.ndarray:
-        """The one instance of ``value`` in numpy, a new view; on the CPU of the state's own memory."""
-        return value.numpy()[0] if self._on_host else value.cpu().numpy()[0]
+        array = value.numpy()[0] if self._on_host else value.cpu().numpy()[0]
+        array.flags.writeable = False
+        return array
 
     def _remember(self, state: State, anew: bool = False) -> None:
         if self.render_mode is not None:

@@ -98,12 +98,10 @@ class ParallelFace(AgentsFace, ParallelEnv[str, dict[str, np.ndarray], Any]):
         return self.max_cycles is not None and int(state.k) >= self.max_cycles
 
     def _observations(self, state: State) -> dict[str, dict[str, np.ndarray]]:
-        answer = state.observation
-        shared = self._common(answer)
+        own, shared = self._views(state.observation)
         views = [shared.copy() for _ in self.possible_agents]
-        for name in self._own:
-            # one copy of all rows: the state is immutable, and arrays can be written to
-            for view, row in zip(views, self._array(answer[name]).copy(), strict=True):
+        for name, rows in own.items():
+            for view, row in zip(views, rows.copy(), strict=True):  # one copy, then the rows of it
                 view[name] = row
         return dict(zip(self.possible_agents, views, strict=True))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -35,9 +35,8 @@ class Proposals:
         self._team = frozenset(core.team_action_fields())
         self._device = core.torch_device
         self._plain = not isinstance(space, spaces.Dict)
-        self._fields: dict[str, spaces.Space] = (
-            dict(space.items()) if isinstance(space, spaces.Dict) else {"action": space}
-        )
+        parts = space.items() if isinstance(space, spaces.Dict) else [("action", space)]
+        self._fields = {field: _Form.of(part) for field, part in parts}
 
     def collect(self, actions: Mapping[str, Any]) -> Action:
         """The query of all agents, ``(1, N, *shape)`` a field, from their actions by name.
@@ -57,16 +56,32 @@ class Proposals:
             raise InvalidAction(f"{unknown}: is no agent of this episode, and cannot act")
         rows = self._stacked(given)
         if rows is None:  # one by one it takes N times as long, and says whose fault it is
-            single = [self.check(name, action) for name, action in zip(self._names, given, strict=True)]
+            single = [self._checked(name, action) for name, action in zip(self._names, given, strict=True)]
             rows = {field: np.stack([row[field] for row in single]) for field in self._fields}
         return self._query(rows)
 
-    def check(self, name: str, action: Any) -> Rows:
-        """The action of agent ``name`` as arrays of the space's form, ``(*shape)`` each.
+    def put(self, rows: Rows, index: int, action: Any) -> None:
+        """Write the action of agent ``index`` into its row of ``rows``.
 
         Raises:
-            InvalidAction: see :meth:`collect`.
+            InvalidAction: see :meth:`collect`; ``rows`` are as they were.
         """
+        given = {"action": action} if self._plain else action
+        if not self._fits(given):
+            given = self._checked(self._names[index], action)
+        for field, array in rows.items():
+            array[index] = given[field]
+
+    def _fits(self, given: Any) -> bool:
+        if not isinstance(given, dict) or given.keys() != self._fields.keys():
+            return False
+        for field, form in self._fields.items():  # noqa: SIM110 (all() of a generator takes longer)
+            if not form.fits(given[field], form.shape):
+                return False
+        return True
+
+    def _checked(self, name: str, action: Any) -> Rows:
+        """The action of agent ``name`` as arrays of the space's form, ``(*shape)`` each."""
         try:
             made = as_action(self._space, action, None, _HOST)
             check_action(self._space, made)
@@ -101,34 +116,54 @@ class Proposals:
     def _stacked(self, given: list[Any]) -> Rows | None:
         """The actions of all agents, copied; ``None`` if one of them does not fit."""
         if self._plain:
-            array = _array(self._space, given)
+            array = self._fields["action"].stack(given)
             return None if array is None else {"action": array}
-        if not all(isinstance(action, dict) and len(action) == len(self._fields) for action in given):
+        if not all(isinstance(action, dict) and action.keys() == self._fields.keys() for action in given):
             return None
         rows: Rows = {}
-        for field, space in self._fields.items():
-            try:
-                array = _array(space, [action[field] for action in given])
-            except KeyError:
-                return None
+        for field, form in self._fields.items():
+            array = form.stack([action[field] for action in given])
             if array is None:
                 return None
             rows[field] = array
         return rows
 
 
-def _array(space: spaces.Space, given: list[Any]) -> np.ndarray | None:
-    """``given`` as one array of the space's form; ``None`` if anything in it does not fit."""
-    try:
-        array = np.array(given)
-        if array.dtype != space.dtype or array.shape != (len(given), *(space.shape or ())):
-            made = as_action(space, array, len(given), _HOST)
-            assert isinstance(made, Tensor)
-            array = made.numpy()
-        check_action(space, torch.from_numpy(array))
-    except (InvalidAction, ValueError, TypeError):
-        return None
-    return array
+class _Form(NamedTuple):
+    """What an action's field must be: found once, because asking a space costs more than the check."""
+
+    space: spaces.Space
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    bounds: tuple[np.ndarray, np.ndarray] | None
+
+    @classmethod
+    def of(cls, space: spaces.Space) -> _Form:
+        bounds = None
+        if isinstance(space, spaces.Box) and (np.isfinite(space.low).any() or np.isfinite(space.high).any()):
+            bounds = (space.low, space.high)
+        assert space.dtype is not None
+        return cls(space, np.dtype(space.dtype), tuple(space.shape or ()), bounds)
+
+    def fits(self, array: Any, shape: tuple[int, ...]) -> bool:
+        """Whether ``array`` is one of this dtype and ``shape``, finite, and within the bounds."""
+        if not (isinstance(array, np.ndarray) and array.dtype == self.dtype and array.shape == shape):
+            return False
+        if np.count_nonzero(np.isfinite(array)) != array.size:  # half the time of all()
+            return False
+        return self.bounds is None or bool(((array >= self.bounds[0]) & (array <= self.bounds[1])).all())
+
+    def stack(self, given: list[Any]) -> np.ndarray | None:
+        """``given`` as one array, a row each; ``None`` if anything in it does not fit."""
+        try:
+            array = np.array(given)
+            if array.dtype != self.dtype:
+                made = as_action(self.space, array, len(given), _HOST)
+                assert isinstance(made, Tensor)
+                array = made.numpy()
+        except (InvalidAction, ValueError, TypeError):
+            return None
+        return array if self.fits(array, (len(given), *self.shape)) else None
 
 
 def _mean(proposals: np.ndarray) -> np.ndarray:
