@@ -58,7 +58,8 @@ class Judge:
             values: hidden values.
             shown: whether a point takes part.
         """
-        seen = MODELS[self.noise](self, keys, k, values)
+        # what is not shown is compared with nobody
+        seen = MODELS[self.noise](self, keys, k, torch.where(shown, values, torch.nan))
         # what is no number is worse than infinity, and what is not shown worse than that
         level = (~shown).to(torch.int8) * 2 + (seen != seen).to(torch.int8)
         seen = torch.where(level > 0, torch.inf, seen)
@@ -84,7 +85,8 @@ def _plackett_luce(judge: Judge, keys: Keys, k: Tensor, values: Tensor) -> Tenso
 
 def _flips(judge: Judge, keys: Keys, k: Tensor, values: Tensor) -> Tensor:
     count = values.shape[-1]
-    difference = values.unsqueeze(-1) - values.unsqueeze(-2)  # (B, m, m): of row minus of column
+    row, column = values.unsqueeze(-1), values.unsqueeze(-2)
+    difference = torch.where(row == column, 0.0, row - column)  # (B, m, m); equal infinities differ by 0
     excess = (judge.scale * difference.abs() ** (judge.power - 1)).clamp(max=judge.most)
     draw = uniform(keys, "errors", (count, count), k, values.dtype).triu(1)
     draw = draw + draw.mT  # one comparison a pair
@@ -94,6 +96,7 @@ def _flips(judge: Judge, keys: Keys, k: Tensor, values: Tensor) -> Tensor:
     even = (draw < 0.5) == torch.ones_like(right).triu(1)
     loses = torch.where(difference == 0, even, loses)
     alone = torch.eye(count, dtype=torch.bool, device=values.device)
+    # against what is no number every number loses alike, which changes no order
     losses = (loses & ~alone).sum(-1).to(values.dtype)
     return torch.where(values == values, losses, torch.nan)
 
