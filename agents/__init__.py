@@ -25,6 +25,7 @@ _AGENTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "dgd": ("agents.network.dgd", "DGD", ("gradient", "gossip")),
     "diffgrad": ("agents.gradient.diffgrad", "DiffGrad", ("gradient",)),
     "extra": ("agents.network.extra", "EXTRA", ("gradient", "gossip")),
+    "gld_fast": ("agents.ranking.gld_fast", "GLDFast", ("ranking",)),
     "gradient_descent": ("agents.particles.langevin", "GradientDescent", ("gradient",)),
     "gradient_tracking": ("agents.network.gradient_tracking", "GradientTracking", ("gradient", "gossip")),
     "langevin": ("agents.particles.langevin", "Langevin", ("gradient",)),
@@ -35,7 +36,11 @@ _AGENTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "polarized_cbo": ("agents.particles.polarized", "PolarizedCBO", ("value", "swarm")),
     "pso": ("agents.particles.pso", "PSO", ("value", "swarm")),
     "rmsprop": ("agents.gradient.rmsprop", "RMSprop", ("gradient",)),
+    "scobo": ("agents.ranking.scobo", "SCOBO", ("ranking",)),
     "sgd": ("agents.gradient.sgd", "SGD", ("gradient",)),
+    "zo_ranksgd": ("agents.ranking.zo_ranksgd", "ZORankSGD", ("ranking",)),
+    "zo_sgd": ("agents.ranking.zo_sgd", "ZOSGD", ("value", "swarm")),
+    "zo_sign": ("agents.ranking.zo_sign", "ZOSign", ("ranking",)),
 }
 _LAZY = {cls: module for module, cls, _ in _AGENTS.values()} | {
     "Agent": "agents.core",

@@ -25,12 +25,15 @@ RATES = (0.5, 0.1, 0.02)
 SETTINGS: dict[str, dict[str, Any]] = {
     "cbo": {"dt": 0.1},
     "consensus_hopping": {"schedule": agents.schedules.Growth(0.98)},
+    "gld_fast": {"period": 40},
     "langevin": {"dt": 1.0, "sigma": 1e-3},
     "memory_cbo": {"dt": 0.1},
     "polarized_cbo": {"dt": 0.1, "alpha": 1e5, "kappa": 20.0},
+    "scobo": {"line_search": 5, "redraw": True},
 }
 """Settings for the identity task of methods whose defaults take longer, or never settle."""
 PARTICLES = 40
+SHOWN = 10
 _ORACLES = ("value", "gradient", "hvp", "swarm")
 
 
@@ -42,10 +45,21 @@ def network(agent: Any, dtype: str, rotate: bool = False, **keywords: Any) -> Op
     return optenvs.make("NetworkQuadratic", clock=clock, oracle=oracle, **(small | keywords))
 
 
+def ranking(dtype: str, noise: float = 0.0, **keywords: Any) -> OptimizationEnv:
+    """Orders of points on a quadratic, and as many queries as the budget counts."""
+    if "budget" in keywords:
+        keywords["budget"] *= SHOWN
+    mistakes = {"noise": "thurstone", "noise_scale": noise} if noise else {}
+    quadratic = {"objective": "Quadratic", "dim": 2, "condition": 3.0, "tolerance": None, "dtype": dtype}
+    return optenvs.make("Ranking", **(quadratic | {"shown": SHOWN} | mistakes | keywords))
+
+
 def problem(agent: Any, dtype: str = "float32", **keywords: Any) -> OptimizationEnv:
-    """A quadratic that answers what ``agent`` needs, to a swarm or to the nodes of a network."""
+    """A quadratic that answers what ``agent`` needs, to a swarm, a ranker or the nodes of a network."""
     if {"exchange", "gossip"} & set(agent.needs):
         return network(agent, dtype, **keywords)
+    if "ranking" in agent.needs:
+        return ranking(dtype, **keywords)
     needed = [kind for kind in _ORACLES if kind in agent.needs and kind != "swarm"]
     assert set(agent.needs) <= set(_ORACLES), f"no problem of these tests answers {agent.needs}"
     oracle = needed[-1] if needed else "value"
