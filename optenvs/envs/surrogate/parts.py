@@ -120,3 +120,16 @@ class Problem:
             return self.task.slope(outputs)
         raw, violated = outputs[..., : self.task.outputs], outputs[..., self.task.outputs :]
         return torch.cat((self.task.slope(raw), -2 * violated), -1)
+
+    def outputs(self, x: Float[Tensor, "B m n"]) -> Float[Tensor, "B m p"]:
+        """The outputs at ``x`` of a white box; with the penalty the violated constraints too.
+
+        Raises:
+            ValueError: it is none.
+        """
+        if self.weights is None:
+            raise ValueError("white_box: the network of this problem is hidden; make it with white_box=True")
+        raw = self.task.network(self.weights, x)
+        if not self.penalised:
+            return raw
+        return torch.cat((raw, self.task.constraints(x, raw).clamp_min(0.0)), -1)

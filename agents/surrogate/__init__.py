@@ -1,0 +1,1 @@
+"""Agents for networks under constraints: directional attacks, direct searches, walks on linear pieces."""
