@@ -4,7 +4,8 @@ A node's unit of time is the running average, with factor 0.5, of the time from 
 next; so a node computes once in a unit on average, as the methods assume. What the agent is told of elapsed
 time is measured in that unit. Between two gradients a node has a Poisson number of exchanges, whose mean is
 the sum of the rates of its edges; with whom is found out by :mod:`.partners`. Nodes start from the mean of
-their starting points.
+their starting points. The methods assume nodes that compute equally often: one that is far ahead of the
+slowest waits, and exchanges with those who ask, beyond its own number.
 
 The rates of convergence that are proven for Poisson clocks hold approximately here: a gradient belongs to the
 point at which it was asked, and exchanges move the node while it is computed.
@@ -25,7 +26,7 @@ from optenvs.core.nodes import Event, Kind
 from optenvs.core.random import Keys, fold_in, uniform
 from optenvs.core.rollout import agent_keys
 
-from .partners import COUNT, FREE, STOP, Coordinator, Desk
+from .partners import FREE, NEXT, STOP, Coordinator, Desk
 from .record import Seat
 from .replay import swap
 from .watch import Over, Watch
@@ -51,15 +52,24 @@ class Clockwork:
         wire, watch: its connections.
         rates: for each node, those of its edges.
         target: gradients of all nodes together.
+        lead: how many gradients a node may be ahead of the slowest.
     """
 
     def __init__(
-        self, seat: Seat, wire: Wire, watch: Watch, rates: list[dict[int, float]], target: int
+        self,
+        seat: Seat,
+        wire: Wire,
+        watch: Watch,
+        rates: list[dict[int, float]],
+        target: int,
+        lead: int | None,
     ) -> None:
         self._seat, self._wire, self._watch = seat, wire, watch
         node = seat.node
         self._key = fold_in(node.key, node.index)
-        self._coordinator = Coordinator(wire, watch, rates, target, node.key) if wire.rank == 0 else None
+        self._coordinator = (
+            Coordinator(wire, watch, rates, target, lead, node.key) if wire.rank == 0 else None
+        )
         queues = (
             (self._coordinator.inbox, self._coordinator.own_reply)
             if self._coordinator
@@ -90,9 +100,13 @@ class Clockwork:
             self._compute()
             self._watch.doing("waiting", "waiting for its exchanges")
             stop = self._watch.wait(self._finished)
-            if not stop:
-                self._watch.doing("waiting", "waiting for the coordinator")
-                stop = self._desk.ask(COUNT, self._seat.gradients) == STOP
+            while not stop:
+                self._watch.doing("waiting", "waiting for leave to go on")
+                answer = self._desk.ask(NEXT, self._seat.gradients)
+                if answer < 0:
+                    stop = answer == STOP
+                    break
+                self._exchange(answer, "")
             taken = time.monotonic() - begun
             self._unit = taken if self._unit is None else 0.5 * (self._unit + taken)
         self._orders.put(-1)
@@ -156,23 +170,26 @@ class Clockwork:
             seat.log()
 
     def _communicate(self) -> None:
-        seat, watch = self._seat, self._watch
-        while (due := watch.wait(self._orders)) >= 0:
+        while (due := self._watch.wait(self._orders)) >= 0:
             stop = False
             for _ in range(due):
-                watch.doing("waiting", "waiting for a free neighbour", _COMMUNICATES)
-                partner = self._desk.ask(FREE, seat.gradients)
+                self._watch.doing("waiting", "waiting for a free neighbour", _COMMUNICATES)
+                partner = self._desk.ask(FREE, self._seat.gradients)
                 if partner == STOP:
                     stop = True
                     break
-                # the lock stays closed until the answer is there: both ends use the same two messages
-                with self._lock:
-                    elapsed = self._elapsed()
-                    asked = self._event("message", partner)
-                    said = self._act(asked, elapsed)["message"]
-                    what = f"exchange {seat.exchanges + 1}"
-                    heard = swap(self._wire, watch, partner, said, self._heard[partner], what, _COMMUNICATES)
-                    self._act(None, 0.0, asked, heard)
-                    seat.exchanges += 1
-            watch.doing("waiting", "waiting for the next gradient to begin", _COMMUNICATES)
+                self._exchange(partner, _COMMUNICATES)
+            self._watch.doing("waiting", "waiting for the next gradient to begin", _COMMUNICATES)
             self._finished.put(stop)
+
+    def _exchange(self, partner: int, thread: str) -> None:
+        """Swap messages with a partner; the lock stays closed, so that both ends use the same two."""
+        seat = self._seat
+        with self._lock:
+            elapsed = self._elapsed()
+            asked = self._event("message", partner)
+            said = self._act(asked, elapsed)["message"]
+            what = f"exchange {seat.exchanges + 1}"
+            heard = swap(self._wire, self._watch, partner, said, self._heard[partner], what, thread)
+            self._act(None, 0.0, asked, heard)
+            seat.exchanges += 1

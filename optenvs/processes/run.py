@@ -35,6 +35,7 @@ def run_processes(
     seed: int = 0,
     mode: str = "replay",
     gradients: int | None = None,
+    lead: int | None = 8,
     timeout: float = 30.0,
     folder: str | Path | None = None,
     on_report: Callable[[Report], None] | None = None,
@@ -54,6 +55,9 @@ def run_processes(
             thread, and exchanges with free neighbours in another.
         gradients: by the clock: how many all nodes compute together, by default ``t_max`` each. Those under
             way at the end are completed.
+        lead: by the clock: a node that is so many gradients ahead of the slowest waits for it; ``None`` for
+            no limit. Without one, where the processes get unequal shares of the machine, the edges of the
+            slow nodes fall below the rates that DADAO needs, and it diverges.
         timeout: seconds after which a node that does not answer ends the run. A single gradient must not
             take as long.
         folder: where each surviving node saves its last state when the run fails.
@@ -73,7 +77,7 @@ def run_processes(
     do not. ``torchrun`` hosts the store that the nodes agree on; where another launcher leaves that to node
     0, the death of node 0 is seen by its connections or as the loss of the store.
     """
-    _check(core, agent, mode, gradients, timeout)
+    _check(core, agent, mode, gradients, lead, timeout)
     place = Place.from_environment()
     if place.size != core.agents:
         raise ValueError(f"{core.name} has {core.agents} nodes, expected as many processes, got {place.size}")
@@ -86,10 +90,10 @@ def run_processes(
         (float(node.problem.t_max) if gradients is None else gradients / core.agents) * core.agents
     )
     with torch.no_grad():
-        return _Session(core, keys, seat, place, timeout, folder).run(mode, target)
+        return _Session(core, keys, seat, place, timeout, folder).run(mode, target, lead)
 
 
-def _check(core: Any, agent: Any, mode: str, gradients: int | None, timeout: float) -> None:
+def _check(core: Any, agent: Any, mode: str, gradients: int | None, lead: int | None, timeout: float) -> None:
     if not isinstance(core, MultiAgentEnv):
         raise TypeError(f"core: expected a problem of many agents, got {type(core).__name__}")
     if not isinstance(agent, SupportsActing) or getattr(agent, "together", False):
@@ -102,6 +106,8 @@ def _check(core: Any, agent: Any, mode: str, gradients: int | None, timeout: flo
             raise ValueError(f"{name}: expected None, because no node knows what all have spent and reached")
     if not 0 < timeout < math.inf:
         raise ValueError(f"timeout: expected a number of seconds > 0, got {timeout!r}")
+    if lead is not None and (isinstance(lead, bool) or not lead >= 1):
+        raise ValueError(f"lead: expected a number >= 1 or None, got {lead!r}")
     if gradients is not None and (mode != "wall_clock" or isinstance(gradients, bool) or not gradients >= 1):
         raise ValueError(f"gradients: expected a number >= 1, by the clock only, got {gradients!r}")
 
@@ -120,14 +126,14 @@ class _Session:
     def _store(self) -> Any:
         return under(self._prefix, self._place.store(self._timeout))
 
-    def run(self, mode: str, target: int) -> ProcessRun:
+    def run(self, mode: str, target: int, lead: int | None) -> ProcessRun:
         store = self._store()
         watch = Watch(self._store(), self._place.rank, self._place.size, self._timeout, self._keep)
         self._watch = watch
         with watch.standing():
             try:
                 watch.doing("work", "waiting for the others to join")
-                made = self._play(store, watch, mode, target)
+                made = self._play(store, watch, mode, target, lead)
                 watch.done()
             except Over:
                 raise watch.failure() from None
@@ -147,7 +153,7 @@ class _Session:
     def _keep(self) -> Path | None:
         return self._seat.save(self._folder, self._watch.words)
 
-    def _play(self, store: Any, watch: Watch, mode: str, target: int) -> ProcessRun:
+    def _play(self, store: Any, watch: Watch, mode: str, target: int, lead: int | None) -> ProcessRun:
         seat, node = self._seat, self._seat.node
         events = node.events()
         card = json.dumps({"episode": _fingerprint(node, seat.agent, mode, target), "rates": node.rates})
@@ -161,7 +167,7 @@ class _Session:
             replay(seat, wire, watch, events)
         else:
             rates = [{int(peer): rate for peer, rate in each["rates"].items()} for each in cards]
-            Clockwork(seat, wire, watch, rates, target).run()
+            Clockwork(seat, wire, watch, rates, target, lead).run()
         watch.doing("waiting", "waiting for the mean of all iterates")
         assert seat.iterate is not None
         own = seat.iterate.flatten()
