@@ -49,7 +49,7 @@ class DADAOState:
             two that stay, two that fade, two that turn and fade, ``(B, 6, N, d)``.
         said: nu x + yt and y + z at that time, of which an answer is taken, ``(B, 2, N, d)``.
         basis: the vectors' coefficients in the modes, ``(B, 6, 6)``.
-        shown: those of x, nu x + yt, and y + z, ``(B, 3, 6, 1, 1)``.
+        shown: those of nu x + yt and y + z which are not 0, 1, -1 or 1/2, see :func:`spoken`.
         descent, gossip: what the residual of a gradient and of a message adds to the modes, ``(B, 6, 1, 1)``.
         fading: the rates at which the last four modes fade, with opposite sign, ``(B, 3, 1, 1)``.
         turning: the frequency of the last two, ``(B, 1, 1, 1)``.
@@ -59,7 +59,7 @@ class DADAOState:
     modes: Float[Tensor, "B 6 N d"]
     said: Float[Tensor, "B 2 N d"]
     basis: Float[Tensor, "B 6 6"]
-    shown: Float[Tensor, "B 3 6 1 1"]
+    shown: dict[str, Float[Tensor, "B 1 1"]]
     descent: Float[Tensor, "B 6 1 1"]
     gossip: Float[Tensor, "B 6 1 1"]
     fading: Float[Tensor, "B 3 1 1"]
@@ -132,15 +132,24 @@ class DADAO(AsynchronousAgent):
         jumps[:, _X, 0], jumps[:, _XT, 0] = -constants["gamma"], -constants["gamma_t"]
         jumps[:, _YT, 0] = constants["delta"]
         jumps[:, _Z, 1], jumps[:, _ZT, 1] = constants["beta"], constants["beta_t"]
-        nu = constants["nu"].unsqueeze(-1)
-        shown = (basis[:, _X], nu * basis[:, _X] + basis[:, _YT], basis[:, _Y] + basis[:, _Z])
+        nu = constants["nu"]
+        offset = nu.unsqueeze(-1) * basis[:, _X] + basis[:, _YT]
+        message = basis[:, _Y] + basis[:, _Z]
+        shown = {
+            "sine": offset[:, 5],
+            "offset_x": offset[:, 2],
+            "offset_z": offset[:, 3],
+            "still": message[:, 0],
+            "message_x": message[:, 2],
+            "message_z": message[:, 3],
+        }
         jumps = torch.linalg.solve(basis, jumps).to(point)
         nothing = torch.zeros_like(point)
         made = DADAOState(
             modes=nothing.unsqueeze(1).repeat(1, 6, 1, 1),
             said=nothing.unsqueeze(1).repeat(1, 2, 1, 1),
             basis=basis.to(point),
-            shown=torch.stack(shown, 1).to(point)[..., None, None],
+            shown={name: value.to(point).reshape(-1, 1, 1).clone() for name, value in shown.items()},
             descent=jumps[:, :, :1, None].contiguous(),  # as they come back from a file, to the last bit
             gossip=jumps[:, :, 1:, None].contiguous(),
             fading=-fading.to(point)[..., None, None],
@@ -155,15 +164,14 @@ class DADAO(AsynchronousAgent):
         heard = torch.stack((observation["gradient"], observation["message"][:, :, 0]), 1)
         kinds = torch.arange(GRADIENT, EXCHANGE + 1, device=heard.device).view(2, 1, 1)
         answers = observation["answered"].unsqueeze(1) == kinds
-        residual = torch.where(answers, heard - state.said, 0.0)
+        residual = (heard - state.said) * answers
         modes = torch.addcmul(state.modes, state.descent, residual[:, :1])
         modes = torch.addcmul(modes, state.gossip, residual[:, 1:])
         before = modes[:, 0] + modes[:, 2]  # x
         # 2. the flow to the coming event
         modes = flow(modes, observation["elapsed"].unsqueeze(1), state.fading, state.turning)
-        # a sum in the place of a product of matrices, which is slower by far for many small ones
-        shown = (modes.unsqueeze(1) * state.shown).sum(2)
-        now, said = shown[:, 0], shown[:, 1:]
+        now = modes[:, 0] + modes[:, 2]
+        said = spoken(modes, state.shown)
         state = replace(state, modes=modes, said=said)
         if state.total is None or state.count is None:
             return query(observation, now, said[:, 1], before, now), state
@@ -179,8 +187,20 @@ def with_variables(state: DADAOState, given: dict[str, Float[Tensor, "B N d"]]) 
     values = torch.stack([given.get(name, nothing) for name in VARIABLES], 1)
     modes = torch.linalg.solve(state.basis, values.flatten(2))
     modes = modes.contiguous().view_as(state.modes)  # the solver lays it out by columns
-    said = (modes.unsqueeze(1) * state.shown[:, 1:]).sum(2)
-    return replace(state, modes=modes, said=said)
+    return replace(state, modes=modes, said=spoken(modes, state.shown))
+
+
+def spoken(modes: Float[Tensor, "B 6 N d"], shown: dict[str, Float[Tensor, "B 1 1"]]) -> Tensor:
+    """What a node is asked for, nu x + yt and y + z, ``(B, 2, N, d)``.
+
+    Sums with one factor an instance: products of matrices as small as these are slower by far.
+    """
+    stay_x, stay_z, fade_x, fade_z, cosine, sine = modes.unbind(1)
+    offset = torch.addcmul(torch.add(-stay_z, cosine, alpha=0.5), sine, shown["sine"])
+    offset = torch.addcmul(torch.addcmul(offset, fade_x, shown["offset_x"]), fade_z, shown["offset_z"])
+    message = torch.addcmul(cosine, stay_x, shown["still"])
+    message = torch.addcmul(torch.addcmul(message, fade_x, shown["message_x"]), fade_z, shown["message_z"])
+    return torch.stack((offset, message), 1)
 
 
 def flow(

@@ -103,4 +103,5 @@ class NetworkLinear(Network):
     def measure(self, functions: Functions, x: Float[Tensor, "B d"]) -> dict[str, Tensor]:
         """The gap of the mean of the f_i, without the cancellation of a difference of two values."""
         away = x - functions.solution
-        return {"gap": (away.unsqueeze(-2) @ functions.data["mean"] @ away.unsqueeze(-1)).flatten() / 2}
+        slope = (functions.data["mean"] @ away.unsqueeze(-1)).squeeze(-1)
+        return {"gap": (away * slope).sum(-1) / 2}
