@@ -201,6 +201,7 @@ class Surrogate(OptimizationEnv):
             lower=draw.lower,
             upper=draw.upper,
             active=self.task.active(self.penalised).to(start).expand(len(keys), -1),
+            aim=draw.aim,
             weights=draw.data if self.white_box else None,
             task=self.task,
             penalised=self.penalised,
@@ -223,14 +224,14 @@ class Surrogate(OptimizationEnv):
                 query["cotangent"] = torch.zeros_like(problem.active)
         return Instance(problem=problem, hidden=memory, start=query, floor=draw.best_known)
 
-    def look(self, data: Any, points: Float[Tensor, "B m n"]) -> Seen:
+    def look(self, data: Any, points: Float[Tensor, "B m n"], aim: Any = None) -> Seen:
         """What the network says of ``points``."""
         task = self.task
         raw = task.network(data, points)
-        constraints = task.constraints(points, raw)
+        constraints = task.constraints(points, raw, aim)
         violated = constraints.clamp_min(0.0)
         violation = violated.square().sum(-1)
-        value = -task.objective(raw)
+        value = -task.objective(raw, aim)
         outputs = raw
         if self.penalised:
             outputs, value = torch.cat((raw, violated), -1), value + violation
@@ -252,7 +253,7 @@ class Surrogate(OptimizationEnv):
             points, count = action["points"], action["count"]
         else:
             points, count = action.unsqueeze(1), torch.ones_like(state.k).unsqueeze(-1)
-        seen = self.look(data, points)
+        seen = self.look(data, points, state.problem.aim)
         place = torch.arange(points.shape[1], device=points.device)
         answered = place < count
         if isinstance(action, dict):
@@ -272,7 +273,7 @@ class Surrogate(OptimizationEnv):
         if isinstance(action, dict):
             calls["poll"] = torch.ones_like(calls["value"])
             if self.oracle != "value":
-                observation[self.oracle], calls[self.oracle] = self._derivative(data, action)
+                observation[self.oracle], calls[self.oracle] = self._derivative(state.problem, data, action)
         # a query of a derivative alone leaves the merit where it was
         merit_now = torch.where(least < torch.inf, least, best_merit)
         metrics = {"value": merit_now, "best": best_merit}
@@ -315,12 +316,12 @@ class Surrogate(OptimizationEnv):
         single = {name: rows.squeeze(1) for name, rows in fields.items() if rows.ndim == 3}
         return fields | single
 
-    def _derivative(self, data: Any, action: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def _derivative(self, problem: Problem, data: Any, action: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """The product or the Jacobian that the query asks for, and how many are billed."""
         base = action["base"]
 
         def outputs(x: Tensor) -> Tensor:
-            return self.look(data, x).outputs
+            return self.look(data, x, problem.aim).outputs
 
         if self.oracle == "vjp":
             cotangent = action["cotangent"]

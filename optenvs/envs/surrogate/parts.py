@@ -21,7 +21,8 @@ class Task(abc.ABC):
     """Network, objective and constraints of a family of instances, as pure functions.
 
     A subclass is a frozen dataclass of plain numbers, so that a state which names it can be saved. What
-    differs between instances is in their data.
+    differs between instances is in their data, and in their ``aim``: what objective and constraints need
+    to know (a target, a path), which is no secret; ``None`` where they need nothing.
     """
 
     unused: ClassVar[tuple[int, ...]] = ()
@@ -45,14 +46,16 @@ class Task(abc.ABC):
         """Phi."""
 
     @abc.abstractmethod
-    def objective(self, y: Float[Tensor, "*B p"]) -> Float[Tensor, "*B"]:
+    def objective(self, y: Float[Tensor, "*B p"], aim: Any = None) -> Float[Tensor, "*B"]:
         """The function f of the outputs, which is maximised."""
 
     @abc.abstractmethod
-    def slope(self, y: Float[Tensor, "*B p"]) -> Float[Tensor, "*B p"]:
+    def slope(self, y: Float[Tensor, "*B p"], aim: Any = None) -> Float[Tensor, "*B p"]:
         """The gradient of f."""
 
-    def constraints(self, x: Float[Tensor, "B m n"], y: Float[Tensor, "B m p"]) -> Float[Tensor, "B m q"]:
+    def constraints(
+        self, x: Float[Tensor, "B m n"], y: Float[Tensor, "B m p"], aim: Any = None
+    ) -> Float[Tensor, "B m q"]:
         """The functions c, satisfied where <= 0."""
         return x[..., :0]
 
@@ -61,6 +64,11 @@ class Task(abc.ABC):
         used = torch.ones(self.outputs + (self.constraint_count if penalised else 0), dtype=torch.bool)
         used[list(self.unused)] = False
         return used
+
+
+def beside(row: Float[Tensor, "B p"], y: Float[Tensor, "*B p"]) -> Float[Tensor, "*B p"]:
+    """The rows of the instances in a form that fits ``y``, of one point or of m points each."""
+    return row if row.ndim == y.ndim else row.unsqueeze(-2)
 
 
 @struct
@@ -72,6 +80,7 @@ class Draw:
         start: the first point, ``(B, n)``.
         lower, upper: the box in which to search, ``(B, n)`` each.
         best_known: the least value known, ``(B,)``, or ``None``.
+        aim: what objective and constraints know of the instance, or ``None``.
     """
 
     data: Any
@@ -79,6 +88,7 @@ class Draw:
     lower: Float[Tensor, "B n"]
     upper: Float[Tensor, "B n"]
     best_known: Float[Tensor, "B"] | None = None
+    aim: Any = None
 
 
 @struct
@@ -100,6 +110,7 @@ class Problem:
     Attributes:
         lower, upper: the box in which to search, ``(B, n)`` each.
         active: 1 for the outputs that matter, ``(B, p)``.
+        aim: what objective and constraints know of the instance, or ``None``.
         weights: the instance's data where the network is a white box, else ``None``.
         task: the objective on outputs and its gradient; with ``weights`` also the network.
         penalised: whether the outputs end with the violated constraints.
@@ -109,6 +120,7 @@ class Problem:
     lower: Float[Tensor, "B n"]
     upper: Float[Tensor, "B n"]
     active: Float[Tensor, "B p"]
+    aim: Any
     weights: Any
     task: Task = static()
     penalised: bool = static()
@@ -117,9 +129,9 @@ class Problem:
     def slope(self, outputs: Float[Tensor, "B p"]) -> Float[Tensor, "B p"]:
         """The gradient, by the outputs, of what is *maximised*: of f, and of f - |z|^2 with the penalty."""
         if not self.penalised:
-            return self.task.slope(outputs)
+            return self.task.slope(outputs, self.aim)
         raw, violated = outputs[..., : self.task.outputs], outputs[..., self.task.outputs :]
-        return torch.cat((self.task.slope(raw), -2 * violated), -1)
+        return torch.cat((self.task.slope(raw, self.aim), -2 * violated), -1)
 
     def outputs(self, x: Float[Tensor, "B m n"]) -> Float[Tensor, "B m p"]:
         """The outputs at ``x`` of a white box; with the penalty the violated constraints too.
@@ -132,4 +144,4 @@ class Problem:
         raw = self.task.network(self.weights, x)
         if not self.penalised:
             return raw
-        return torch.cat((raw, self.task.constraints(x, raw).clamp_min(0.0)), -1)
+        return torch.cat((raw, self.task.constraints(x, raw, self.aim).clamp_min(0.0)), -1)

@@ -43,10 +43,10 @@ class ReluTask(Task):
             x = x if place == last else x.relu()
         return x
 
-    def objective(self, y: Tensor) -> Tensor:
+    def objective(self, y: Tensor, aim: None = None) -> Tensor:
         return y.squeeze(-1)
 
-    def slope(self, y: Tensor) -> Tensor:
+    def slope(self, y: Tensor, aim: None = None) -> Tensor:
         return torch.ones_like(y)
 
 
