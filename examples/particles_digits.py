@@ -1,8 +1,8 @@
 """Can a network be trained without gradients, by consensus? Softmax regression on 8x8 digits, five seeds.
 
 The recipe of the authors of Riedl, Klock, Geldhauser, Fornasier (2023) for MNIST, with digits in its place:
-100 particles of 650 weights, anisotropic noise, the consensus of 10 random particles at a time, ten updates on
-each minibatch of 60 images; after each epoch alpha doubles and sigma cools by its logarithm.
+100 particles of 650 weights, anisotropic noise, the consensus of 10 random particles at a time, ten updates
+on each minibatch of 60 images; after each epoch alpha doubles and sigma cools by its logarithm.
 
     python examples/particles_digits.py --seeds 5 --epochs 20
 
