@@ -12,4 +12,12 @@ RANKING = (
         reference="Tang, Rybin, Chang, Zeroth-Order Optimization Meets Human Feedback, 2024",
         kwargs={"objective": "optenvs/Rosenbrock-v0", "dim": 10},
     ),
+    EnvSpec(
+        id="optenvs/RankingPolicy-v0",
+        entry_point="optenvs.envs.ranking.policy:RankingPolicy",
+        family="ranking",
+        oracles=("ranking",),
+        summary="Linear policies ranked by the returns of their episodes",
+        reference="Tang, Rybin, Chang, Zeroth-Order Optimization Meets Human Feedback, 2024",
+    ),
 )

@@ -28,6 +28,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "optenvs/TrainMnist-v0": {"widths": (2, 2), "samples": 24, "batch_size": 4},
     "optenvs/TrainFashionMnist-v0": {"widths": (3,), "samples": 24, "batch_size": 4},
     "optenvs/TrainCifar10-v0": {"model": "cnn", "widths": (2, 2), "samples": 24, "batch_size": 4},
+    "optenvs/RankingPolicy-v0": {"task": "pendulum", "episode_length": 10},
     "optenvs/NetworkLinear-v0": {"nodes": 4, "samples": 12},
     "optenvs/NetworkLogistic-v0": {"nodes": 4, "samples": 12},
     "optenvs/NetworkDigits-v0": {"nodes": 3, "widths": (4,), "samples": 48, "batch_size": 8},

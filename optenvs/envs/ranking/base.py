@@ -94,6 +94,10 @@ class RankingOracle(OptimizationEnv):
     def values(self, state: State, points: Float[Tensor, "B m d"]) -> Float[Tensor, "B m"]:
         """The hidden values of one query. Whatever is random in them is the same for all its points."""
 
+    def truth(self, state: State, recommendation: Float[Tensor, "B d"]) -> Float[Tensor, "B"]:
+        """The merit of a recommendation; another one than the value shown where that is random."""
+        return self.values(state, recommendation.unsqueeze(1)).squeeze(1)
+
     def measure(self, state: State, recommendation: Float[Tensor, "B d"]) -> dict[str, Tensor]:
         """More metrics, ``(B,)`` each."""
         return {}
@@ -195,11 +199,10 @@ class RankingOracle(OptimizationEnv):
         order = torch.where(place[: self.best_count] < keep, best, -1)
         if isinstance(action, dict):
             recommendation = action["recommendation"]
-            merit = self.values(state, recommendation.unsqueeze(1)).squeeze(1)
         else:
             top = best[:, :1]
             recommendation = points.gather(1, top.unsqueeze(-1).expand(-1, 1, self.size)).squeeze(1)
-            merit = values.gather(1, top).squeeze(1)
+        merit = self.truth(state, recommendation)
         seen = torch.where(shown & (values == values), values, torch.inf).amin(-1)
         lowest = torch.minimum(state.hidden.lowest, seen)
         metrics = {"value": merit, "best_shown": lowest} | self.measure(state, recommendation)
