@@ -65,6 +65,7 @@ _LAZY = {cls: module for module, cls, _ in _AGENTS.values()} | {
     "Agent": "agents.core",
     "GradientAgent": "agents.core",
     "bind": "agents.binding",
+    "from_ask_rank": "agents.adapters.ask_rank",
     "from_ask_tell": "agents.adapters.ask_tell",
     "from_function": "agents.adapters.function",
     "from_sb3": "agents.adapters.sb3",
