@@ -5,7 +5,7 @@ next; so a node computes once in a unit on average, as the methods assume. What 
 time is measured in that unit. Between two gradients a node has a Poisson number of exchanges, whose mean is
 the sum of the rates of its edges; with whom is found out by :mod:`.partners`. Nodes start from the mean of
 their starting points. The methods assume nodes that compute equally often: one that is far ahead of the
-slowest waits, and exchanges with those who ask, beyond its own number.
+slowest waits, and exchanges with those who find nobody else, beyond its own number.
 
 The rates of convergence that are proven for Poisson clocks hold approximately here: a gradient belongs to the
 point at which it was asked, and exchanges move the node while it is computed.

@@ -49,7 +49,7 @@ class Coordinator:
             drawn in proportion.
         target: gradients of all nodes together, after which nobody begins another.
         lead: a node that has computed so many gradients more than the slowest waits before the next one, and
-            exchanges meanwhile with whoever asks; ``None`` for no limit.
+            exchanges meanwhile with those who find nobody else; ``None`` for no limit.
         key: of the draws.
     """
 
@@ -96,8 +96,9 @@ class Coordinator:
 
     def _pair(self) -> tuple[int, int] | None:
         for node in self._free:
-            ready = {*self._free, *self._ahead}
-            able = {other: rate for other, rate in self._rates[node].items() if other in ready}
+            near = self._rates[node].items()
+            able = {other: rate for other, rate in near if other in self._free}
+            able = able or {other: rate for other, rate in near if other in self._ahead}
             if able:
                 self._drawn += 1
                 place = float(uniform(self._key, "partner", 1, counter=self._drawn)) * sum(able.values())
