@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from surrogate_problems import Ramp
 
 import agents
 import optenvs
@@ -34,6 +35,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 """Settings for the identity task of methods whose defaults take longer, or never settle."""
 PARTICLES = 40
 SHOWN = 10
+TRIED = 4
 _ORACLES = ("value", "gradient", "hvp", "swarm")
 
 
@@ -54,12 +56,22 @@ def ranking(dtype: str, noise: float = 0.0, **keywords: Any) -> OptimizationEnv:
     return optenvs.make("Ranking", **(quadratic | {"shown": SHOWN} | mistakes | keywords))
 
 
+def surrogate(agent: Any, dtype: str, noise: float = 0.0, rotate: bool = False, **keywords: Any) -> Ramp:
+    """A network in the form of a query of some points; it has neither noise nor rotations."""
+    if "budget" in keywords:  # that of as many queries, or until it is solved
+        keywords |= {"budget": keywords["budget"] * TRIED, "tolerance": 0.0}
+    oracle = "vjp" if "vjp" in agent.needs else "value"
+    return Ramp(points=TRIED, oracle=oracle, white_box=True, dtype=dtype, **keywords)
+
+
 def problem(agent: Any, dtype: str = "float32", **keywords: Any) -> OptimizationEnv:
     """A quadratic that answers what ``agent`` needs, to a swarm, a ranker or the nodes of a network."""
     if {"exchange", "gossip"} & set(agent.needs):
         return network(agent, dtype, **keywords)
     if "ranking" in agent.needs:
         return ranking(dtype, **keywords)
+    if "poll" in agent.needs:
+        return surrogate(agent, dtype, **keywords)
     needed = [kind for kind in _ORACLES if kind in agent.needs and kind != "swarm"]
     assert set(agent.needs) <= set(_ORACLES), f"no problem of these tests answers {agent.needs}"
     oracle = needed[-1] if needed else "value"
