@@ -110,7 +110,7 @@ class AdaBelief(GradientAgent):
         old = self.semantics == "0.0.5"
         mu = torch.lerp(state.mu, gradient, 1 - beta1, out=work.fresh(state.mu))
         surprise = torch.sub(gradient, mu, out=work.fresh(mu))
-        added = surprise.new_tensor(0.0 if old and self.amsgrad else self.eps)
+        added = surprise.new_full((), 0.0 if old and self.amsgrad else self.eps)
         nu = torch.addcmul(added, surprise, surprise, value=1 - beta2, out=work.over(surprise))
         nu = torch.add(nu, state.nu, alpha=beta2, out=work.over(nu))
         nu_max, used = state.nu_max, nu

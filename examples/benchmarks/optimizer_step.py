@@ -6,23 +6,31 @@ both alike; the ratio is the median over rounds of (agent / library) within the 
 
     python examples/benchmarks/optimizer_step.py --size 1000000 --threads 2
 
-Measured on two cores, torch 2.13 CPU, 1,000,000 parameters, pytorch_optimizer 4.1, the two best
-of many runs; three others gave medians of 1.04 to 2.39 for diffgrad and 1.50 to 2.36 for adabelief:
+Measured on two cores, torch 2.13 CPU, pytorch_optimizer 4.1, 1,000,000 parameters, while other work kept the
+machine busy (load 6 to 16): the range of the median ratio over runs, each in a process of its own. The
+libraries allocate temporaries of 4 MB, which malloc may give back to the system: up to 1,922 page faults in
+a step. Hence both ways, with malloc as it is, and with MALLOC_TRIM_THRESHOLD_ and MALLOC_MMAP_THRESHOLD_ at
+2e9, where neither side has any. The agents, which take memory from ``optenvs.core.memory``, had none in every
+run.
 
-    agent, library                             ours ms  theirs ms   ratio        of minima
-    diffgrad, pytorch_optimizer                1.4-1.6    1.4-1.5   1.00, 1.00   0.95, 0.90
-    adabelief, pytorch_optimizer               1.0-1.1    0.9-1.0   1.10, 1.05   0.99, 0.96
-    adabelief rectified, pytorch_optimizer     1.1-1.2    0.9-1.1   1.14, 1.13   0.98, 0.99
-    adam, torch.optim                          0.9-1.0    0.8-0.9   1.10, 1.06   0.99, 1.12
-    adamw, torch.optim                         0.9-1.1    0.8-1.0   1.12, 1.03   1.07, 0.95
-    rmsprop, torch.optim                       0.6-0.7    0.6       1.05, 1.05   1.02, 1.08
-    adagrad, torch.optim                       0.5-0.6    0.5-0.6   1.05, 1.03   1.03, 1.02
-    sgd momentum, torch.optim                  0.3-0.4    0.2       1.55, 1.56   1.32, 1.45
+    processor time (--clock cpu)               threads, runs    malloc as it is    malloc keeps
+    diffgrad, pytorch_optimizer                1, 3             0.64-0.73          0.79-0.86
+                                               2, 5             0.75-0.91          0.80-0.86
+    adabelief, pytorch_optimizer               1, 3             0.31-0.32          0.79-0.80
+                                               2, 5             0.33-0.77          0.79-0.90
+    adabelief rectified, pytorch_optimizer     1, 2             0.81-0.84          0.75-0.77
+    adam, torch.optim                          1, 2             0.31-0.33          0.83-0.87
+    adamw, torch.optim                         1, 2             0.32-0.33          0.81-0.85
+    rmsprop, torch.optim                       1, 2             0.98-1.01          0.93-0.96
+    adagrad, torch.optim                       1, 2             1.01-1.02          1.04-1.05
+    sgd momentum, torch.optim                  1, 3             1.18-1.36          1.13-1.32
 
-A pure step writes new tensors where a library overwrites its own. Freed tensors of 4 MB go back to the system
-and fault in again, which is the likely cause of the swings: with MALLOC_TRIM_THRESHOLD_ and
-MALLOC_MMAP_THRESHOLD_ at 2e9, diffgrad took 0.96 to 1.03 and adabelief 1.02 to 1.13 of its time. Going
-block by block through the cache was tried for adabelief and took twice the time.
+With two threads OMP_WAIT_POLICY was passive, as a thread that spins counts as work. Wall time, one thread,
+three runs each way: diffgrad 0.72 to 0.85, once 1.03; adabelief 0.29 to 0.90. Two threads, one or two runs:
+diffgrad 0.57 to 0.84, adabelief 0.08 to 0.76, sgd momentum 0.78 to 1.38.
+
+SGD writes a new point and a new momentum where the library writes over the old ones: it touches six arrays in
+two passes, the library five in three.
 
 Needs the extra ``peers``.
 """
@@ -30,6 +38,7 @@ Needs the extra ``peers``.
 from __future__ import annotations
 
 import argparse
+import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -99,24 +108,31 @@ CASES: dict[str, tuple[agents.Agent, Callable[..., torch.optim.Optimizer]]] = {
 
 def measure(
     name: str, size: int, device: str, rounds: int, steps: int, clock: Callable[[], float]
-) -> tuple[list[float], list[float]]:
-    """Seconds a step of agent and library in each round."""
+) -> tuple[tuple[list[float], list[float]], tuple[list[int], list[int]]]:
+    """Seconds, and page faults, a step of agent and library in each round."""
     generator = torch.Generator().manual_seed(0)
     point, *gradients = (torch.randn(1, size, generator=generator).to(device) for _ in range(3))
     agent, optimizer = CASES[name]
     candidates = (agent_step(agent, point, gradients), library_step(optimizer, point, gradients))
     wait = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
     seconds: tuple[list[float], list[float]] = ([], [])
+    faults: tuple[list[int], list[int]] = ([], [])
     for _ in range(rounds):
-        for step, record in zip(candidates, seconds, strict=True):
+        for step, record, faulted in zip(candidates, seconds, faults, strict=True):
             step()  # bring its memory back into the caches
             wait()
-            start = clock()
+            before, start = page_faults(), clock()
             for _ in range(steps):
                 step()
             wait()
             record.append((clock() - start) / steps)
-    return seconds
+            faulted.append((page_faults() - before) // steps)
+    return seconds, faults
+
+
+def page_faults() -> int:
+    """Page faults of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
 def main() -> None:
@@ -129,18 +145,24 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="steps timed together")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall",
                         help="cpu: processor time, steadier on a shared machine")  # fmt: skip
+    parser.add_argument("--only", default="", help="the cases whose name begins so")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     clock = time.perf_counter if arguments.clock == "wall" else time.process_time
-    print(f"{'agent, library':40} {'ours ms':>9} {'theirs ms':>9} {'ratio':>7} {'of minima':>9}")
+    print(
+        f"{'agent, library':40} {'ours ms':>9} {'theirs ms':>9} {'ratio':>7} {'of minima':>9} {'faults':>9}"
+    )
     for name in CASES:
-        ours, theirs = measure(
+        if not name.startswith(arguments.only):
+            continue
+        (ours, theirs), faults = measure(
             name, arguments.size, arguments.device, arguments.rounds, arguments.steps, clock
         )
         ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+        faulted = "/".join(f"{statistics.median(counts):.0f}" for counts in faults)
         print(
             f"{name:40} {1e3 * statistics.median(ours):9.3f} {1e3 * statistics.median(theirs):9.3f} "
-            f"{ratio:7.2f} {min(ours) / min(theirs):9.2f}"
+            f"{ratio:7.2f} {min(ours) / min(theirs):9.2f} {faulted:>9}"
         )
 
 

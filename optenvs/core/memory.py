@@ -27,8 +27,7 @@ KEPT_BLOCKS, KEPT_BYTES, KEPT_KINDS = 8, 1 << 27, 4
 """At most so many blocks and bytes are kept for one kind, at least two blocks; and so many kinds."""
 
 HUGE_PAGE = 1 << 21
-HUGE_FROM = 1 << 22
-"""From this size on numpy asks the system for huge pages, which only whole, aligned ones can be."""
+"""What Linux can map at once, instead of 4 kB, for 4 MB and more that numpy allocates."""
 
 DTYPES: dict[torch.dtype, type] = {torch.float32: np.float32, torch.float64: np.float64}
 
@@ -78,10 +77,10 @@ def _blocks(kind: Kind) -> deque[np.ndarray]:
 
 
 def _allocate(kind: Kind) -> np.ndarray:
-    """A block that begins at a huge page."""
+    """A block that begins at a huge page and lies in whole ones."""
     dtype, size = kind
-    pages = -(-size // HUGE_PAGE) + 1
-    memory = np.empty(max(pages * HUGE_PAGE, HUGE_FROM), np.uint8)  # what is not touched takes no memory
+    pages = -(-size // HUGE_PAGE) + 1  # what is not touched takes no memory
+    memory = np.empty(pages * HUGE_PAGE, np.uint8)
     start = -memory.ctypes.data % HUGE_PAGE
     return memory[start : start + size].view(DTYPES[dtype])
 
