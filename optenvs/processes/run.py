@@ -75,7 +75,7 @@ def run_processes(
     process has failed, ``torchrun`` sends SIGTERM to the others (which save and raise all the same), and
     after 30 seconds SIGKILL to what is left: a process that is stopped (SIGSTOP) stays until then, the others
     do not. ``torchrun`` hosts the store that the nodes agree on; where another launcher leaves that to node
-    0, the death of node 0 is seen by its connections or as the loss of the store.
+    0, the loss of the store is taken for the failure of node 0.
     """
     _check(core, agent, mode, gradients, lead, timeout)
     place = Place.from_environment()
@@ -128,7 +128,8 @@ class _Session:
 
     def run(self, mode: str, target: int, lead: int | None) -> ProcessRun:
         store = self._store()
-        watch = Watch(self._store(), self._place.rank, self._place.size, self._timeout, self._keep)
+        place, host = self._place, None if self._place.hosted else 0
+        watch = Watch(self._store(), place.rank, place.size, self._timeout, self._keep, host)
         self._watch = watch
         with watch.standing():
             try:

@@ -64,13 +64,20 @@ class Watch:
         rank, size: which node, of how many.
         timeout: seconds.
         keep: saves this node's last state, and says where; it must not wait for another thread.
+        host: the node that hosts the store, or ``None`` where the launcher does.
     """
 
     def __init__(
-        self, store: Any, rank: int, size: int, timeout: float, keep: Callable[[], Path | None]
+        self,
+        store: Any,
+        rank: int,
+        size: int,
+        timeout: float,
+        keep: Callable[[], Path | None],
+        host: int | None = None,
     ) -> None:
         self.rank, self.size, self.timeout = rank, size, timeout
-        self._store, self._keep = store, keep
+        self._store, self._keep, self._host = store, keep, host
         self._pause = min(max(timeout / 20, 0.02), 1.0)
         self._tasks: dict[str, tuple[str, str, float]] = {}
         self._posts: list[str] = [""] * size
@@ -79,7 +86,9 @@ class Watch:
         self._verdict: dict[str, Any] | None = None
         self._decided = self._terminated = 0.0
         self._left, self._closed = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._loop, name="watch", daemon=True)
+        # two, because an answer of the store may never come, whatever time-out it was given
+        self._talks = threading.Thread(target=self._talk, name="watch", daemon=True)
+        self._guards = threading.Thread(target=self._guard, name="guard", daemon=True)
         self._handler: Any = None
 
     # What this node says -----------------------------------------------------------------------
@@ -184,6 +193,8 @@ class Watch:
         """Watch inside of the block. SIGTERM then ends this node as a failure does, with its state saved."""
         self._store.compare_set(_VERDICT, "", _NONE)
         self.post()
+        self._looked = time.monotonic() + self.timeout  # the others have that long to join
+        self._guards.start()
         main = threading.current_thread() is threading.main_thread()
         if main:
             self._handler = signal.signal(signal.SIGTERM, self._on_sigterm)
@@ -191,8 +202,9 @@ class Watch:
             yield
         finally:
             self._closed.set()
-            if self._thread.ident is not None:
-                self._thread.join(self.timeout)
+            for thread in (self._talks, self._guards):
+                if thread.ident is not None:
+                    thread.join(min(self.timeout, 1.0))
             if main and self._verdict is None:
                 self._restore()
             elif main:  # the launcher's SIGTERM is about to come: the error must still get out
@@ -206,24 +218,37 @@ class Watch:
         """Watch the others, all of which have posted by now."""
         self._heard = [time.monotonic()] * self.size
         self._looked = time.monotonic()
-        self._thread.start()
+        self._talks.start()
 
     def _on_sigterm(self, number: int, frame: Any) -> None:
         self._terminated = self._terminated or time.monotonic()
 
-    def _loop(self) -> None:
-        while not self._closed.wait(self._pause):
+    def _talk(self) -> None:
+        while not self._closed.wait(self._pause) and self._verdict is None:
             try:
                 self._look()
             except RuntimeError as error:
-                reason = str(error).splitlines()[0]
-                self._decide(json.dumps({"node": None, "text": f"the common store is gone ({reason})"}))
+                self._lost_store(f"is gone ({str(error).splitlines()[0]})")
+
+    def _guard(self) -> None:
+        before = time.monotonic()
+        while not self._closed.wait(self._pause):
+            now = time.monotonic()
+            if now - before > self.timeout / 2:  # this process has slept
+                self._looked = max(self._looked, now)
+            before = now
+            if now - self._looked > self.timeout + self._pause:
+                self._lost_store(f"has not answered for {now - self._looked:.1f} s")
             if self._verdict is not None and not self._left.is_set():
                 self._end_process()
 
+    def _lost_store(self, how: str) -> None:
+        """Without the store there is no common verdict; each node has its own."""
+        if self._verdict is None:
+            of = "the launcher's" if self._host is None else f"node {self._host}'s"
+            self._decide(json.dumps({"node": self._host, "text": f"{of} store {how}"}))
+
     def _look(self) -> None:
-        if self._verdict is not None:
-            return
         now = time.monotonic()
         if now - self._looked > self.timeout / 2:  # this process has slept, not the others
             self._heard = [now] * self.size

@@ -149,6 +149,34 @@ def test_a_run_that_stands_still_is_an_error() -> None:
     assert "nothing was saved (no folder was given)" in message
 
 
+class Silent:
+    """A store that takes everything, and answers questions no more."""
+
+    def compare_set(self, *_: str) -> bytes:
+        return b"-"
+
+    def set(self, *_: str) -> None: ...
+
+    def multi_get(self, _: list[str]) -> None:
+        time.sleep(3600)
+
+
+@pytest.mark.parametrize(("host", "whose"), [(0, "node 0's store"), (None, "the launcher's store")])
+def test_a_store_that_does_not_answer_ends_the_run(host: int | None, whose: str) -> None:
+    watch = Watch(Silent(), 1, 2, 0.3, lambda: Path("there"), host)
+    with watch.standing():
+        watch.begin()
+        time.sleep(0.2)
+        watch.check()
+        time.sleep(0.4)
+        with pytest.raises(Over):
+            watch.check()
+        error = watch.failure()
+    assert error.node == host
+    assert str(error).startswith(f"{whose} has not answered for 0.")
+    assert str(error).endswith("its last state is in there")
+
+
 def test_the_first_verdict_holds() -> None:
     one, other = watches(2, 10.0)
     one.fail(1, "node 1 is gone")
