@@ -8,9 +8,9 @@ times as much as those far outside, where only the slope of the constraints matt
     python examples/train_biodiesel.py                  # writes the weights and prints their SHA-256
 
 Measured: mean squared error 9.4e-5 of a variance, in 10 minutes on a loaded core. The objective is within
-0.6 % of the equations' at the designs of the paper, and the best design is the same corner: 120 s at 25/6 W, with
-1.8590 by the network and 1.8626 by the equations. Where it is so cold that the fitted rates turn negative the
-network says that nothing happens.
+0.6 % of the equations' at the designs of the paper, and the best design is the same corner: 120 s at 25/6 W,
+with 1.8590 by the network and 1.8626 by the equations. Where it is so cold that the fitted rates turn
+negative the network says that nothing happens.
 
 The project ships the file and its checksum: another machine may round differently, and then makes a network
 that is as good and another file.
