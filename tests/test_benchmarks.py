@@ -52,6 +52,19 @@ def test_both_trainings_learn_alike(benchmark: ModuleType) -> None:
     assert result["ratio"] > 1
 
 
+@pytest.mark.parametrize("benchmark", ["particles"], indirect=True)
+def test_both_swarms_step(benchmark: ModuleType) -> None:
+    found = benchmark.measure("anisotropic", repeats=1)
+    names = [
+        *(f"ours {dtype}" for dtype in ("float32", "float64")),
+        "cbx numpy",
+        "cbx float32",
+        "cbx float64",
+    ]
+    assert all(found[name] > found["randn float32"] / 2 for name in names)
+    assert found["cbx numpy / ours float32"] > 0.5  # the goal is 3; a test machine is busy
+
+
 @pytest.mark.parametrize("benchmark", ["gpu"], indirect=True)
 def test_without_a_gpu_it_says_so(
     benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

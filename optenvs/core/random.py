@@ -39,11 +39,9 @@ _LOW32 = 0xFFFFFFFF
 
 def _mix(z: Tensor) -> Tensor:
     """SplitMix64's finalizer. A right shift of int64 copies the sign, hence the masks."""
-    z = z ^ (z >> 30).bitwise_and_((1 << 34) - 1)
-    z = z * _FIRST
-    z = z ^ (z >> 27).bitwise_and_((1 << 37) - 1)
-    z = z * _SECOND
-    return z ^ (z >> 31).bitwise_and_((1 << 33) - 1)
+    z = (z >> 30).bitwise_and_((1 << 34) - 1).bitwise_xor_(z).mul_(_FIRST)
+    z = (z >> 27).bitwise_and_((1 << 37) - 1).bitwise_xor_(z).mul_(_SECOND)
+    return (z >> 31).bitwise_and_((1 << 33) - 1).bitwise_xor_(z)
 
 
 def _offset(counter: int | Tensor) -> int | Tensor:
@@ -142,7 +140,8 @@ def normal(
     radius = radius.log_().mul_(-2.0).sqrt_()
     angle = (words & _LOW32).to(dtype).mul_(2.0 * math.pi * 2.0**-32)
     # a complex number is a pair in memory: an eighth of the time of stacking
-    pairs = torch.view_as_real(torch.complex(radius * angle.cos(), radius * angle.sin())).flatten(-2)
+    sine, cosine = angle.sin().mul_(radius), angle.cos_().mul_(radius)
+    pairs = torch.view_as_real(torch.complex(cosine, sine)).flatten(-2)
     return pairs[..., :count].reshape(keys.shape + size)
 
 

@@ -223,7 +223,7 @@ class Swarm(MultiAgentEnv):
         alike = self.repeated(state)
         if alike is False or "point" not in state.observation:
             return None
-        # nothing has moved where the changes sum to 0; that takes half the time of comparing and asking for any
+        # what has not moved has changes that sum to 0; comparing and asking for any takes twice the time
         change = points.detach() - state.observation["point"].detach()
         moved = change.abs_().sum(-1) != 0
         if isinstance(alike, Tensor):
