@@ -354,7 +354,7 @@ def test_digits() -> None:
 
 @pytest.mark.slow
 def test_polarized_finds_several_minima() -> None:
-    """With 400 steps in place of 2,000, of which the benchmark's documentation tells."""
+    """With 400 steps; the example ``polarized.py`` takes the paper's 2,000."""
     env = optenvs.make("Particles", landscape="RastriginProduct", particles=200, tolerance=None, budget=None)
     found = {}
     for name, agent in {
