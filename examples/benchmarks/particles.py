@@ -21,12 +21,12 @@ ms a step; isotropic and anisotropic noise):
 So the goal of three times is missed: narrowly beside the default back-end, and by far beside the torch
 back-end in float32, which is the faster one. Of our 2.9 ms in float32 the counter-based normals take 1.1
 (torch.randn, whose numbers depend on the batch and on the order of draws: 0.7), the cosines of the function
-0.3, the rest of its values 0.15, the look at what has moved 0.1, and the metrics 0.13. About 300 page faults a
+0.3, the rest of its values 0.15, the look at what has moved 0.1, the metrics 0.13. About 300 page faults a
 step, of memory that the C library gives back and fetches again, take 0.2 to 0.8; with MALLOC_TOP_PAD_,
 MALLOC_TRIM_THRESHOLD_ and MALLOC_MMAP_THRESHOLD_ large, the float32 ratios to numpy were 2.75 and 2.89. Two
 threads could not be measured on that machine. A compiled normal transform alone took 0.3 ms, but compiling
-``optenvs.core.random.bits`` as it stood, or the agent's whole step, ended in heap corruption under torch 2.13,
-so that nothing here is compiled.
+``optenvs.core.random.bits`` as it stood, or the agent's whole step, ended in heap corruption (torch 2.13), so
+that nothing here is compiled.
 """
 
 from __future__ import annotations
