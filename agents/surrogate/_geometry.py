@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from optenvs.core.random import Keys, fold_in, normal, permutation, uniform
+from optenvs.core.random import Keys, bits, fold_in, normal, uniform
 
 Turn = Int64[Tensor, "B"]
 
@@ -72,7 +72,7 @@ def rotated(d: Float[Tensor, "B m n"], keys: Keys, turn: Turn, common: bool) -> 
     index = torch.arange(1 if common else count, device=d.device)
     each = fold_in(keys.unsqueeze(-1), index)  # (B, m)
     time = turn.unsqueeze(-1).expand_as(each)
-    order = permutation(each, "rotation pairs", size, time).expand(-1, count, -1)
+    order = bits(each, "rotation pairs", size, time).argsort(-1).expand(-1, count, -1)
     angle = _angles(each, time, size, d.dtype)
     first, second = order[..., : size - size % 2 : 2], order[..., 1::2]
     one, two = d.gather(-1, first), d.gather(-1, second)

@@ -33,7 +33,7 @@ def relu_network(agent: Agent, problem: Any) -> Any:
     return problem.weights
 
 
-def activations(layers: Any, x: Float[Tensor, "B m n"]) -> list[Float[Tensor, "B m h"]]:
+def activations(layers: Any, x: Float[Tensor, "B m n"]) -> list[Float[Tensor, "B m _"]]:
     """The pre-activations of each hidden layer."""
     found = []
     for weight, bias in zip(layers.weight[:-1], layers.bias[:-1], strict=True):
@@ -43,7 +43,7 @@ def activations(layers: Any, x: Float[Tensor, "B m n"]) -> list[Float[Tensor, "B
     return found
 
 
-def gradient(layers: Any, a: list[Float[Tensor, "B m h"]]) -> Float[Tensor, "B m n"]:
+def gradient(layers: Any, a: list[Float[Tensor, "B m _"]]) -> Float[Tensor, "B m n"]:
     """The gradient of the output on the linear piece with these pre-activations."""
     slope = layers.weight[-1].expand(-1, a[0].shape[1], -1)
     for weight, hidden in zip(reversed(layers.weight[:-1]), reversed(a), strict=True):
@@ -52,8 +52,8 @@ def gradient(layers: Any, a: list[Float[Tensor, "B m h"]]) -> Float[Tensor, "B m
 
 
 def rates(
-    layers: Any, a: list[Float[Tensor, "B m h"]], d: Float[Tensor, "B m n"]
-) -> list[Float[Tensor, "B m h"]]:
+    layers: Any, a: list[Float[Tensor, "B m _"]], d: Float[Tensor, "B m n"]
+) -> list[Float[Tensor, "B m _"]]:
     """How fast each pre-activation changes along ``d`` on its linear piece."""
     found = []
     for weight, hidden in zip(layers.weight[:-1], a, strict=True):

@@ -199,8 +199,9 @@ class DirectionalAttack(Agent):
         leap = hit & (gain >= self.tau)
 
         low, high = self.attack_limits
-        grown = torch.where(leap, self.grow_much, self.grow) * state.attack_radius
-        attack = torch.where(hit, grown.clamp(low, high), state.attack_radius)
+        attack = state.attack_radius
+        grown = torch.where(leap, attack * self.grow_much, attack * self.grow)
+        attack = torch.where(hit, grown.clamp(low, high), attack)
         attack = torch.where(opened & ~hit, (attack / self.shrink).clamp_min(low), attack)
 
         least, most = self.poll_limits

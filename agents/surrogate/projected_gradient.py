@@ -56,7 +56,7 @@ class ProjectedGradient(Agent):
         period: steps between two starts; ``None`` for no restart.
     """
 
-    lr: float | Float[Tensor, "B"] = 0.1
+    lr: float | Float[Tensor, "B"] = 1.0
     period: int | None = 100
 
     needs = ("value", "poll", "vjp")
