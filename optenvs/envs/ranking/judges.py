@@ -96,7 +96,8 @@ def _flips(judge: Judge, keys: Keys, k: Tensor, values: Tensor) -> Tensor:
     even = (draw < 0.5) == torch.ones_like(right).triu(1)
     loses = torch.where(difference == 0, even, loses)
     alone = torch.eye(count, dtype=torch.bool, device=values.device)
-    # against what is no number every number loses alike, which changes no order
+    # against what is no number everyone loses alike, which changes no order
+    loses = loses | (difference != difference)
     losses = (loses & ~alone).sum(-1).to(values.dtype)
     return torch.where(values == values, losses, torch.nan)
 
