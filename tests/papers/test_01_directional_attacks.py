@@ -165,9 +165,7 @@ def optimum(layers: Any, row: int, whole: bool = True) -> float:
     net = Layers(layers, row)
     size, hidden = net.inputs, net.neurons
     rows, sides, cost, offset = big_m(net, np.zeros(size), np.ones(size))
-    bounds = Bounds(
-        np.zeros(size + 2 * hidden), np.r_[np.ones(size), np.full(hidden, np.inf), np.ones(hidden)]
-    )
+    most = np.r_[np.ones(size), np.full(hidden, np.inf), np.ones(hidden)]
     integral = np.r_[np.zeros(size + hidden), np.full(hidden, float(whole))]
     found = milp(
         cost, constraints=LinearConstraint(rows, -np.inf, sides), bounds=Bounds(np.zeros_like(most), most),
