@@ -231,8 +231,12 @@ class Biodiesel(Surrogate):
         for name, printed in (("intercept", INTERCEPT), ("slope", SLOPE), ("first", FIRST)):
             value = torch.tensor(printed, dtype=self.torch_dtype, device=keys.device).expand(len(keys), -1)
             if self.jitter:
-                ends = {"low": 1 - self.jitter, "high": 1 + self.jitter}
-                value = value * uniform(keys, f"jitter {name}", value.shape[1], dtype=value.dtype, **ends)
+                options: dict[str, Any] = {
+                    "low": 1 - self.jitter,
+                    "high": 1 + self.jitter,
+                    "dtype": value.dtype,
+                }
+                value = value * uniform(keys, f"jitter {name}", value.shape[1], **options)
             columns.append(value)
         return Kinetics(intercept=columns[0], slope=columns[1], first=columns[2])
 
