@@ -122,3 +122,22 @@ def test_a_face_of_many_agents_costs_what_its_dicts_cost(benchmark: ModuleType) 
     assert parallel["face / both"] < 3  # the goal is 1.5; a test machine is busy
     turns = benchmark.measure_turns(20, rounds=1, repeats=5)
     assert 0 < turns["both"] < turns["face"]
+
+
+@pytest.mark.parametrize("benchmark", ["network_events"], indirect=True)
+def test_events_are_counted_and_a_missing_rival_is_named(
+    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy = {"nodes": 4, "graph": "cycle", "t_max": 2.0}
+    monkeypatch.setattr(benchmark, "CASES", {"batch": (8, toy, 200)})
+    found = benchmark.measure("batch", repeats=1)
+    assert found.keys() == {"waves", "events a wave"}
+    assert found["waves"] > 0
+    env = benchmark.NetworkLinear(metric="stale", **toy)
+    run = benchmark.rollout(env, benchmark.agents.make("dadao"), seed=benchmark.SEED, batch=1)
+    listed = benchmark.events(env)
+    assert len(listed) == int(run.calls.counts[-1].sum())
+    assert [time for time, _, _ in listed] == sorted(time for time, _, _ in listed)
+    monkeypatch.setattr(sys, "argv", ["network_events.py"])
+    benchmark.main()
+    assert "no comparison: --official FOLDER was not given" in capsys.readouterr().out
