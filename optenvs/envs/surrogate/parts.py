@@ -66,8 +66,8 @@ class Task(abc.ABC):
         return used
 
 
-def beside(row: Float[Tensor, "B p"], y: Float[Tensor, "*B p"]) -> Float[Tensor, "*B p"]:
-    """The rows of the instances in a form that fits ``y``, of one point or of m points each."""
+def beside(row: Float[Tensor, "B r"], y: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """One row an instance, ``(B, r)``, or ``(B, 1, r)`` where ``y`` is ``(B, m, p)``."""
     return row if row.ndim == y.ndim else row.unsqueeze(-2)
 
 

