@@ -141,3 +141,12 @@ def test_events_are_counted_and_a_missing_rival_is_named(
     monkeypatch.setattr(sys, "argv", ["network_events.py"])
     benchmark.main()
     assert "no comparison: --official FOLDER was not given" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("benchmark", ["ranking"], indirect=True)
+def test_rankings_at_once_and_in_a_loop(benchmark: ModuleType) -> None:
+    rates = benchmark.measure(batch=256, dim=5, alone=8, steps=2, repeats=5)
+    assert rates["oracle / loop"] > rates["ZO-RankSGD / loop"] > 1  # 5 at ten coordinates and 4,096 instances
+    starts = benchmark.np.full((3, 5), -1.0)
+    ends = benchmark.loop(starts, steps=100, shown=15)
+    assert (benchmark.rosenbrock(ends) < 0.2 * benchmark.rosenbrock(starts)).all()

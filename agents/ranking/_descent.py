@@ -236,7 +236,7 @@ class RankingDescent(Agent):
         mu = self.distance(after.count, x)
         to_best = (after.best - x) / mu
         offsets = self.draw(Estimate(state.keys, after.count, stage.squeeze(-1), to_best, sizes.points))
-        near = x.unsqueeze(1) + (mu.unsqueeze(-1) if isinstance(mu, Tensor) else mu) * offsets
+        near = around(x, mu, offsets)
         return self._query(after, near, step), replace(after, offsets=offsets)
 
     def _query(self, state: DescentState, near: Tensor, step: Tensor) -> Action:
@@ -264,6 +264,13 @@ def chosen(points: Float[Tensor, "B m d"], index: Int64[Tensor, "B 1"]) -> Float
     """The point of an index; the first where none is named."""
     index = index.clamp_min(0).unsqueeze(-1).expand(-1, -1, points.shape[-1])
     return points.gather(1, index).squeeze(1)
+
+
+def around(x: Float[Tensor, "B d"], mu: Scale, offsets: Float[Tensor, "B m d"]) -> Float[Tensor, "B m d"]:
+    """The points x + mu xi_i."""
+    if isinstance(mu, Tensor):
+        return torch.addcmul(x.unsqueeze(1), mu.unsqueeze(-1), offsets)
+    return torch.add(x.unsqueeze(1), offsets, alpha=mu)  # one pass over memory
 
 
 def filled(points: Float[Tensor, "B m d"], x: Float[Tensor, "B 1 d"], room: int) -> Float[Tensor, "B r d"]:

@@ -23,7 +23,7 @@ from optenvs.core.env import Action
 from optenvs.core.random import Keys, normal
 from optenvs.core.struct import static, struct
 
-from ._descent import TRIALS, Number, chosen, whole, wide
+from ._descent import TRIALS, Number, around, chosen, whole, wide
 
 
 @struct
@@ -109,7 +109,7 @@ class ZOSGD(Agent):
             search = torch.zeros_like(state.searched)
         xi = normal(state.keys, "directions", tuple(state.offsets.shape[1:]), state.count, x.dtype)
         centre = x.unsqueeze(1)
-        query = torch.cat((centre, centre + (mu.unsqueeze(-1) if isinstance(mu, Tensor) else mu) * xi), 1)
+        query = torch.cat((centre, around(x, mu, xi)), 1)
         if state.trials:
             shorter = self.shrink ** torch.arange(state.trials, dtype=x.dtype, device=x.device)
             trials = centre - step.unsqueeze(1) * shorter.unsqueeze(-1)
