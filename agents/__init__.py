@@ -38,8 +38,10 @@ _AGENTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "langevin": ("agents.particles.langevin", "Langevin", ("gradient",)),
     "lolv2": ("agents.learned.lolv2", "LOLv2", ("gradient",)),
     "lstm_optimizer": ("agents.learned.lstm", "LSTMOptimizer", ("gradient",)),
+    "mads": ("agents.surrogate.mads", "MADS", ("value", "poll")),
     "memory_cbo": ("agents.particles.memory", "MemoryCBO", ("value", "swarm")),
     "msda": ("agents.network.msda", "MSDA", ("conjugate", "gossip")),
+    "nomad": ("agents.adapters.nomad", "Nomad", ("value",)),
     "piecewise_linear_ascent": (
         "agents.surrogate.piecewise_linear_ascent",
         "PiecewiseLinearAscent",

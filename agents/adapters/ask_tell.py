@@ -11,6 +11,7 @@ draws from anywhere but its seed. The last is noticed at replay, and is an error
 
 from __future__ import annotations
 
+import abc
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from agents.core import Agent, Observation
 from optenvs.core.random import Keys
-from optenvs.core.struct import struct
+from optenvs.core.struct import replace, struct
 
 _ROOM = 256
 
@@ -51,14 +52,14 @@ class AskTellState:
         seed: what each was made with, ``(B,)``.
         start: the first point of its instance, ``(B, n)``.
         asked: its last question, ``(B, n)``, whose value comes next.
-        values: the answers to its questions, float64 ``(B, room)``.
+        values: the answers to its questions, ``(B, room)``, or ``(B, room, w)`` where an answer is w numbers.
         count: questions so far, ``(B,)``.
     """
 
     seed: Int64[Tensor, "B"]
     start: Float[Tensor, "B n"]
     asked: Float[Tensor, "B n"]
-    values: Float[Tensor, "B room"]
+    values: Float[Tensor, "B room *w"]
     count: Int64[Tensor, "B"]
 
 
@@ -69,7 +70,7 @@ class _Live:
         self._optimizer = optimizer
         self._returned: Any = None
         self._points: list[np.ndarray] = []
-        self._values: list[float] = []
+        self._values: list[Any] = []
         self._single = False
 
     def ask(self) -> np.ndarray:
@@ -83,7 +84,7 @@ class _Live:
             self._points = list(np.atleast_2d(points))
         return self._points[len(self._values)]
 
-    def tell(self, value: float) -> None:
+    def tell(self, value: Any) -> None:
         """The value of the point that :meth:`ask` gave."""
         self._values.append(value)
         if len(self._values) == len(self._points):
@@ -93,38 +94,44 @@ class _Live:
 
 
 @dataclass(frozen=True, eq=False)
-class AskTellAgent(Agent):
-    """One ask/tell object for each instance; see the module's docstring for its limits.
+class ReplayedAgent(Agent):
+    """What the agents of objects with ``ask`` and ``tell`` share; a subclass makes the object of a row."""
 
-    Args:
-        factory: makes the object from the instance's first point and an integer seed.
-    """
-
-    factory: Factory
     _live: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     needs = ("value",)
 
+    @abc.abstractmethod
+    def build(self, state: Any, row: int) -> AskTell:
+        """A new object for the instance ``row`` of ``state``."""
+
+    def answers(self, observation: Observation) -> Float[Tensor, "B *w"]:
+        """What the objects are told."""
+        return observation["value"][:, 0]
+
     def init(self, problem: Any, observation: Observation, keys: Keys) -> AskTellState:
         start, horizon = observation["point"], float(observation["N"].max())
         room = int(horizon) if math.isfinite(horizon) else _ROOM
+        answer = self.answers(observation)
         return AskTellState(
             seed=keys & (2**31 - 1),  # what numpy and others take
             start=start,
             asked=start,
-            values=start.new_zeros((len(start), max(room, 1)), dtype=torch.float64),
+            values=answer.new_zeros((len(start), max(room, 1), *answer.shape[1:])),
             count=torch.zeros_like(keys),
         )
 
-    def act(self, state: AskTellState, observation: Observation) -> tuple[Tensor, AskTellState]:
+    def act(self, state: Any, observation: Observation) -> tuple[Tensor, Any]:
         objects, values = self._objects(state), state.values
-        counts, answers = state.count.tolist(), observation["value"][:, 0].tolist()
+        answers = self.answers(observation)
+        counts = state.count.tolist()
         if max(counts) > values.shape[1]:  # without a budget the past has no known length
             values = torch.cat((values, torch.zeros_like(values)), 1)
         told = torch.arange(values.shape[1], device=values.device) == state.count.unsqueeze(1) - 1
-        values = torch.where(told, observation["value"].double(), values)
+        told = told.reshape(told.shape + (1,) * (values.ndim - 2))
+        values = torch.where(told, answers.unsqueeze(1), values)
         questions = []
-        for live, count, answer in zip(objects, counts, answers, strict=True):
+        for live, count, answer in zip(objects, counts, answers.tolist(), strict=True):
             if count:  # the first answer is to the environment's own question
                 live.tell(answer)
             questions.append(live.ask())
@@ -133,21 +140,18 @@ class AskTellAgent(Agent):
             raise ValueError(
                 f"ask(): expected points of {state.start.shape[1]} coordinates, got {asked.shape[1]}"
             )
-        after = AskTellState(
-            seed=state.seed, start=state.start, asked=asked, values=values, count=state.count + 1
-        )
+        after = replace(state, asked=asked, values=values, count=state.count + 1)
         self._live.update(values=values, objects=objects)
         return asked, after
 
-    def _objects(self, state: AskTellState) -> list[_Live]:
+    def _objects(self, state: Any) -> list[_Live]:
         """The live objects of ``state``: those at hand, or rebuilt."""
         if self._live.get("values") is state.values:
             return self._live.pop("objects")
         return [self._replay(state, row) for row in range(len(state.seed))]
 
-    def _replay(self, state: AskTellState, row: int) -> _Live:
-        start = state.start[row].double().cpu().numpy()
-        live = _Live(self.factory(start, int(state.seed[row])))
+    def _replay(self, state: Any, row: int) -> _Live:
+        live = _Live(self.build(state, row))
         count = int(state.count[row])
         for value in state.values[row, : max(count - 1, 0)].tolist():
             live.ask()
@@ -160,6 +164,20 @@ class AskTellAgent(Agent):
                     "the same values; it can be run once, but neither resumed nor branched"
                 )
         return live
+
+
+@dataclass(frozen=True, eq=False)
+class AskTellAgent(ReplayedAgent):
+    """One ask/tell object for each instance; see the module's docstring for its limits.
+
+    Args:
+        factory: makes the object from the instance's first point and an integer seed.
+    """
+
+    factory: Factory
+
+    def build(self, state: AskTellState, row: int) -> AskTell:
+        return self.factory(state.start[row].double().cpu().numpy(), int(state.seed[row]))
 
 
 def from_ask_tell(factory: Factory) -> AskTellAgent:
