@@ -107,9 +107,9 @@ class Barycenter(Surrogate):
     """Find the one image, among k that may be mixed, which a classifier was shown as the target.
 
     An instance draws k different images out of the 1,000 of MNIST on which the classifier was not trained.
-    The start is x = 0, the plain mean. The least value is 0; the known optimum
-    (10, -10, ..., -10) had at most 1.1e-15 in 500 instances. The penalty formulation leaves x free, with the box among its constraints; otherwise
-    no query may leave it.
+    The start is x = 0, the plain mean. The least value is 0; the known optimum (10, -10, ..., -10) had at
+    most 1.1e-15 in 500 instances. The penalty formulation leaves x free, with the box among its constraints;
+    otherwise no query may leave it.
 
     Args:
         images: the number k of images, which is the number n of variables.
