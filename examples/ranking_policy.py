@@ -1,0 +1,63 @@
+"""Can a swimmer learn from an order? Linear policies on Swimmer-v5, five returns ranked at a time.
+
+    python examples/ranking_policy.py
+
+ZO-RankSGD shows five policies, of which it is told the order, then x and four steps along the direction. As a
+yardstick CMA-ES with populations of five gets the same orders. All policies of a query meet one episode; the
+table is of the mean return over four episodes that no query shows. Needs MuJoCo (gymnasium[mujoco]), and for
+CMA-ES the package cma.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from typing import Any
+
+import numpy as np
+
+import agents
+import optenvs
+
+
+def cma_es(start: np.ndarray, seed: int, points: int) -> Any:
+    """CMA-ES with numbers of its own generator, and as many points a generation as a query shows."""
+    import cma
+
+    rng = np.random.default_rng(seed)
+    options: dict[str, Any] = {"randn": lambda *shape: rng.standard_normal(shape), "seed": np.nan}
+    return cma.CMAEvolutionStrategy(start, 0.5, options | {"popsize": points, "verbose": -9})
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run both methods on the same instances and print their returns."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--task", default="Swimmer-v5")
+    parser.add_argument("--rounds", type=int, default=200, help="rankings")
+    parser.add_argument("--length", type=int, default=1000, help="steps of an episode")
+    parser.add_argument("--batch", type=int, default=5, help="instances")
+    options = parser.parse_args(arguments)
+    env = optenvs.make(
+        "optenvs/RankingPolicy-v0", task=options.task, episode_length=options.length, shown=5,
+        start_std=0.0, budget=None,
+    )  # fmt: skip
+    methods: dict[str, Any] = {"ZO-RankSGD": agents.ZORankSGD(mu=0.1, lr=1.0)}
+    if importlib.util.find_spec("cma") is None:
+        print("CMA-ES is left out: pip install cma")
+    else:
+        methods["CMA-ES"] = agents.from_ask_rank(cma_es)
+    for name, agent in methods.items():
+        run = optenvs.rollout(env, agent, batch=options.batch, steps=options.rounds)
+        returns = run.metrics["return"]
+        for step in sorted({0, options.rounds // 4, options.rounds // 2, options.rounds}):
+            each = ", ".join(f"{value:.1f}" for value in returns[step].tolist())
+            shown = int(run.calls["points"][step, 0])
+            print(
+                f"{name:12s} {step:4d} rankings, {shown:5d} policies: "
+                f"median {float(returns[step].median()):.1f} of {each}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
