@@ -13,6 +13,14 @@ RANKING = (
         kwargs={"objective": "optenvs/Rosenbrock-v0", "dim": 10},
     ),
     EnvSpec(
+        id="optenvs/RankingLatent-v0",
+        entry_point="optenvs.envs.ranking.latent:RankingLatent",
+        family="ranking",
+        oracles=("ranking",),
+        summary="Latents of a diffusion model of digits, whose images are ranked by a hidden taste",
+        reference="Tang, Rybin, Chang, Zeroth-Order Optimization Meets Human Feedback, 2024",
+    ),
+    EnvSpec(
         id="optenvs/RankingPolicy-v0",
         entry_point="optenvs.envs.ranking.policy:RankingPolicy",
         family="ranking",

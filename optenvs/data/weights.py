@@ -41,6 +41,9 @@ WEIGHTS: dict[str, Weights] = {
     "counterfactual": Weights(
         "cb06e4b67cb1f00f26853181a845af455fc2b725ecf3411494073bb723f811f0", "examples/train_counterfactual.py"
     ),
+    "diffusion": Weights(
+        "45929cba9f90bbd4c2f8f9a713b9126aefa5f16e15599fa7f95654b6fa8b8d72", "examples/train_diffusion.py"
+    ),
 }
 
 Shapes = Mapping[str, tuple[int, ...]]
