@@ -6,6 +6,12 @@ ZO-RankSGD shows five policies, of which it is told the order, then x and four s
 yardstick CMA-ES with populations of five gets the same orders. All policies of a query meet one episode; the
 table is of the mean return over four episodes that no query shows. Needs MuJoCo (gymnasium[mujoco]), and for
 CMA-ES the package cma.
+
+Median returns of 5 instances with ``--length 200`` (MuJoCo 3.3.7), and those of each after 200 rankings:
+
+    rankings       0     50    100    200
+    ZO-RankSGD  -1.1   30.2   54.2   59.3    66.6, 66.2, 59.3, 58.9, 51.0
+    CMA-ES      -1.1   38.7   45.7   54.0    54.0, 38.7, 73.0, 62.2, 47.9
 """
 
 from __future__ import annotations
