@@ -26,6 +26,8 @@ from .watch import NodeFailure, Over, Watch
 from .wire import Place, Wire, meet, next_prefix, under
 
 MODES = ("replay", "wall_clock")
+_LEISURE, _HURRY = 30.0, 1.0
+"""Seconds to wait for the threads of a run to end: of one that was completed, and of one that failed."""
 
 
 def run_processes(
@@ -131,11 +133,13 @@ class _Session:
         place, host = self._place, None if self._place.hosted else 0
         watch = Watch(self._store(), place.rank, place.size, self._timeout, self._keep, host)
         self._watch = watch
+        patience = _HURRY
         with watch.standing():
             try:
                 watch.doing("work", "waiting for the others to join")
                 made = self._play(store, watch, mode, target, lead)
                 watch.done()
+                patience = _LEISURE
             except Over:
                 raise watch.failure() from None
             except NodeFailure as error:
@@ -147,7 +151,7 @@ class _Session:
                 raise
             finally:
                 if self._wire is not None:
-                    self._wire.close()
+                    self._wire.close(patience)
         self._leave(store)
         return made
 

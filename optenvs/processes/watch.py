@@ -203,8 +203,8 @@ class Watch:
         finally:
             self._closed.set()
             for thread in (self._talks, self._guards):
-                if thread.ident is not None:
-                    thread.join(min(self.timeout, 1.0))
+                if thread.ident is not None:  # where all is well they end at once, if the machine lets them
+                    thread.join(min(self.timeout, 1.0) if self._verdict is not None else self.timeout)
             if main and self._verdict is None:
                 self._restore()
             elif main:  # the launcher's SIGTERM is about to come: the error must still get out

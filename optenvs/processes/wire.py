@@ -229,8 +229,11 @@ class Wire:
             parts.append(self.receive(other, ROWS, own.new_empty(shape.tolist(), device="cpu")))
         return parts
 
-    def close(self) -> None:
-        """Close all connections, which ends the threads that listen."""
+    def close(self, patience: float) -> None:
+        """Close all connections, and wait up to ``patience`` seconds for the threads that listen to end.
+
+        A thread that outlives the interpreter, and then comes back from a wait in C++, aborts the process.
+        """
         self._closing = True
         group = getattr(self, "_group", None)
         if group is not None and self.size > 1:
@@ -240,4 +243,7 @@ class Wire:
                     timedelta(milliseconds=1)
                 )
         for thread in self._threads:
-            thread.join(1.0)
+            thread.join(patience)
+        # gloo's own threads end with the group: now, and not in the midst of the interpreter's end
+        self._sent.clear()
+        self._group = group = None

@@ -69,7 +69,10 @@ def test_the_others_name_it_and_save(mode: str, fault: str, tmp_path: Path) -> N
     for rank in (0, 1, 3):
         said = error.reports[rank]
         assert said.startswith(what)
-        assert f"node {rank} was waiting for" in said
+        # a kill is noticed at once: its neighbour may still have been at an event of its own
+        assert f"node {rank} was waiting for" in said or (
+            fault == "kill" and f"node {rank} was at its" in said
+        )
         assert f"node {rank}: exit code 1" in str(error)
         assert said.endswith(f"node_{rank}.safetensors")
         # whole, and of then
@@ -79,7 +82,7 @@ def test_the_others_name_it_and_save(mode: str, fault: str, tmp_path: Path) -> N
         assert state["gradients"] > 0 and state["exchanges"] > 0
         assert all(value.isfinite().all() for value in tensors(state["agent"]).values())
         assert state["iterate"].shape == (1, 1, 2)
-    if mode == "replay":
+    if mode == "replay" and fault != "kill":
         assert "waiting for the message of node 2" in saved[1]["doing"]
     assert (2 in saved) == (fault in ("hang", "raise", "term")), "who can still save, saves"
     assert not list(folder.glob("*.part*"))
