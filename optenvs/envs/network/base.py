@@ -316,7 +316,7 @@ class Network(MultiAgentEnv):
         return self.gradient(functions.data, point, keys)
 
     def _published(self, state: State, said: Tensor) -> Tensor:
-        """What each node stands behind: what it says where it is asked or answered, else what it said last."""
+        """What each node stands behind: what it says where it is asked or answered, else as before."""
         event = state.observation.get("event")
         if event is None:
             return said
