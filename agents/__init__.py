@@ -19,6 +19,11 @@ _AGENTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "adamw": ("agents.gradient.adam", "AdamW", ("gradient",)),
     "adom_plus": ("agents.network.adom_plus", "ADOMPlus", ("gradient", "gossip")),
     "attack_only": ("agents.surrogate.attack_only", "AttackOnly", ("value", "poll", "vjp")),
+    "barrier_attack": (
+        "agents.surrogate.barrier_attack",
+        "BarrierAttack",
+        ("value", "poll", "jacobian"),
+    ),
     "cbo": ("agents.particles.cbo", "CBO", ("value", "swarm")),
     "cdsm": ("agents.surrogate.cdsm", "CDSM", ("value", "poll")),
     "consensus_hopping": ("agents.particles.hopping", "ConsensusHopping", ("value", "swarm")),

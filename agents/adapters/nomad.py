@@ -127,8 +127,9 @@ class Nomad(ReplayedAgent):
     """NOMAD with its own defaults, on queries of one point; where the instance has a box, within it.
 
     Args:
-        groups: ranges ``(first, end)`` of constraints; of each NOMAD is told the greatest one. ``None``: it
-            is told all. Its models of hundreds of constraints take a long time.
+        groups: ranges ``(first, end)`` of constraints; of each NOMAD is told the greatest one, and of no
+            other constraint, such as those that the box holds. ``None``: it is told all; its models of
+            hundreds of constraints take a long time.
         settings: more of NOMAD's parameters, each a line, such as ``"DIRECTION_TYPE ORTHO 2N"``.
     """
 
@@ -146,7 +147,7 @@ class Nomad(ReplayedAgent):
     def answers(self, observation: Observation) -> Float[Tensor, "B w"]:
         """The value and the constraints, or the greatest one of each group."""
         value = observation["value"]
-        if "constraints" not in observation:
+        if "constraints" not in observation or self.groups == ():
             return value
         constraints = observation["constraints"]
         if self.groups is not None:

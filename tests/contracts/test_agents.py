@@ -60,7 +60,7 @@ def surrogate(agent: Any, dtype: str, noise: float = 0.0, rotate: bool = False, 
     """A network in the form of a query of some points; it has neither noise nor rotations."""
     if "budget" in keywords:  # that of as many queries, or until it is solved
         keywords |= {"budget": keywords["budget"] * TRIED, "tolerance": 0.0}
-    oracle = "vjp" if "vjp" in agent.needs else "value"
+    oracle = next((kind for kind in ("vjp", "jacobian") if kind in agent.needs), "value")
     return Ramp(points=TRIED, oracle=oracle, white_box=True, dtype=dtype, **keywords)
 
 
