@@ -78,7 +78,7 @@ class BarrierAttack(Agent):
         limits: the least radius, below which a start is over, and the greatest.
         margin: how far from the constraints an attack stays, a share of its radius.
         rounds: quadratic programs an attack; each is made where the last one led, and asks nothing.
-        bundle: how many pieces are kept.
+        bundle: how many points that failed are kept as pieces.
         near: how far away a piece counts, in radii.
         trust: how much of the gain that the model says may be missing where the radius grows.
         tolerance: the least gain, a share of 1 + |value|, for which a point is asked.
@@ -175,7 +175,8 @@ class BarrierAttack(Agent):
         # the model
         bend = measured(state.bend, state.promise, found.value, _constraints(observation))
         slot = state.turn % self.bundle
-        pieces = add_piece(state.pieces, slot, found, gradient(state.problem, found), usable)
+        failed = usable & ~gained & ~beats & ~better
+        pieces = add_piece(state.pieces, slot, found, gradient(state.problem, found), failed)
         return replace(
             state,
             inside=select(gained, found, state.inside),
