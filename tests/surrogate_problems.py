@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from optenvs.core.random import Keys, normal, uniform
+from optenvs.core.random import Keys, keys_from_seed, normal, uniform
 from optenvs.envs.surrogate.base import Surrogate
 from optenvs.envs.surrogate.parts import Draw, Task
 from optenvs.envs.surrogate.relu_box import Layers, ReluBox
@@ -167,3 +167,24 @@ class PrintedReluBox(ReluBox):
             bias=tuple(torch.from_numpy(np.stack(b)) for b in biases),
         )
         return Draw(data=data, start=drawn.start, lower=drawn.lower, upper=drawn.upper)
+
+
+def disc_optima(env: TanhDisc, batch: int) -> list[list[float]]:
+    """The least values around several starts of the first instances of seed 0, by SLSQP."""
+    from scipy.optimize import minimize
+
+    found = []
+    for weights in env.reset(keys_from_seed(0, batch)).hidden.data.numpy():
+
+        def value(x: np.ndarray, w: np.ndarray = weights) -> float:
+            y = np.tanh(w @ x)
+            return -float(y @ y + y[0])
+
+        def slack(x: np.ndarray, w: np.ndarray = weights) -> np.ndarray:
+            return np.array([1 - x @ x, 0.4 - np.tanh(w[0] @ x)])
+
+        starts = np.random.default_rng(0).uniform(-0.6, 0.6, (12, env.dim))
+        limit = {"type": "ineq", "fun": slack}
+        runs = [minimize(value, x, constraints=limit, method="SLSQP") for x in starts]
+        found.append([float(run.fun) for run in runs if run.success])
+    return found
