@@ -10,7 +10,7 @@ import importlib
 from typing import Any
 
 _AGENTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
-    # name: (module, class, oracles that it needs)
+    # name: (module, class, oracles that it needs; of "a|b" either will do)
     "a2cid2": ("agents.network.a2cid2", "A2CiD2", ("gradient", "exchange")),
     "ad_psgd": ("agents.network.ad_psgd", "ADPSGD", ("gradient", "exchange")),
     "adabelief": ("agents.gradient.adabelief", "AdaBelief", ("gradient",)),
@@ -26,6 +26,7 @@ _AGENTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     ),
     "cbo": ("agents.particles.cbo", "CBO", ("value", "swarm")),
     "cdsm": ("agents.surrogate.cdsm", "CDSM", ("value", "poll")),
+    "cma": ("agents.adapters.cma_es", "CMA", ("value|ranking",)),
     "consensus_hopping": ("agents.particles.hopping", "ConsensusHopping", ("value", "swarm")),
     "continuized": ("agents.network.continuized", "Continuized", ("conjugate", "exchange")),
     "dadao": ("agents.network.dadao", "DADAO", ("gradient", "exchange")),
@@ -113,8 +114,10 @@ def make(name: str, **hyperparameters: Any) -> Any:
 
 
 def list_agents(needs: str | None = None) -> list[str]:
-    """The names of the agents, or of those that need the oracle kind ``needs``."""
-    return sorted(name for name, (_, _, kinds) in _AGENTS.items() if needs in (None, *kinds))
+    """The names of the agents, or of those that need the oracle kind ``needs``, or it or another one."""
+    return sorted(
+        name for name, (_, _, kinds) in _AGENTS.items() if needs in (None, *"|".join(kinds).split("|"))
+    )
 
 
 def register(name: str, entry_point: str, needs: tuple[str, ...] = ()) -> None:

@@ -30,7 +30,7 @@ Schedule = Callable[[Tensor, Tensor], Tensor]
 class Agent(abc.ABC):
     """An optimization algorithm. Subclasses are frozen dataclasses of hyper-parameters.
 
-    ``needs`` names the oracle kinds without which the agent cannot run.
+    ``needs`` names the oracle kinds without which the agent cannot run; of ``value|ranking`` either will do.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()

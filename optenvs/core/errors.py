@@ -44,9 +44,9 @@ def check_keywords(owner: str, given: Iterable[str], accepted: Iterable[str]) ->
 
 
 def check_oracles(agent: str, needs: Iterable[str], environment: str, answers: Iterable[str]) -> None:
-    """Raise :class:`OracleMismatch` when ``answers`` lacks one of ``needs``."""
+    """Raise :class:`OracleMismatch` when ``answers`` lacks one of ``needs``; either will do of ``a|b``."""
     answers = tuple(answers)
-    missing = [kind for kind in needs if kind not in answers]
+    missing = [kind.replace("|", " or ") for kind in needs if not {*kind.split("|")} & {*answers}]
     if missing:
         raise OracleMismatch(
             f"agent {agent} needs the oracle(s) {', '.join(missing)}, but {environment} answers "
