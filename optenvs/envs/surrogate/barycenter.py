@@ -5,8 +5,9 @@ k images are mixed with the weights s = softmax(x), and a classifier looks at th
     Phi(x) = softmax(CNN(sum_i s_i I_i))      f(y) = -|y - Phi(I_1)|^2      (x_i - 10) (x_i + 10) <= 0
 
 The first image is the target, so that x = (10, -10, ..., -10) is the optimum, where f is 0 but for the last
-traces of the other images. The paper mixes 100 photographs before a ResNet18; here they are digits of MNIST,
-and the classifier is a small convolutional network that the project has trained on 4,000 others.
+traces of the other images. (A search that polls along the first coordinate first is lucky there, and not
+with ``shuffled``.) The paper mixes 100 photographs before a ResNet18; here they are digits of MNIST, and the
+classifier is a small convolutional network that the project has trained on 4,000 others.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from optenvs.core.random import Keys, permutation
+from optenvs.core.random import Keys, integers, permutation
 from optenvs.core.struct import struct
 from optenvs.data.weights import placed_weights
 
@@ -113,17 +114,21 @@ class Barycenter(Surrogate):
 
     Args:
         images: the number k of images, which is the number n of variables.
+        shuffled: whether the target is a random one of the k images, and not always the first.
         weights: a safetensors file with another classifier of the same shapes, made by
             ``examples/train_barycenter.py``; ``None``: the shipped one.
         points, oracle, formulation, ...: see :class:`optenvs.envs.surrogate.base.Surrogate`.
     """
 
     images: int = 10
+    shuffled: bool = False
     weights: str | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.images, bool) or not isinstance(self.images, int) or not 2 <= self.images <= 1000:
             raise ValueError(f"images: expected a whole number in 2 .. 1000, got {self.images!r}")
+        if not isinstance(self.shuffled, bool):
+            raise TypeError(f"shuffled: expected True or False, got {self.shuffled!r}")
         super().__post_init__()
         if self.weights is not None:
             placed_weights("barycenter", self.torch_device, self.torch_dtype, self.weights, SHAPES)
@@ -147,7 +152,13 @@ class Barycenter(Surrogate):
 
     @property
     def optimum(self) -> Float[Tensor, "n"]:
-        """The known optimum, of every instance."""
+        """The known optimum, of every instance.
+
+        Raises:
+            ValueError: with ``shuffled`` there is one an instance.
+        """
+        if self.shuffled:
+            raise ValueError("shuffled: the target of each instance is another image; no point suits all")
         point = torch.full((self.images,), -LIMIT, dtype=self.torch_dtype, device=self.torch_device)
         point[0] = LIMIT
         return point
@@ -156,11 +167,15 @@ class Barycenter(Surrogate):
         pool = _pool(keys.device, self.torch_dtype)
         images = pool[permutation(keys, "images", len(pool))[:, : self.images]]
         start = torch.zeros(len(keys), self.images, dtype=self.torch_dtype, device=keys.device)
+        target = torch.zeros_like(keys)
+        if self.shuffled:
+            target = integers(keys, "target", 1, self.images).squeeze(1)
+        aim = images.gather(1, target[:, None, None].expand(-1, 1, images.shape[-1])).squeeze(1)
         return Draw(
             data=Album(images=images),
             start=start,
             lower=torch.full_like(start, -LIMIT),
             upper=torch.full_like(start, LIMIT),
             best_known=start[:, 0],
-            aim=self.task.probabilities(images[:, 0]),
+            aim=self.task.probabilities(aim),
         )

@@ -52,6 +52,23 @@ def test_images_of_an_instance_are_different_and_the_first_is_the_target() -> No
     assert 0.5 < draw.aim.max(-1).values.median() < 0.99
 
 
+def test_a_shuffled_target_is_any_of_the_images() -> None:
+    env, plain = Barycenter(images=4, shuffled=True), Barycenter(images=4)
+    keys = keys_from_seed(0, 60)
+    draw = env.draw(keys)
+    assert torch.equal(draw.data.images, plain.draw(keys).data.images)
+    each = env.task.probabilities(draw.data.images)
+    place = (each - draw.aim.unsqueeze(1)).abs().amax(-1).argmin(-1)
+    assert torch.equal(each[torch.arange(60), place], draw.aim)
+    assert (torch.bincount(place, minlength=4) > 5).all()
+    corner = torch.full((60, 4), -10.0, dtype=torch.float64).scatter(1, place.unsqueeze(1), 10.0)
+    assert (env.step(env.reset(keys), corner).merit < 1e-14).all()
+    with pytest.raises(ValueError, match="shuffled: the target of each instance"):
+        _ = env.optimum
+    with pytest.raises(TypeError, match="shuffled: expected True or False, got 1"):
+        Barycenter(shuffled=1)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("formulation", ["penalty", "constraints"])
 def test_the_known_optimum(formulation: str) -> None:
     env = Barycenter(formulation=formulation, tolerance=1e-12)
