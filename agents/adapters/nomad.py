@@ -37,10 +37,16 @@ _FAILED = 1e29
 
 @struct
 class NomadState(AskTellState):
-    """The past of ``B`` runs, and their boxes, infinite where there is none, ``(B, n)`` each."""
+    """The past of ``B`` runs.
+
+    Attributes:
+        lower, upper: the box, infinite where there is none, ``(B, n)`` each.
+        first: what the environment says of the start, ``(B, w)``: NOMAD need not ask it again.
+    """
 
     lower: Float[Tensor, "B n"]
     upper: Float[Tensor, "B n"]
+    first: Float[Tensor, "B *w"]
 
 
 class NomadProcess:
@@ -52,6 +58,7 @@ class NomadProcess:
         start: the first point, ``(n,)``.
         lower, upper: the box, ``(n,)`` each.
         parameters: lines of NOMAD's parameters.
+        first: the outputs at ``start``, if they are known: then it is not asked.
 
     Raises:
         RuntimeError: NOMAD has failed; with its message.
@@ -59,7 +66,12 @@ class NomadProcess:
     """
 
     def __init__(
-        self, start: np.ndarray, lower: np.ndarray, upper: np.ndarray, parameters: list[str]
+        self,
+        start: np.ndarray,
+        lower: np.ndarray,
+        upper: np.ndarray,
+        parameters: list[str],
+        first: Any = None,
     ) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - our own script
             [sys.executable, "-P", str(_SCRIPT)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -70,6 +82,7 @@ class NomadProcess:
         self.close = weakref.finalize(self, _end, self._process)
         self._best, self._best_key = np.array(start), (np.inf, np.inf)
         self._asked: np.ndarray | None = None
+        self._start, self._first = np.array(start), first
         self.evaluations: int | None = None
         """How many points NOMAD counts; ``None`` before it has converged."""
         bounds = {
@@ -95,6 +108,10 @@ class NomadProcess:
             self.close()
             return self._best
         self._asked = np.array(message["ask"])
+        known, self._first = self._first, None
+        if known is not None and np.array_equal(self._asked, self._start):
+            self.tell(self._asked, known)
+            return self.ask()
         return self._asked
 
     def tell(self, points: Any, values: Any) -> None:
@@ -168,6 +185,7 @@ class Nomad(ReplayedAgent):
             **base.__dict__,
             lower=getattr(problem, "lower", -endless),
             upper=getattr(problem, "upper", endless),
+            first=self.answers(observation),
         )
 
     def build(self, state: NomadState, row: int) -> NomadProcess:
@@ -175,10 +193,12 @@ class Nomad(ReplayedAgent):
             leaf[row].double().cpu().numpy() for leaf in (state.start, state.lower, state.upper)
         )
         count = state.values.shape[2] - 1
+        begin = np.clip(start, lower, upper)
+        first = state.first[row].tolist() if np.array_equal(begin, start) else None
         lines = [
             "BB_OUTPUT_TYPE " + " ".join(["OBJ"] + count * ["PB"]),
             "DISPLAY_DEGREE 0",
             f"SEED {int(state.seed[row]) % _SEEDS}",
             *self.settings,
         ]
-        return NomadProcess(np.clip(start, lower, upper), lower, upper, lines)
+        return NomadProcess(begin, lower, upper, lines, first)

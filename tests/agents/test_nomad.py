@@ -54,6 +54,24 @@ def test_asked_and_told_it_does_what_it_does_when_it_calls_back() -> None:
     assert np.allclose(process.ask(), [0.3, -0.6], atol=0.05)
 
 
+def test_it_is_told_of_the_start_and_does_not_ask_it() -> None:
+    run = optenvs.rollout(DISC, Nomad(), batch=2, steps=20, record=("point", "value"))
+    points, starts = run.recorded["point"], run.recorded["point"][0]
+    assert not (points[1:] == starts).all(-1).any()
+    process = NomadProcess(np.array([0.9, 0.9]), *BOX, ["BB_OUTPUT_TYPE OBJ", "DISPLAY_DEGREE 0"])
+    start = process.ask()
+    assert np.array_equal(start, [0.9, 0.9])
+    process.tell(start, bowl(start))
+    known = NomadProcess(
+        np.array([0.9, 0.9]), *BOX, ["BB_OUTPUT_TYPE OBJ", "DISPLAY_DEGREE 0"], first=[bowl(start)]
+    )
+    for _ in range(20):
+        asked = known.ask()
+        assert np.array_equal(asked, process.ask())
+        for each in (known, process):
+            each.tell(asked, bowl(asked))
+
+
 def test_constraints_reach_it() -> None:
     free = optenvs.rollout(DISC, Nomad(groups=()), batch=2, steps=30)
     told = optenvs.rollout(DISC, Nomad(), batch=2, steps=30)
