@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from agents.core import Agent, Observation, require
@@ -60,6 +60,7 @@ class DescentState:
         averaged: the number of estimates in G, ``(B, 1)``.
         best: the best point of the last estimate.
         offsets: the xi of the last estimate.
+        moments: what a method keeps of the directions so far, or ``None``.
         sizes: see :class:`Sizes`.
     """
 
@@ -71,6 +72,7 @@ class DescentState:
     averaged: Float[Tensor, "B 1"]
     best: Float[Tensor, "B d"]
     offsets: Float[Tensor, "B m d"]
+    moments: Any
     sizes: Sizes
 
 
@@ -138,6 +140,16 @@ class RankingDescent(Agent):
         """D, of the mean of the estimates."""
         return unit(direction) if self.normalize else direction
 
+    def moments(self, like: Float[Tensor, "B d"]) -> Any:
+        """What is kept of the directions so far, before the first."""
+        return None
+
+    def remember(
+        self, moments: Any, direction: Float[Tensor, "B d"], new: Bool[Tensor, "B 1"]
+    ) -> tuple[Float[Tensor, "B d"], Any]:
+        """What D is made of, and what is kept of the directions with G, where it is ``new`` and whole."""
+        return direction, moments
+
     def step_length(self, count: Int64[Tensor, "B"], like: Tensor) -> Scale:
         """The step length eta now."""
         return wide(self.lr, like)
@@ -170,6 +182,7 @@ class RankingDescent(Agent):
             averaged=torch.zeros_like(start[:, :1]),
             best=start,
             offsets=torch.zeros_like(points[:, : sizes.points]),
+            moments=self.moments(start),
             sizes=sizes,
         )
 
@@ -212,7 +225,8 @@ class RankingDescent(Agent):
         averaged = state.averaged
         direction = (averaged * state.direction + estimate) / (averaged + 1)
         direction = torch.where(searched, state.direction, direction)
-        step = self.step_length(state.count, x) * self.refine(direction)
+        along, moments = self.remember(state.moments, direction, state.stage == sizes.rounds - 1)
+        step = self.step_length(state.count, x) * self.refine(along)
         if sizes.trials:
             x = torch.where(searched & (top >= 0), winner, x)
             ended = searched
@@ -232,6 +246,7 @@ class RankingDescent(Agent):
             direction=direction,
             averaged=torch.where(ended, kept, averaged + 1),
             best=torch.where(shown_best, winner, state.best),
+            moments=moments,
         )
         mu = self.distance(after.count, x)
         to_best = (after.best - x) / mu

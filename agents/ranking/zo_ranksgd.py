@@ -16,7 +16,8 @@ falls.
 
 With ``accumulate`` (algorithm 3, for latents of a diffusion model) G is the mean of all g since x last moved;
 their searches show the best point of the estimate, too (``prev_best``). Their step multiplies mu g: their
-step size s is lr = s mu here.
+step size s is lr = s mu here. With ``momentum`` and ``scaling`` the step is along averages of g over the
+iterations (:mod:`agents.ranking._moments`); both together are Adam.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from agents.core import require
 from optenvs.core.random import normal
 
 from ._descent import Estimate, RankingDescent, places, unit
+from ._moments import Moments, averaged, no_moments
 
 
 def weights(
@@ -61,6 +63,10 @@ class ZORankSGD(RankingDescent):
         include_best: the best point of the last estimate is one of them.
         sphere: directions of length 1, uniform on the sphere.
         antithetic: directions in pairs xi, -xi.
+        momentum: beta_1, the share of the earlier iterations in the direction.
+        scaling: beta_2, of the mean squares by whose root each coordinate is divided: steps are about as long
+            in all of them. ``None`` for none.
+        eps: added to that root.
         lr, mu, shown, ranked, line_search, shrink, normalize, rounds: see
             :class:`agents.ranking._descent.RankingDescent`.
     """
@@ -72,11 +78,36 @@ class ZORankSGD(RankingDescent):
     include_best: bool = False
     sphere: bool = False
     antithetic: bool = False
+    momentum: float = 0.0
+    scaling: float | None = None
+    eps: float = 1e-8
 
     def __post_init__(self) -> None:
         super().__post_init__()
         enough = self.shown is None or self.shown > self.include_center + self.include_best
         require(self, "shown", enough, "more points than include_center and include_best take")
+        require(self, "momentum", 0 <= self.momentum < 1, "a number in [0, 1)")
+        require(self, "scaling", self.scaling is None or 0 <= self.scaling < 1, "a number in [0, 1) or None")
+        require(self, "eps", self.eps >= 0, "a number >= 0")
+        if self._averages:
+            require(self, "accumulate", not self.accumulate, "False beside momentum or scaling")
+
+    @property
+    def _averages(self) -> bool:
+        return self.momentum > 0 or self.scaling is not None
+
+    def moments(self, like: Float[Tensor, "B d"]) -> Moments | None:
+        return no_moments(like) if self._averages else None
+
+    def remember(
+        self, moments: Moments | None, direction: Float[Tensor, "B d"], new: Bool[Tensor, "B 1"]
+    ) -> tuple[Float[Tensor, "B d"], Moments | None]:
+        if moments is None:
+            return direction, None
+        # where no point was named there is no direction, and nothing to remember
+        some = (direction != 0).any(-1, keepdim=True)
+        found, after = averaged(moments, direction, new & some, self.momentum, self.scaling, self.eps)
+        return torch.where(some, found, 0.0), after
 
     def draw(self, query: Estimate) -> Float[Tensor, "B m d"]:
         to_best = query.to_best

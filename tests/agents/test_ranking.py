@@ -11,7 +11,7 @@ from torch import Tensor
 
 import agents
 import optenvs
-from agents.ranking._descent import DescentState, places
+from agents.ranking._descent import DescentState, places, unit
 from agents.ranking.zo_sign import signs
 
 # the order ---------------------------------------------------------------------------------------
@@ -143,6 +143,57 @@ def test_directions_on_the_sphere_and_in_pairs() -> None:
     assert torch.equal(xi[:, 4:], -xi[:, :3])
 
 
+@pytest.mark.parametrize("rounds", [1, 2])
+@pytest.mark.parametrize("betas", [(0.9, 0.99), (0.0, 0.9), (0.6, None)])
+def test_momentum_and_scaling_are_those_of_adam(betas: tuple[float, float | None], rounds: int) -> None:
+    momentum, scaling = betas
+    agent = agents.ZORankSGD(
+        momentum=momentum, scaling=scaling, lr=0.1, line_search=0, rounds=rounds, eps=1e-3
+    )
+    queries, states, memories = talk(ranking(), agent, 12 * rounds + 1)
+    x = torch.nn.Parameter(states[0].observation["point"][:, 0].clone())
+    adam = torch.optim.Adam([x], lr=0.1, betas=(momentum, scaling or 0.0), eps=1e-3)
+    mean = torch.zeros_like(x)
+    for t in range(1, 13):
+        asked = range((t - 1) * rounds + 1, t * rounds + 1)
+        parts = [agent.estimate(states[i].observation["order"], memories[i].offsets) for i in asked]
+        g = torch.stack(parts).mean(0)
+        if scaling is None:
+            mean = momentum * mean + (1 - momentum) * g
+            x.data -= 0.1 * mean / (1 - momentum**t)
+        else:
+            x.grad = g
+            adam.step()
+        assert torch.allclose(queries[t * rounds]["recommendation"], x.detach(), rtol=1e-9)
+
+
+def test_averages_are_made_once_an_iteration_and_lead_down() -> None:
+    for known in ({"momentum": 0.5}, {"momentum": 0.5, "scaling": 0.9}, {"momentum": 0.5, "normalize": True}):
+        agent = agents.ZORankSGD(**known, lr=0.5)
+        queries, states, memories = talk(ranking(), agent, 10)
+        assert [float(memory.moments.count[0]) for memory in memories] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5]
+        step = queries[1]["query"][:, 0] - queries[1]["query"][:, 1]
+        g = agent.estimate(states[1].observation["order"], memories[1].offsets)
+        first = g / (g.abs() + 1e-8) if "scaling" in known else g
+        first = unit(first) if "normalize" in known else first
+        assert torch.allclose(step, 0.5 * first), "the first direction is not biased towards 0"
+        run = optenvs.rollout(ranking(), agent, batch=4, steps=200)
+        assert (run.best[-1] < 1e-3 * run.best[0]).all()
+    assert memories[-1].moments is not None
+    assert talk(ranking(), agents.ZORankSGD(), 1)[2][-1].moments is None
+
+
+def test_who_is_told_nothing_keeps_the_averages() -> None:
+    agent = agents.ZORankSGD(momentum=0.9, lr=0.5)
+    _, states, memories = talk(ranking(), agent, 5)
+    silent = {**states[5].observation, "order": torch.full_like(states[5].observation["order"], -1)}
+    query, after = agent.act(memories[5], silent)
+    assert torch.equal(after.moments.mean, memories[5].moments.mean)
+    assert torch.equal(after.moments.count, memories[5].moments.count)
+    # nor is it carried on without a direction
+    assert torch.equal(query["recommendation"], memories[5].point)
+
+
 def test_a_normalized_step_has_the_length_of_the_rate() -> None:
     for agent in (agents.ZORankSGD(normalize=True, lr=0.7), agents.ZOSign(lr=0.7)):
         queries, _, _ = talk(ranking(), agent, 2)
@@ -172,6 +223,10 @@ def test_several_queries_may_make_one_direction() -> None:
         ("rounds: expected a whole number >= 1", "zo_ranksgd", {"rounds": 0}),
         ("shown: expected more points than include_center", "zo_ranksgd", {"shown": 2, "include_center": True,
                                                                             "include_best": True}),
+        (r"momentum: expected a number in \[0, 1\)", "zo_ranksgd", {"momentum": 1.0}),
+        (r"scaling: expected a number in \[0, 1\) or None", "zo_ranksgd", {"scaling": -0.1}),
+        ("eps: expected a number >= 0", "zo_ranksgd", {"scaling": 0.9, "eps": -1.0}),
+        ("accumulate: expected False beside", "zo_ranksgd", {"momentum": 0.9, "accumulate": True}),
         ("sparsity: expected a whole number >= 1", "scobo", {"sparsity": 0}),
         ("normalize: expected True", "scobo", {"normalize": False}),
         ("lr_decay: expected a number in", "scobo", {"lr_decay": 0.0}),
