@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from optenvs.envs.landscapes.function import from_function as from_function
     from optenvs.faces.single import GymEnv as GymEnv
     from optenvs.faces.vector import TorchVectorEnv as TorchVectorEnv
+    from optenvs.human.session import replay_session as replay_session
     from optenvs.making import as_function as as_function
     from optenvs.making import make as make
     from optenvs.making import make_sb3 as make_sb3
@@ -56,6 +57,7 @@ _LAZY = {
     "make": "optenvs.making",
     "make_sb3": "optenvs.making",
     "parallel_env": "optenvs.zoo",
+    "replay_session": "optenvs.human.session",
     "rollout": "optenvs.core.rollout",
     "run_processes": "optenvs.processes.run",
     "save": "optenvs.core.snapshot",

@@ -5,6 +5,7 @@
 
 where D is G, or what a method makes of it. Without trials x <- x - eta D. With x among those that are shown a
 search without mistakes never goes up. An iteration shows m + l + 1 points: x is shown, and so it is billed.
+An estimate in which no point is named, as a person may answer, has no direction: another one follows it.
 """
 
 from __future__ import annotations
@@ -229,7 +230,9 @@ class RankingDescent(Agent):
         step = self.step_length(state.count, x) * self.refine(along)
         if sizes.trials:
             x = torch.where(searched & (top >= 0), winner, x)
-            ended = searched
+            # along nothing there is nothing to search: all trials would be x
+            nowhere = (state.stage == sizes.rounds - 1) & (step == 0).all(-1, keepdim=True)
+            ended = searched | nowhere
             kept = torch.where(top > 0, 0.0, averaged) if self.accumulate else torch.zeros_like(averaged)
         else:
             over = state.stage == sizes.rounds - 1

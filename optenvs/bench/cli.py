@@ -1,4 +1,4 @@
-"""The command line: ``optenvs list | info | check | bench | report``.
+"""The command line: ``optenvs list | info | check | bench | report | rank``.
 
 Only what a command needs is imported, and only when it runs: ``optenvs list`` loads no torch. A mistake is
 one line on standard error and exit code 2; a check that fails, or a run that raised, is exit code 1.
@@ -69,13 +69,13 @@ def _known(option: str, value: str | None, known: set[str]) -> None:
         raise ValueError(f"{option}: no {value!r}{suggest(value, known)}")
 
 
-def _keywords(settings: list[str] | None) -> dict[str, Any]:
+def _keywords(settings: list[str] | None, option: str = "--set") -> dict[str, Any]:
     """``["dim=10", "oracle=hvp"]`` as keywords; a value that is no TOML is text."""
     keywords: dict[str, Any] = {}
     for setting in settings or ():
         name, equals, text = setting.partition("=")
         if not (equals and name.isidentifier()):
-            raise ValueError(f"--set: expected KEY=VALUE, got {setting!r}")
+            raise ValueError(f"{option}: expected KEY=VALUE, got {setting!r}")
         try:
             value = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
@@ -194,6 +194,50 @@ def report(
         paths = reporting.report(directory, axes=axis or ())
     _print_table(paths[1])
     typer.echo(f"report: {paths[0]}")
+
+
+@main.command()
+def rank(
+    env_id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="optenvs/RankingLatent-v0 by default.")
+    ] = None,
+    agent: Annotated[str | None, typer.Option(help="zo_ranksgd by default.")] = None,
+    session: Annotated[
+        Path | None, typer.Option(help="Folder of the session; sessions/AGENT-SEED by default.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Names the instance; 0 by default.")] = None,
+    settings: Settings = None,
+    hyperparameters: Annotated[
+        list[str] | None, typer.Option("--param", metavar="KEY=VALUE", help="A hyper-parameter of the agent.")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Rounds to be answered; 40 by default.")] = None,
+    question: Annotated[str | None, typer.Option(help="What the person is asked.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 0,
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+) -> None:
+    """Rank pictures on a local page, round by round. Interrupt and repeat it at will."""
+    given = {
+        "environment": env_id, "agent": agent, "seed": seed, "question": question, "rounds": rounds,
+        "keywords": _given(settings, "--set"), "hyperparameters": _given(hyperparameters, "--param"),
+    }  # fmt: skip
+    with _one_line():
+        from optenvs.human.command import prepare
+        from optenvs.human.page import serve
+
+        opened, folder = prepare({name: value for name, value in given.items() if value is not None}, session)
+        typer.echo(f"session: {folder}, {len(opened.record.said)} rounds answered")
+
+        def ready(address: str) -> None:
+            typer.echo(f"page: {address}  (for this machine only; Ctrl+C ends it)")
+            if browser:
+                typer.launch(address)
+
+        serve(opened, port, ready)
+
+
+def _given(settings: list[str] | None, option: str) -> dict[str, Any] | None:
+    with _one_line():
+        return _keywords(settings, option) if settings else None
 
 
 def _experiment(config: str, jobs: int | None) -> Experiment:

@@ -10,6 +10,9 @@
 Merit and metrics are the hidden function at the recommendation, unbilled; with the reward ``none`` nothing of
 it reaches a learner. The setting is that of Tang, Rybin, Chang (2024, "Zeroth-Order Optimization Meets Human
 Feedback", ICLR).
+
+A person may rank in place of the hidden function. What they said is configuration, ``rankings``, so that an
+episode with a person is as pure as any other.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from typing import Any
 
 import torch
 from gymnasium import spaces
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from optenvs.core.env import Action, Answer, OptimizationEnv, State
@@ -29,6 +32,7 @@ from optenvs.core.spaces import box
 from optenvs.core.struct import static, struct
 
 from .judges import Judge
+from .people import Rankings, check_ranking, table
 
 RECOMMENDATIONS = ("agent", "top")
 
@@ -71,6 +75,9 @@ class RankingOracle(OptimizationEnv):
             ``recommendation`` (d). ``top``: a query is the m points alone; the one ranked first is judged.
         noise, noise_scale, noise_most, noise_power: how mistakes are made, see
             :class:`optenvs.envs.ranking.judges.Judge`.
+        rankings: what a person said in place of the hidden function, the same for all instances: for each
+            query after the first the indices of the named points, the best first; none where none was better.
+            A query after the last of them names no point and ends the episode. ``None``: nobody was asked.
         budget, reward, tolerance, device, dtype: see :class:`optenvs.core.OptimizationEnv`; the main oracle
             is a point shown.
     """
@@ -82,6 +89,7 @@ class RankingOracle(OptimizationEnv):
     noise_scale: float = 1.0
     noise_most: float = 0.3
     noise_power: float = 1.0
+    rankings: Rankings | None = None
 
     # What an author writes ---------------------------------------------------------------------
 
@@ -120,6 +128,11 @@ class RankingOracle(OptimizationEnv):
         if self.recommend not in RECOMMENDATIONS:
             raise ValueError(f"recommend: expected {' or '.join(RECOMMENDATIONS)}, got {self.recommend!r}")
         _ = self.judge
+        if self.rankings is not None:
+            if self.noise != "none":
+                raise ValueError(f"noise: expected 'none' beside rankings of a person, got {self.noise!r}")
+            for query, ranking in enumerate(self.rankings, 1):
+                check_ranking(f"rankings: query {query}", ranking, self.shown, self.best_count)
         super().__post_init__()
 
     @property
@@ -132,9 +145,20 @@ class RankingOracle(OptimizationEnv):
         """Who ranks."""
         return Judge(self.noise, self.noise_scale, self.noise_most, self.noise_power)
 
+    @cached_property
+    def said(self) -> Int64[Tensor, "T2 k"] | None:
+        """What a person said, by number of the query; ``None`` where nobody was asked."""
+        if self.rankings is None:
+            return None
+        return table(self.rankings, self.best_count, self.torch_device)
+
     @property
     def differentiable(self) -> bool:
         return False  # an order has no slope
+
+    @property
+    def ends(self) -> bool:
+        return self.rankings is not None
 
     @property
     def oracles(self) -> tuple[str, ...]:
@@ -194,13 +218,19 @@ class RankingOracle(OptimizationEnv):
         place = torch.arange(self.shown, device=points.device)
         shown = place < count
         values = self.values(state, points)
-        ranking = self.judge.order(state.key, state.k, values, shown)
-        best = ranking[:, : self.best_count]
+        ended = None
+        if self.said is None:
+            best = self.judge.order(state.key, state.k, values, shown)[:, : self.best_count]
+        else:
+            last = len(self.said) - 1
+            best = self.said[state.k.clamp(max=last)]
+            best = torch.where(best < count, best, -1)  # nobody names what was not shown
+            ended = state.k >= last
         order = torch.where(place[: self.best_count] < keep, best, -1)
         if isinstance(action, dict):
             recommendation = action["recommendation"]
         else:
-            top = best[:, :1]
+            top = best[:, :1].clamp_min(0)  # the first point where none is named
             recommendation = points.gather(1, top.unsqueeze(-1).expand(-1, 1, self.size)).squeeze(1)
         merit = self.truth(state, recommendation)
         seen = torch.where(shown & (values == values), values, torch.inf).amin(-1)
@@ -218,4 +248,5 @@ class RankingOracle(OptimizationEnv):
             solved=solved,
             hidden=Memory(oracle=state.hidden.oracle, lowest=lowest),
             calls={"points": count.squeeze(-1).expand(len(points)), "ranking": 1},
+            ended=ended,
         )
