@@ -137,6 +137,8 @@ def best_step(
     unit = (tangent.abs() * r).sum(-1).clamp_min(1e-30)
     curved = (hessian * r.unsqueeze(-1) * r.unsqueeze(-2)).abs().amax((-1, -2)) > _FLAT * unit
     slope, here = tangent, at.value
+    if problem.task.piecewise_linear and not problem.task.constraint_count:
+        rounds = 1  # the first program is the model itself
     for _ in range(rounds):
         hessian = torch.where(straight[:, None, None], 0.0, hessian)
         e = _program(
