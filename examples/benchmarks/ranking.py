@@ -10,13 +10,14 @@ Measured (processor time of one thread on a machine busy with other work, torch 
 of 7 rounds in turns):
 
     d                  100                    10
-    oracle       1,303,000 points/s   2.9x    9,777,000 points/s  11.0x
-    ZO-RankSGD     527,000 points/s   1.2x    4,594,000 points/s   5.2x
-    loop           458,000 points/s             880,000 points/s
+    oracle       4,686,000 points/s  10.1x   11,123,000 points/s  12.4x
+    ZO-RankSGD   1,023,000 points/s   2.3x    5,118,000 points/s   5.7x
+    loop           463,000 points/s             927,000 points/s
 
-(8.6 and 75 iterations of the whole batch a second.) A batch saves the overhead of calls, of which the loop
-has little where a call has 1,500 numbers to do; what is left at d = 100 is six million normal numbers an
-iteration, and tensors that no cache holds.
+(16.6 and 83 iterations of the whole batch a second; at d = 100 three runs gave 2.1x to 2.3x.) A batch saves
+the overhead of calls, of which the loop has little where a call has 1,500 numbers to do. At d = 100 a query
+is 25 MB, and is worked on by blocks of rows that a cache holds (:mod:`optenvs.core.blocks`); six million
+normal numbers are three fifths of an iteration's time.
 """
 
 from __future__ import annotations

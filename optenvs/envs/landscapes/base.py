@@ -22,11 +22,12 @@ from gymnasium import spaces
 from jaxtyping import Float
 from torch import Tensor
 
+from optenvs.core.blocks import row_blocks
 from optenvs.core.env import Action, Answer, Instance, OptimizationEnv, State
 from optenvs.core.oracles import derivatives, value_and_gradient
 from optenvs.core.random import Keys, normal, orthogonal
 from optenvs.core.spaces import box
-from optenvs.core.struct import struct, tree_map
+from optenvs.core.struct import rows, struct, tree_map
 
 ORACLES = ("value", "gradient", "hvp")
 
@@ -297,6 +298,18 @@ class Landscape(OptimizationEnv):
 
         Shift, rotation and coefficients are shared by the points of an instance, and copied for none.
         """
+        blocks = row_blocks(points)
+        if len(blocks) == 1:
+            return self._ask_swarm(hidden, points, gradient)
+        answers = [self._ask_swarm(rows(hidden, block), points[block], gradient) for block in blocks]
+        value = torch.cat([value for value, _ in answers])
+        slopes = [slope for _, slope in answers if slope is not None]
+        return value, torch.cat(slopes) if gradient else None
+
+    def _ask_swarm(
+        self, hidden: Hidden, points: Float[Tensor, "B N n"], gradient: bool
+    ) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N n"] | None]:
+        """The same for one block of instances."""
         unmoved, coefficients = self.unmove_swarm(hidden, points), hidden.coefficients
         ask = self.value_and_gradient if gradient else lambda x, c: (self.value(x, c), None)
         batch, count, dim = points.shape

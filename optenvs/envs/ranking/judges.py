@@ -60,12 +60,10 @@ class Judge:
         """
         # what is not shown is compared with nobody
         seen = MODELS[self.noise](self, keys, k, torch.where(shown, values, torch.nan))
-        # what is no number is worse than infinity, and what is not shown worse than that
-        level = (~shown).to(torch.int8) * 2 + (seen != seen).to(torch.int8)
-        seen = torch.where(level > 0, torch.inf, seen)
-        places = uniform(keys, "ties", values.shape[-1], k).argsort(-1)
-        places = places.gather(-1, seen.gather(-1, places).argsort(dim=-1, stable=True))
-        return places.gather(-1, level.gather(-1, places).argsort(dim=-1, stable=True))
+        chance = uniform(keys, "ties", values.shape[-1], k)
+        places = torch.where(shown, chance, chance + 1).argsort(-1)
+        # sorting has what is no number behind infinity; what is not shown is none, and last as it is
+        return places.gather(-1, seen.gather(-1, places).argsort(dim=-1, stable=True))
 
 
 def _exact(judge: Judge, keys: Keys, k: Tensor, values: Tensor) -> Tensor:
