@@ -6,6 +6,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../.ci/environment.sh"
 source "$root/.ci/data.sh"
 prepare test
 fetch_data
+fetch_browser
 cd "$root"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # two test processes with a thread each beat two with two
 exec "$python" -m pytest -n 2 "$@"

@@ -199,11 +199,11 @@ def report(
 @main.command()
 def rank(
     env_id: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="optenvs/RankingLatent-v0 by default.")
+        str | None, typer.Argument(metavar="ID", help="optenvs/RankingLatent-v0 by default.")
     ] = None,
     agent: Annotated[str | None, typer.Option(help="zo_ranksgd by default.")] = None,
     session: Annotated[
-        Path | None, typer.Option(help="Folder of the session; sessions/AGENT-SEED by default.")
+        Path | None, typer.Option(help="Folder to keep it in; sessions/ID-AGENT-SEED by default.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Names the instance; 0 by default.")] = None,
     settings: Settings = None,
@@ -232,7 +232,10 @@ def rank(
             if browser:
                 typer.launch(address)
 
-        serve(opened, port, ready)
+        try:
+            serve(opened, port, ready)
+        except KeyboardInterrupt:
+            typer.echo("ended; the same command goes on from here")
 
 
 def _given(settings: list[str] | None, option: str) -> dict[str, Any] | None:

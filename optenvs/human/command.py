@@ -8,6 +8,7 @@ from typing import Any
 
 from optenvs.making import find
 
+from .rounds import pictured
 from .session import Session, open_session
 from .store import FILE, Settings, read
 
@@ -54,6 +55,7 @@ def prepare(given: dict[str, Any], folder: Path | None = None) -> tuple[Session,
             hyperparameters=kept.hyperparameters | hyperparameters,
         )
         return open_session(stated, folder), folder
+    pictured(name, {})  # before the defaults, which no other environment has
     made = Settings(
         **({"environment": name, "agent": agent} | given),
         keywords=KEYWORDS | {"budget": _budget(ROUNDS)} | keywords,

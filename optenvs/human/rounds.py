@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from optenvs.core.env import Action, OptimizationEnv, State
+from optenvs.core.env import Action, State
 from optenvs.core.errors import check_oracles
 from optenvs.core.random import keys_from_seed, permutation
 from optenvs.core.rollout import agent_keys
 from optenvs.envs.ranking.base import RankingOracle
 from optenvs.envs.ranking.people import Rankings
+from optenvs.making import accepted, make
 
 Pictures = UInt8[Tensor, "m *size"]
 """Grey pictures (m, h, w), or coloured ones (m, h, w, 3)."""
@@ -53,19 +55,23 @@ class Round(NamedTuple):
         return bool(self.state.done[0])
 
 
-def pictured(env: OptimizationEnv, name: str) -> RankingOracle:
-    """``env``, if it ranks points that can be shown to a person.
+def pictured(name: str, keywords: Mapping[str, Any]) -> RankingOracle:
+    """The environment of an id with a person in the place of its judge, if its points can be shown to one.
 
     Raises:
-        TypeError: it ranks nothing, or has no pictures; the message says which do.
+        TypeError: it ranks nothing, or has no pictures; the message says which does. And what
+            :func:`optenvs.make` raises.
     """
-    if not isinstance(env, RankingOracle):
+    cls = accepted(name)[0]
+    if not issubclass(cls, RankingOracle):
         raise TypeError(f"{name}: it ranks nothing; a person can rank for optenvs/RankingLatent-v0")
-    if not callable(getattr(env, "images", None)):
+    if not callable(getattr(cls, "images", None)):
         raise TypeError(
             f"{name}: its points have no pictures to be shown; those of optenvs/RankingLatent-v0 have "
             "(an environment of yours needs a method `images`)"
         )
+    env = make(name, **keywords).replace(rankings=())
+    assert isinstance(env, RankingOracle)
     return env
 
 

@@ -16,7 +16,6 @@ import torch
 import agents
 from optenvs.core.rollout import Run, rollout
 from optenvs.envs.ranking.people import check_ranking
-from optenvs.making import make
 
 from .rounds import Pictures, Round, draw, follow, pictured, start
 from .store import Record, Said, SessionError, Settings, Store, read
@@ -49,8 +48,7 @@ class Session:
     def __init__(self, record: Record) -> None:
         self.settings = record.settings
         self._store = Store(None)
-        name = self.settings.environment
-        self.env = pictured(make(name, **self.settings.keywords).replace(rankings=()), name)
+        self.env = pictured(self.settings.environment, self.settings.keywords)
         self.agent = agents.make(self.settings.agent, **self.settings.hyperparameters)
         self.rounds: list[Round] = [start(self.env, self.agent, self.settings.seed)]
         self.clicks: tuple[int, ...] = ()
