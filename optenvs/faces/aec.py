@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium.error import InvalidAction, ResetNeeded
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 from pettingzoo import AECEnv
 from torch import Tensor
 
@@ -79,6 +79,10 @@ class AECFace(AgentsFace, AECEnv[str, dict[str, np.ndarray], Any]):
         self._turn = 0
         self._over = False
         self._reward = 0.0
+        self._all = list(range(len(self.possible_agents)))
+        # a problem that leaves these two as they are need not be asked in every step
+        self._asks_all = type(self.core).asked is MultiAgentEnv.asked
+        self._has_answers = type(self.core).answered is not MultiAgentEnv.answered
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> None:
         """Begin an episode: of ``seed``, of ``options["instance"]``, or the next of the sequence."""
@@ -102,8 +106,8 @@ class AECFace(AgentsFace, AECEnv[str, dict[str, np.ndarray], Any]):
             gymnasium.error.InvalidAction: the action does not fit the agent's space; nothing has happened.
             gymnasium.error.ResetNeeded: all agents are gone, or no episode has begun.
         """
-        self._current()
         if not self.agents:
+            self._current()
             raise ResetNeeded("the episode is over: call reset() before the next step()")
         agent = self.agent_selection
         if self._over:
@@ -113,9 +117,12 @@ class AECFace(AgentsFace, AECEnv[str, dict[str, np.ndarray], Any]):
         index = self._index[agent]
         self._proposals.put(self._given, index, action)
         self._turns[index] += 1
-        self._turn += 1
+        self._turn = turn = self._turn + 1
         self._cumulative_rewards[agent] = 0.0
-        self._go_on()
+        if turn < len(self._queue) and self.max_cycles is None and not self._reward:
+            self.agent_selection = self.possible_agents[self._queue[turn]]  # all that most turns do
+        else:
+            self._go_on()
 
     def step_agent(self, agent: str, action: Any) -> None:
         """:meth:`step`, for callers that wish to be told when it is another agent's turn.
@@ -131,12 +138,17 @@ class AECFace(AgentsFace, AECEnv[str, dict[str, np.ndarray], Any]):
 
     def observe(self, agent: str) -> dict[str, np.ndarray]:
         """What ``agent`` sees now, whether it is selected or not."""
-        self._current()
-        index = self._known(agent)
-        view = {name: rows[index].copy() for name, rows in self._rows.items()}
-        for name in self._hidden(index):
-            view[name] = np.zeros_like(view[name])
-        return view | self._everyones
+        index = self._index.get(agent)
+        if index is None or self._state is None:
+            self._current()
+            index = self._known(agent)
+        view = self._everyones.copy()
+        for name, rows in self._rows.items():
+            view[name] = rows[index].copy()
+        if self._over or self._answers:
+            for name in self._hidden(index):
+                view[name] = np.zeros_like(view[name])
+        return view
 
     def get_state(self) -> TurnsState:
         """The episode with the turns taken so far; restore with :meth:`set_state`, or save it."""
@@ -182,10 +194,16 @@ class AECFace(AgentsFace, AECEnv[str, dict[str, np.ndarray], Any]):
         self._state, self._turn = state, turn
         self._rows, self._everyones = self._views(state.observation)
         self._over = self._is_over(state) or self._used_up()
-        answered = torch.nonzero(self.core.answered(state)[0]).squeeze(-1).tolist()
-        asked = torch.nonzero(self.core.asked(state)[0]).squeeze(-1).tolist()
+        answered = self._marked(self.core.answered(state)) if self._has_answers else []
         self._answers = {index: place for place, index in enumerate(answered)}
-        self._queue = list(range(len(self.possible_agents))) if self._over else answered + asked
+        if self._over:
+            self._queue = self._all
+        else:
+            asked = self._all if self._asks_all else self._marked(self.core.asked(state))
+            self._queue = answered + asked
+
+    def _marked(self, agents: Bool[Tensor, "1 N"]) -> list[int]:
+        return agents[0].cpu().numpy().nonzero()[0].tolist()
 
     def _go_on(self) -> None:
         """After a turn: ask the problem if all have acted, and select who is next."""

@@ -60,6 +60,7 @@ class AgentsFace:
         self._index = {name: i for i, name in enumerate(self.possible_agents)}
         self._on_host = core.torch_device.type == "cpu"
         self._proposals = Proposals(core, self.possible_agents)
+        self._period = core.evaluation_period
         self._shared = {name: name for name in core.common} | {f"all_{name}": name for name in core.public}
         self._own = tuple(core.agent_observation_fields())
         self._fields = tuple({*self._own, *self._shared.values()})
@@ -87,7 +88,7 @@ class AgentsFace:
         ``gymnasium.spaces.unflatten(env.core.observation_space, env.state())`` takes it apart.
         """
         answer = self._current().observation
-        arrays = {name: self._array(value) for name, value in answer.items()}
+        arrays = {name: value.cpu().numpy()[0] for name, value in answer.items()}
         return np.asarray(spaces.flatten(self.core.observation_space, arrays))
 
     def render(self) -> np.ndarray | None:
@@ -145,12 +146,10 @@ class AgentsFace:
 
     def _ask(self, state: State, query: Action) -> State:
         """The next answer. One that is no number would poison a learner: the last one stands, then."""
-        core = self.core
         with torch.no_grad():
-            after = core.step(state, query)
-            period = core.evaluation_period
-            if period is not None and int(after.k) % period == 0:
-                after = core.evaluate(after)
+            after = self.core.step(state, query)
+            if self._period is not None and int(after.k) % self._period == 0:
+                after = self.core.evaluate(after)
         return replace(after, observation=state.observation) if bool(after.diverged) else after
 
     def _is_over(self, state: State) -> bool:
@@ -158,19 +157,17 @@ class AgentsFace:
         return (bool(state.terminated) or bool(state.truncated)) and bool(over(state))
 
     def _views(self, observation: dict[str, Tensor]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """The agents' own fields, ``(N, *shape)`` each, and those that all see whole, by the names shown.
+        """Copies of the agents' own fields, ``(N, *shape)`` each, and those that all see whole, as shown.
 
-        They are the state's own memory, where that is on the CPU, and cannot be written to.
+        The latter are the state's own memory, where that is on the CPU, and cannot be written to.
         """
-        arrays = {name: self._array(observation[name]) for name in self._fields}
-        return {name: arrays[name] for name in self._own}, {
-            shown: arrays[name] for shown, name in self._shared.items()
-        }
-
-    def _array(self, value: Tensor) -> np.ndarray:
-        array = value.numpy()[0] if self._on_host else value.cpu().numpy()[0]
-        array.flags.writeable = False
-        return array
+        if not self._on_host:
+            observation = {name: observation[name].cpu() for name in self._fields}
+        arrays = {name: observation[name].numpy()[0] for name in self._fields}
+        own = {name: arrays[name].copy() for name in self._own}
+        for array in arrays.values():
+            array.setflags(False)  # half the time of flags.writeable
+        return own, {shown: arrays[name] for shown, name in self._shared.items()}
 
     def _remember(self, state: State, anew: bool = False) -> None:
         if self.render_mode is not None:

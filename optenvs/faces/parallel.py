@@ -9,6 +9,7 @@ from gymnasium.error import ResetNeeded
 from pettingzoo import ParallelEnv
 
 from optenvs.core.env import State
+from optenvs.core.struct import replace
 
 from .agents import AgentsFace
 from .single import FaceState, information
@@ -58,14 +59,16 @@ class ParallelFace(AgentsFace, ParallelEnv[str, dict[str, np.ndarray], Any]):
                 no such agent; the episode is as it was.
             gymnasium.error.ResetNeeded: the episode is over, or none has begun.
         """
-        face = self.get_state()
+        face, names = self.get_state(), self.possible_agents
         if not self.agents:
             raise ResetNeeded("the episode is over: call reset() before the next step()")
         state = self._ask(face.state, self._proposals.collect(actions))
-        self._face = FaceState(state=state, episodes=face.episodes)
-        self._remember(state)
-        names = self.possible_agents
-        terminated, truncated = bool(state.terminated), bool(state.truncated) or self._cut(state)
+        self._face = replace(face, state=state)
+        if self.render_mode is not None:
+            self._remember(state)
+        terminated, truncated = state.terminated.item(), state.truncated.item()
+        if self.max_cycles is not None:
+            truncated = truncated or self._cut(state)
         if terminated or truncated:
             self.agents = []
         return (
@@ -74,7 +77,7 @@ class ParallelFace(AgentsFace, ParallelEnv[str, dict[str, np.ndarray], Any]):
             dict.fromkeys(names, terminated),
             dict.fromkeys(names, truncated),
             self._infos(state),
-        )
+        )  # type: ignore[return-value]
 
     def get_state(self) -> FaceState:
         """The episode and its place in the sequence; restore with :meth:`set_state`, or save it."""
@@ -101,7 +104,7 @@ class ParallelFace(AgentsFace, ParallelEnv[str, dict[str, np.ndarray], Any]):
         own, shared = self._views(state.observation)
         views = [shared.copy() for _ in self.possible_agents]
         for name, rows in own.items():
-            for view, row in zip(views, rows.copy(), strict=True):  # one copy, then the rows of it
+            for view, row in zip(views, rows, strict=True):
                 view[name] = row
         return dict(zip(self.possible_agents, views, strict=True))
 
