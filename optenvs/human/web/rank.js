@@ -1,6 +1,15 @@
 "use strict";
-// The page works without this: keys in place of clicks, and the second half of a double click is not sent.
+// The page works without this. It adds keys, and sees to it that a double click is one click: its second half is
+// not sent, and where a new round has come up under the pointer meanwhile, it falls on nothing.
+const PAUSE = 400; // milliseconds
 let sent = false;
+
+const round = document.body.dataset.round;
+if (sessionStorage.getItem("round") !== round) {
+  sessionStorage.setItem("round", round);
+  document.body.classList.add("busy");
+  setTimeout(() => sent || document.body.classList.remove("busy"), PAUSE);
+}
 
 document.addEventListener("submit", (event) => {
   if (sent) {
