@@ -13,8 +13,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("optenvs", "agents", "envs_registry")
 HEAVY = (
-    "torch", "matplotlib", "stable_baselines3", "scipy", "sklearn", "pandas", "pettingzoo", "mlxtend", "starlette",
-    "uvicorn", "PIL",
+    "torch", "matplotlib", "stable_baselines3", "scipy", "sklearn", "pandas", "pettingzoo", "mlxtend",
+    "starlette", "uvicorn", "PIL",
 )  # fmt: skip
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 

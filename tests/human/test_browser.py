@@ -1,6 +1,6 @@
 """The page in headless Chromium: a scripted person sees pictures, clicks, errs, leaves and comes back.
 
-The browser is the one of ``OPTENVS_CHROMIUM``, or a Chromium on the path; without one these tests are skipped.
+The browser is that of ``OPTENVS_CHROMIUM``, or a Chromium on the path; without one these tests are skipped.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
-    """A browser of a person's own, in which nothing goes wrong unseen and nothing is fetched from elsewhere."""
+    """A person's own browser, in which nothing goes wrong unseen and nothing is fetched from elsewhere."""
     with browser.new_context() as made:
         made.set_default_timeout(10_000)
         wrong: list[str] = []

@@ -95,7 +95,7 @@ def test_the_page_shows_the_round_and_tells_the_order_of_the_agent_to_nobody(
     reply = ask(address)
     assert reply.status == 200
     assert "Round 1 of 12" in reply.text
-    assert "1 pictures" in reply.text
+    assert "1 picture\n" in reply.text
     assert "Click the best 3" in reply.text
     shown = re.findall(r'value="(\d)" aria-label="picture (\d)">\s*<img src="(data:[^"]+)"', reply.text)
     assert [(int(slot), int(label)) for slot, label, _ in shown] == [(i, i + 1) for i in range(8)]
@@ -310,6 +310,13 @@ def mistake(*arguments: str) -> str:
     assert result.exit_code == 2, result.output
     (line,) = result.stderr.splitlines()
     return line.removeprefix("error: ")
+
+
+def test_without_the_extra_it_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "optenvs.human.page")
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    assert "pip install 'optenvs[human]'" in mistake("--session", str(tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
 
 
 def test_mistakes_on_the_command_line_are_one_line(tmp_path: Path) -> None:

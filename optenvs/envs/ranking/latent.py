@@ -11,7 +11,8 @@ c is the instance's own and hidden. A latent counts by its direction alone: it i
 sqrt(d) that Gaussian noise has, for the model has seen no other, and of longer ones makes worse images. The
 judge knows an eleventh class, that an image is no digit, so that a badly drawn c is not to its taste either;
 see :mod:`optenvs.envs.ranking.diffusion`. A person may rank in place of the judge:
-:meth:`RankingLatent.images` are what to show.
+:meth:`RankingLatent.images` are what to show, as the page of ``optenvs rank`` does, and ``rankings`` what was
+said.
 """
 
 from __future__ import annotations
