@@ -150,3 +150,14 @@ def test_rankings_at_once_and_in_a_loop(benchmark: ModuleType) -> None:
     starts = benchmark.np.full((3, 5), -1.0)
     ends = benchmark.loop(starts, steps=100, shown=15)
     assert (benchmark.rosenbrock(ends) < 0.2 * benchmark.rosenbrock(starts)).all()
+
+
+@pytest.mark.parametrize("benchmark", ["surrogate"], indirect=True)
+def test_surrogates_at_once_cost_less_than_one_by_one(benchmark: ModuleType) -> None:
+    pytest.importorskip("PyNomad")
+    found = benchmark.overhead(batches=(1, 64), steps=5, points=40, repeats=3)
+    for name in ("mads", "barrier_attack"):
+        assert 0 < found[f"{name} 64"] < found[f"{name} 1"] / 4
+    assert 0 < found["nomad, no models"] < found["nomad"]
+    assert found["mads 64"] < found["nomad"] / 10
+    assert benchmark.at_once("mads", batch=64, alone=4, steps=5, repeats=3) > 8  # the goal is 50 at 1,024
