@@ -26,10 +26,13 @@ from optenvs.core.random import Keys, integers, permutation
 from optenvs.core.struct import struct
 from optenvs.data.weights import placed_weights
 
+from . import photographs
 from .base import Surrogate
 from .parts import Draw, Task, beside
 
 CLASSES, SIDE, LIMIT = 10, 28, 10.0
+POOLS = {"cnn": 1000, "efficientnet": photographs.PIECES}
+"""From how many images those of an instance are drawn, by network."""
 SHAPES: tuple[tuple[str, tuple[int, ...]], ...] = (
     ("conv.0.weight", (8, 1, 5, 5)),
     ("conv.0.bias", (8,)),
@@ -52,35 +55,38 @@ def classify(weights: Mapping[str, Tensor], image: Float[Tensor, "N 1 28 28"]) -
 
 @struct
 class Album:
-    """The images of each instance, the target first, ``(B, k, 784)``."""
+    """The images of each instance, ``(B, k, pixels)``."""
 
-    images: Float[Tensor, "B k 784"]
+    images: Float[Tensor, "B k pixels"]
 
 
 @dataclass(frozen=True)
 class Mixture(Task):
-    """Mix ``count`` images and classify; the aim is the output for the target, ``(B, 10)``.
+    """Mix ``count`` images and classify; the aim is the output for the target, ``(B, p)``.
 
     The classifier is the same for all instances, and no part of their data.
     """
 
     count: int
     weights: str | None = None
+    features: str = "cnn"
 
     @property
     def outputs(self) -> int:
-        return CLASSES
+        return CLASSES if self.features == "cnn" else photographs.CLASSES
 
     @property
     def constraint_count(self) -> int:
         return self.count
 
     def network(self, data: Album, x: Tensor) -> Tensor:
-        mixed = x.softmax(-1) @ data.images  # (B, m, 784)
+        mixed = x.softmax(-1) @ data.images  # (B, m, pixels)
         return self.probabilities(mixed)
 
-    def probabilities(self, images: Float[Tensor, "*B 784"]) -> Float[Tensor, "*B 10"]:
+    def probabilities(self, images: Float[Tensor, "*B pixels"]) -> Float[Tensor, "*B p"]:
         """What the classifier takes each image for."""
+        if self.features == "efficientnet":
+            return photographs.probabilities(images)
         weights = placed_weights("barycenter", images.device, images.dtype, self.weights, SHAPES)
         logits = classify(weights, images.reshape(-1, 1, SIDE, SIDE))
         return logits.softmax(-1).view(*images.shape[:-1], CLASSES)
@@ -107,7 +113,8 @@ def _pool(device: torch.device, dtype: torch.dtype) -> Float[Tensor, "1000 784"]
 class Barycenter(Surrogate):
     """Find the one image, among k that may be mixed, which a classifier was shown as the target.
 
-    An instance draws k different images out of the 1,000 of MNIST on which the classifier was not trained.
+    An instance draws k different images: of the 1,000 of MNIST on which the small classifier was not trained,
+    or of 100 pieces of photographs.
     The start is x = 0, the plain mean. The least value is 0; the known optimum (10, -10, ..., -10) had at
     most 1.1e-15 in 500 instances. The penalty formulation leaves x free, with the box among its constraints;
     otherwise no query may leave it.
@@ -115,22 +122,32 @@ class Barycenter(Surrogate):
     Args:
         images: the number k of images, which is the number n of variables.
         shuffled: whether the target is a random one of the k images, and not always the first.
-        weights: a safetensors file with another classifier of the same shapes, made by
+        features: ``cnn``: digits before the small classifier; ``efficientnet``: pieces of photographs before
+            EfficientNet-Lite0, with 1,000 classes (:mod:`optenvs.envs.surrogate.photographs`).
+        weights: a safetensors file with another small classifier of the same shapes, made by
             ``examples/train_barycenter.py``; ``None``: the shipped one.
         points, oracle, formulation, ...: see :class:`optenvs.envs.surrogate.base.Surrogate`.
     """
 
     images: int = 10
     shuffled: bool = False
+    features: str = "cnn"
     weights: str | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.images, bool) or not isinstance(self.images, int) or not 2 <= self.images <= 1000:
-            raise ValueError(f"images: expected a whole number in 2 .. 1000, got {self.images!r}")
+        if self.features not in POOLS:
+            raise ValueError(f"features: expected {' or '.join(POOLS)}, got {self.features!r}")
+        most = POOLS[self.features]
+        if isinstance(self.images, bool) or not isinstance(self.images, int) or not 2 <= self.images <= most:
+            raise ValueError(f"images: expected a whole number in 2 .. {most}, got {self.images!r}")
         if not isinstance(self.shuffled, bool):
             raise TypeError(f"shuffled: expected True or False, got {self.shuffled!r}")
         super().__post_init__()
-        if self.weights is not None:
+        if self.features == "efficientnet":
+            if self.weights is not None:
+                raise ValueError(f"weights: are of features='cnn'; got {self.weights!r} with 'efficientnet'")
+            photographs.network(self.torch_device, self.torch_dtype)
+        elif self.weights is not None:
             placed_weights("barycenter", self.torch_device, self.torch_dtype, self.weights, SHAPES)
 
     @property
@@ -139,7 +156,7 @@ class Barycenter(Surrogate):
 
     @property
     def task(self) -> Mixture:
-        return Mixture(self.images, self.weights)
+        return Mixture(self.images, self.weights, self.features)
 
     @property
     def box_limits(self) -> tuple[float, float]:
@@ -164,8 +181,9 @@ class Barycenter(Surrogate):
         return point
 
     def draw(self, keys: Keys) -> Draw:
-        pool = _pool(keys.device, self.torch_dtype)
-        images = pool[permutation(keys, "images", len(pool))[:, : self.images]]
+        cnn = self.features == "cnn"
+        pool = _pool(keys.device, self.torch_dtype) if cnn else photographs.pieces(keys.device)
+        images = pool[permutation(keys, "images", len(pool))[:, : self.images]].to(self.torch_dtype)
         start = torch.zeros(len(keys), self.images, dtype=self.torch_dtype, device=keys.device)
         target = torch.zeros_like(keys)
         if self.shuffled:
