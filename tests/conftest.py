@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 from jaxtyping import install_import_hook
 
 torch.set_num_threads(1)
-install_import_hook(["optenvs", "agents"], "typechecking.check")
+if "UNCHECKED_SHAPES" not in os.environ:  # torch.compile cannot trace into the checks
+    install_import_hook(["optenvs", "agents"], "typechecking.check")

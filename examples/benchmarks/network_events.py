@@ -11,8 +11,8 @@ the figures of this project are printed. Linear regression with m = 100, d = 2:
 Both sides begin at one point, have the same data and the same list of events, and end at the same iterates;
 their drawing is not timed. Ours is :func:`optenvs.rollout`, which measures error, consensus and gap of the
 iterates as last published at every wave and keeps them; theirs is a loop over the ``step`` of their
-optimizer, which measures nothing. ``--compile`` adds the same two pure functions through ``torch.compile``,
-four waves a call, compiled before the clock starts (about 20 seconds a case).
+optimizer, which measures nothing. ``--compile`` adds the same rollout with ``compile=4``: four waves a call,
+compiled before the clock starts (about 20 seconds a case).
 
 Measured (2 cores shared with much other work, torch 2.13 CPU, Python 3.11, one thread, median of 7 rounds in
 turns; events a second, and how many times theirs):
@@ -41,7 +41,7 @@ from timing import interleave, machine, ratio
 import agents
 import optenvs
 from optenvs.core.random import keys_from_seed
-from optenvs.core.rollout import Run, rollout
+from optenvs.core.rollout import rollout
 from optenvs.envs.network.linear import NetworkLinear
 
 CASES = {
@@ -112,34 +112,6 @@ class Official:
         return self.optimizer.X
 
 
-def compiled(env: NetworkLinear, start: Run, waves: int = 4) -> Callable[[], torch.Tensor]:
-    """The whole run with agent and environment compiled together, a few waves at a time.
-
-    Waves behind the end change nothing, so that it does not matter where a call ends.
-    """
-    agent = agents.make("dadao")
-
-    def advance(memory: Any, state: Any) -> tuple[Any, Any, list[Any], torch.Tensor]:
-        metrics = []
-        for _ in range(waves):
-            action, memory = agent.act(memory, state.observation)
-            state = env.step(state, action)
-            metrics.append(state.metrics)
-        return memory, state, metrics, state.done.all()
-
-    fast = torch.compile(advance, fullgraph=True, dynamic=False)
-
-    def run() -> torch.Tensor:
-        memory, state, history, over = start.agent_state, start.state, [], False
-        with torch.no_grad():
-            while not over:
-                memory, state, metrics, over = fast(memory, state)
-                history += metrics
-        return history[-1]["error"]
-
-    return run
-
-
 def measure(
     case: str, folder: str | None = None, repeats: int = 7, compile: bool = False, **changes: Any
 ) -> dict[str, float]:
@@ -153,8 +125,9 @@ def measure(
     total = int(end.calls.counts[-1].sum())
     candidates: dict[str, Callable[[], Any]] = {"waves": lambda: rollout(env, agent, resume=start)}
     if compile:
-        candidates["compiled"] = run = compiled(env, start)
-        torch.testing.assert_close(run(), end.metrics["error"][-1], rtol=1e-6, atol=0)
+        candidates["compiled"] = lambda: rollout(env, agent, resume=start, compile=4)
+        run = candidates["compiled"]()
+        torch.testing.assert_close(run.metrics["error"][-1], end.metrics["error"][-1], rtol=1e-6, atol=0)
     count = dict.fromkeys(candidates, total)
     if folder is not None:
         official = Official(folder, env)

@@ -36,7 +36,6 @@ import math
 import statistics
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import cbx.dynamics
@@ -50,28 +49,27 @@ import optenvs
 from optenvs.core.random import keys_from_seed, normal
 
 RUNS, PARTICLES, DIM = 100, 100, 20
-STEPS = 10  # timed together
+STEPS = 50  # timed together
+OURS = {
+    "float32": ("float32", 0),
+    "float64": ("float64", 0),
+    "compiled float32": ("float32", 1),
+    "compiled float64": ("float64", 1),
+}
+"""The dtype, and how many steps are compiled together."""
+THEIRS = ("numpy", "float32", "float64")
 SETTINGS = {"sigma": 0.3, "alpha": 100.0, "dt": 0.01}
 
 
-def ours(dtype: str, noise: str) -> Callable[[], None]:
-    """One step of agent and environment."""
+def ours(dtype: str, noise: str, compiled: int = 0) -> Callable[[], Any]:
+    """A rollout: steps of agent and environment and their record. The first step is never compiled."""
     env = optenvs.make(
         "optenvs/Particles-v0", landscape="optenvs/Rastrigin-v0", dim=DIM, particles=PARTICLES, dtype=dtype,
         start_mean=2.0, start_std=1.0, budget=None, tolerance=None,
     )  # fmt: skip
     agent = agents.CBO(noise=noise, **SETTINGS)
-    with torch.no_grad():
-        state = env.reset(keys_from_seed(0, RUNS))
-        memory = agent.init(state.problem, state.observation, state.key)
-
-    def step() -> None:
-        nonlocal state, memory
-        with torch.no_grad():
-            action, memory = agent.act(memory, state.observation)
-            state = env.step(state, action)
-
-    return step
+    start = optenvs.rollout(env, agent, batch=RUNS, steps=1)
+    return lambda: optenvs.rollout(env, agent, resume=start, steps=STEPS, compile=compiled)
 
 
 def numpy_rastrigin(x: np.ndarray) -> np.ndarray:
@@ -107,31 +105,34 @@ def theirs(backend: str, noise: str) -> Callable[[], None]:
     return dynamic.step
 
 
-def several(call: Callable[[], Any]) -> None:
+def several(call: Callable[[], Any]) -> Callable[[], None]:
     """Steps in a row, as in a run: the first brings its memory back into the caches."""
-    for _ in range(STEPS):
-        call()
+
+    def calls() -> None:
+        for _ in range(STEPS):
+            call()
+
+    return calls
 
 
 def measure(
-    noise: str, repeats: int = 40, clock: Callable[[], float] = time.perf_counter
+    noise: str, repeats: int = 15, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, float]:
     """Milliseconds of each, and how many times longer each of cbx takes than each of ours."""
     keys, zero = keys_from_seed(0, RUNS), torch.zeros(RUNS, dtype=torch.int64)
     candidates: dict[str, Callable[[], Any]] = {
-        **{f"ours {dtype}": ours(dtype, noise) for dtype in ("float32", "float64")},
-        **{f"cbx {backend}": theirs(backend, noise) for backend in ("numpy", "float32", "float64")},
-        "normals float32": lambda: normal(keys, "n", (PARTICLES, DIM), zero),
-        "normals float64": lambda: normal(keys, "n", (PARTICLES, DIM), zero, torch.float64),
-        "randn float32": lambda: torch.randn(RUNS, PARTICLES, DIM),
+        **{name: ours(how[0], noise, how[1]) for name, how in OURS.items()},
+        **{f"cbx {backend}": several(theirs(backend, noise)) for backend in THEIRS},
+        "normals float32": several(lambda: normal(keys, "n", (PARTICLES, DIM), zero)),
+        "normals float64": several(lambda: normal(keys, "n", (PARTICLES, DIM), zero, torch.float64)),
+        "randn float32": several(lambda: torch.randn(RUNS, PARTICLES, DIM)),
     }
-    seconds = interleave({name: partial(several, call) for name, call in candidates.items()}, repeats, clock)
+    seconds = interleave(candidates, repeats, clock)
     found = {name: 1e3 / STEPS * statistics.median(times) for name, times in seconds.items()}
     found |= {f"least {name}": 1e3 / STEPS * min(times) for name, times in seconds.items()}
-    for backend in ("numpy", "float32", "float64"):
-        for dtype in ("float32", "float64"):
-            slow, fast = seconds[f"cbx {backend}"], seconds[f"ours {dtype}"]
-            found[f"cbx {backend} / ours {dtype}"] = ratio(slow, fast)
+    for backend in THEIRS:
+        for name in OURS:
+            found[f"cbx {backend} / {name}"] = ratio(seconds[f"cbx {backend}"], seconds[name])
     return found
 
 
@@ -139,7 +140,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=40)
+    parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall",
                         help="cpu: processor time, steadier on a shared machine")  # fmt: skip
     arguments = parser.parse_args()

@@ -19,17 +19,18 @@ WORTH_BYTES = 4 * BLOCK_BYTES
 """Below, memory is at hand anyway, and blocks only cost calls."""
 
 
-def row_blocks(like: Tensor) -> list[slice]:
+def row_blocks(like: Tensor, row_bytes: int | None = None) -> list[slice]:
     """The rows of ``like``, ``(B, ...)``, by blocks; all at once where that does not help or is not possible.
 
     So it is in small batches, on other devices, while a graph is recorded, and inside the transforms of
-    ``torch.func`` and ``torch.compile``.
+    ``torch.func`` and ``torch.compile``. What is made of a row takes ``row_bytes``, by default its own size.
     """
     rows = len(like)
     whole = [slice(0, rows)]
     if torch.compiler.is_compiling() or torch.is_grad_enabled() or not like.is_cpu or inside_transform(like):
         return whole
-    if like.nbytes < WORTH_BYTES:
+    row = like.nbytes // max(rows, 1) if row_bytes is None else row_bytes
+    if rows * row < WORTH_BYTES:
         return whole
-    size = max(rows * BLOCK_BYTES // like.nbytes, 1)
+    size = max(BLOCK_BYTES // row, 1)
     return [slice(first, min(first + size, rows)) for first in range(0, rows, size)]

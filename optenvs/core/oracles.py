@@ -16,7 +16,9 @@ Function = Callable[[Tensor], Tensor]
 
 
 def inside_transform(x: Tensor) -> bool:
-    """Whether ``x`` lives inside ``torch.func.vmap`` or ``grad``, where plain autograd is refused."""
+    """Whether plain autograd and ``out=`` are refused: in ``torch.func.vmap`` or ``grad``, or compiled."""
+    if torch.compiler.is_compiling():
+        return True
     return torch._C._functorch.is_functorch_wrapped_tensor(x)  # type: ignore[attr-defined]
 
 

@@ -12,11 +12,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from .compiled import Entry, Place, Stepper
 from .env import Action, OptimizationEnv, State
 from .errors import check_oracles
 from .ledger import Ledger
 from .random import Keys, fold_in, keys_from_seed
-from .struct import detach, select, struct
+from .struct import detach, struct
 
 _PATIENCE = 64  # steps between two looks at an accelerator where only the environment knows the end
 _AGENT_STREAM = 0x6167656E74  # "agent": agents draw from keys of their own
@@ -69,12 +70,6 @@ def agent_keys(keys: Keys) -> Keys:
     return fold_in(keys, _AGENT_STREAM)
 
 
-def freeze(before: State, after: State) -> State:
-    """``after``, but rows whose episode was over in ``before`` stay as they were, with reward 0."""
-    still = dataclasses.replace(before, reward=torch.zeros_like(before.reward))
-    return select(before.done, still, after)
-
-
 def _any(mask: Tensor) -> bool:
     """Whether to expect a set row. On an accelerator: always, because looking would wait for it."""
     return bool(mask.any()) if mask.device.type == "cpu" else True
@@ -91,6 +86,7 @@ def rollout(
     record: tuple[str, ...] = (),
     resume: Run | None = None,
     on_step: Callable[[int, State], None] | None = None,
+    compile: int = 0,
 ) -> Run:
     """Let ``agent`` solve ``batch`` instances of ``env`` for ``steps`` queries, without a graph.
 
@@ -105,13 +101,19 @@ def rollout(
         record: observation fields to keep, for example ``("point",)``.
         resume: a run to go on from, in place of a new start.
         on_step: called with the step's number and the state after it (for a progress bar).
+        compile: how many steps ``torch.compile`` makes one function of; 0 for none. Compiling takes some ten
+            seconds a step and is worth it for long runs of small steps, and for those that draw many
+            numbers; the function is kept for the same environment and agent. Both must be traceable as
+            a whole. ``on_step`` is then called once for so many steps, and ``seconds`` are spread evenly.
 
     Raises:
         OracleMismatch: the agent needs an oracle that the environment does not answer.
-        ValueError: no ``steps`` and no budget, or an unknown ``record`` field.
+        ValueError: no ``steps`` and no budget, an unknown ``record`` field, or a negative ``compile``.
     """
+    if isinstance(compile, bool) or not isinstance(compile, int) or compile < 0:
+        raise ValueError(f"compile: expected a number of steps >= 0, got {compile!r}")
     with torch.no_grad():
-        return _drive(env, agent, seed, batch, steps, keys, record, resume, on_step, lambda o: o)
+        return _drive(env, agent, seed, batch, steps, keys, record, resume, on_step, compile=compile)
 
 
 def unroll(
@@ -145,7 +147,7 @@ def unroll(
         return {k: v if k in env.live else v.detach() for k, v in observation.items()}
 
     with torch.enable_grad():
-        return _drive(env, agent, seed, batch, steps, keys, record, resume, on_step, seen)
+        return _drive(env, agent, seed, batch, steps, keys, record, resume, on_step, seen=seen)
 
 
 def unroll_windows(
@@ -180,28 +182,12 @@ def _drive(
     record: tuple[str, ...],
     resume: Run | None,
     on_step: Callable[[int, State], None] | None,
-    seen: Callable[[dict[str, Tensor]], dict[str, Tensor]],
+    seen: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
+    compile: int = 0,
 ) -> Run:
-    if not isinstance(agent, SupportsActing):
-        raise TypeError(
-            f"agent: expected an object with init and act, got {type(agent).__name__}; "
-            "agents.from_function makes one of a plain function"
-        )
-    check_oracles(type(agent).__name__, getattr(agent, "needs", ()), env.name, env.oracles)
-    if resume is not None:
-        state, agent_state = resume.state, resume.agent_state
-    else:
-        if keys is None:
-            keys = keys_from_seed(seed, batch, env.torch_device)
-        state = env.reset(keys)
-        agent_state = agent.init(state.problem, seen(state.observation), agent_keys(keys))
-    limit: float = math.inf
-    if steps is not None:
-        limit = steps
-    elif env.horizon is not None:
-        limit = env.horizon
-    elif not env.ends:
-        raise ValueError("steps: needed for an environment without a budget")
+    stepper = Stepper(env, agent, record, seen)
+    agent_state, state = _begin(stepper, seed, batch, keys, resume)
+    limit = _limit(env, steps)
     unknown = [field for field in record if field not in state.observation]
     if unknown:
         raise ValueError(f"record: no field {unknown[0]!r} in {sorted(state.observation)}")
@@ -209,26 +195,63 @@ def _drive(
     period = env.evaluation_period
     # A resumed run goes on with the clock of its rows, which entered it in lockstep.
     clock = 0 if resume is None or period is None else int(state.k.max())
-    history, seconds, spent = [_entry(state, record)], [0.0], 0.0
-    step = 0
+    history, seconds, spent = [stepper.entry(state)], [0.0], 0.0
+    step, fused = 0, None
     while step < limit:
         over = _any(state.done)
         if over and (limit == math.inf or state.done.device.type == "cpu") and _all_done(state, step):
             break
-        step += 1
+        room = limit - step if period is None else min(limit - step, period - (clock + step) % period)
+        # the first step of a run is never compiled: it fills what an environment or an agent caches
+        at_once = step > 0 and 0 < compile <= room
+        if at_once and fused is None:
+            fused = stepper.fused(agent_state, state, compile)
         start = time.perf_counter()
-        action, agent_state = agent.act(agent_state, seen(state.observation))
-        after = env.step(state, action)
-        spent += time.perf_counter() - start
-        state = freeze(state, after) if over else after
+        if at_once and fused is not None:
+            agent_state, state, entries = stepper.steps(fused, agent_state, state, over)
+        else:
+            agent_state, state = stepper.step(agent_state, state, over)
+            entries = [stepper.entry(state)]
+        spent, begun = spent + time.perf_counter() - start, spent
+        seconds += [begun + (spent - begun) * (i + 1) / len(entries) for i in range(len(entries))]
+        step += len(entries)
         if period is not None and (clock + step) % period == 0:
             state = env.evaluate(state)
-        history.append(_entry(state, record))
-        seconds.append(spent)
+            entries[-1] = stepper.entry(state)
+        history += entries
         if on_step is not None:
             on_step(step, state)
-    steps = len(history) - 1 if limit == math.inf else int(limit)
-    return _assemble(history, seconds, steps, state, agent_state)
+    if limit == math.inf:
+        limit = len(history) - 1 - _idle(history)
+    return _assemble(history, seconds, int(limit), state, agent_state)
+
+
+def _begin(stepper: Stepper, seed: int, batch: int, keys: Keys | None, resume: Run | None) -> Place:
+    """The agent's memory of the first answer and that, or those of the run to go on from."""
+    env, agent = stepper.env, stepper.agent
+    if not isinstance(agent, SupportsActing):
+        raise TypeError(
+            f"agent: expected an object with init and act, got {type(agent).__name__}; "
+            "agents.from_function makes one of a plain function"
+        )
+    check_oracles(type(agent).__name__, getattr(agent, "needs", ()), env.name, env.oracles)
+    if resume is not None:
+        return resume.agent_state, resume.state
+    if keys is None:
+        keys = keys_from_seed(seed, batch, env.torch_device)
+    state = env.reset(keys)
+    return agent.init(state.problem, stepper.sight(state), agent_keys(keys)), state
+
+
+def _limit(env: OptimizationEnv, steps: int | None) -> float:
+    """How many steps at most."""
+    if steps is not None:
+        return steps
+    if env.horizon is not None:
+        return env.horizon
+    if not env.ends:
+        raise ValueError("steps: needed for an environment without a budget")
+    return math.inf
 
 
 def _all_done(state: State, step: int) -> bool:
@@ -236,16 +259,17 @@ def _all_done(state: State, step: int) -> bool:
     return (state.done.device.type == "cpu" or step % _PATIENCE == 0) and bool(state.done.all())
 
 
-def _entry(state: State, record: tuple[str, ...]) -> tuple[Any, ...]:
-    recorded = {field: state.observation[field] for field in record}
-    return (
-        state.metrics, state.calls.counts, state.merit, state.best, state.reward, state.done, recorded,
-    )  # fmt: skip
+def _idle(history: list[Entry]) -> int:
+    """How many entries at the end follow one with all rows done: of steps that were compiled together."""
+    count = 0
+    if history[-1].done.device.type == "cpu":
+        while count + 2 <= len(history) and bool(history[-count - 2].done.all()):
+            count += 1
+    return count
 
 
-def _assemble(
-    history: list[tuple[Any, ...]], seconds: list[float], steps: int, state: State, agent_state: Any
-) -> Run:
+def _assemble(history: list[Entry], seconds: list[float], steps: int, state: State, agent_state: Any) -> Run:
+    history, seconds = history[: steps + 1], seconds[: steps + 1]
     missing = steps + 1 - len(history)
     history = history + [history[-1]] * missing
     seconds = seconds + [seconds[-1]] * missing
