@@ -37,7 +37,7 @@ from .events import CLOCKS, Clocks
 from .graphs import Graph, make_network
 from .node import NetworkNode, node_of
 from .parts import Draw, Functions, Hidden, Local, Problem, check_whole
-from .rates import EdgeRates, edge_rates
+from .rates import EdgeRates, edge_rates, equal_rates
 from .traffic import Asynchronous, Synchronous
 
 ORACLES = ("gradient", "conjugate")
@@ -54,9 +54,9 @@ class Network(MultiAgentEnv):
             :func:`optenvs.envs.network.graphs.make_network`.
         graph_options: of a random family: ``radius``, ``seed``, ``count``.
         rates: exchanges an edge in a unit of time: ``uniform`` (the default: the least total at which equal
-            rates satisfy chi_1 chi_2 <= 1/2), ``optimal`` (the least total at all; extra ``sdp``), a total,
-            or one number an edge; see :func:`optenvs.envs.network.rates.edge_rates`. With ``clock="edges"``
-            the default is a total of 1.
+            rates satisfy chi_1 chi_2 <= 1/2), ``optimal`` (the least total; extra ``sdp``), a total, or one
+            an edge; see :func:`optenvs.envs.network.rates.edge_rates`. With ``clock="edges"`` a total of 1.
+        rates_check: ``refuse`` given rates at which DADAO diverges, ``warn`` (for other methods), or ``off``.
         clock: ``poisson`` (asynchronous: nodes compute at rate 1, edges exchange at their rates), ``edges``
             (asynchronous: both ends of an edge compute just before they exchange), or ``rounds``
             (synchronous: all nodes compute and gossip together, as they choose).
@@ -79,6 +79,7 @@ class Network(MultiAgentEnv):
     graph: Any = "cycle"
     graph_options: Mapping[str, Any] = field(default_factory=dict)
     rates: Any = None
+    rates_check: str = "refuse"
     clock: str = "poisson"
     oracle: str = "gradient"
     t_max: float = 100.0
@@ -172,9 +173,9 @@ class Network(MultiAgentEnv):
     def edge_rates(self) -> EdgeRates:
         """The Poisson rates of the edges."""
         if self.clock == "edges" and self.rates is None:
-            equal = [np.full(len(g.edges), 1 / max(len(g.edges), 1)) for g in self.graphs]
-            return EdgeRates(self.graphs, tuple(equal))
-        return edge_rates(self.graphs, "uniform" if self.rates is None else self.rates)
+            return EdgeRates(self.graphs, equal_rates(self.graphs, 1.0))
+        given = "uniform" if self.rates is None else self.rates
+        return edge_rates(self.graphs, given, check=self.rates_check)
 
     @cached_property
     def traffic(self) -> Asynchronous | Synchronous:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -27,8 +28,7 @@ from jaxtyping import Float
 from .graphs import Graph
 from .spectra import Rates, chi1, chi2
 
-LARGEST = 1_000_000  # entries K N^2 of the largest complex array that growth_rate may make for a warning
-_RESIDUAL = 1e-6
+RESIDUAL = 1e-6
 _TINY = 1e-300
 
 
@@ -72,9 +72,25 @@ def growth_rate(system: Jumps) -> float:
     def coupling(s: float) -> np.ndarray:
         return np.real((squares[0] / (s - sums)) @ squares[1].T) * system.rates
 
+    exponent = crossing(lambda s: float(np.real(np.linalg.eigvals(coupling(s))).max(initial=0.0)), start)
+    if exponent == start:
+        return start
+
+    weights, sides = np.linalg.eig(coupling(exponent))
+    side = np.real(sides[:, np.real(weights).argmax()])
+    inner = ((system.rates * side) @ squares[1] / (exponent - sums)).reshape(mean.shape)
+    error = _residual(system, mean, np.real(vectors @ inner @ vectors.T), exponent)
+    if not error < RESIDUAL:
+        raise ArithmeticError(f"the exponent solves its equation to {error:.1e} only, not to {RESIDUAL}")
+    return exponent
+
+
+def crossing(radius: Callable[[float], float], start: float, tolerance: float = 1e-13) -> float:
+    """Where the spectral radius of T(s) crosses 1, for s > ``start``; ``start``, if it stays below."""
+
     def excess(s: float) -> float:
         # 1 - 1 / (spectral radius): nearly a straight line in s, and 0 at the exponent
-        return 1 - 1 / max(float(np.real(np.linalg.eigvals(coupling(s))).max(initial=0.0)), _TINY)
+        return 1 - 1 / max(radius(s), _TINY)
 
     low = start + 1e-9 * max(1.0, abs(start))
     if excess(low) <= 0:
@@ -82,15 +98,7 @@ def growth_rate(system: Jumps) -> float:
     step = 0.1
     while excess(low + step) > 0:
         step *= 4
-    exponent = _root(excess, low, low + step)
-
-    weights, sides = np.linalg.eig(coupling(exponent))
-    side = np.real(sides[:, np.real(weights).argmax()])
-    inner = ((system.rates * side) @ squares[1] / (exponent - sums)).reshape(mean.shape)
-    error = _residual(system, mean, np.real(vectors @ inner @ vectors.T), exponent)
-    if not error < _RESIDUAL:
-        raise ArithmeticError(f"the exponent solves its equation to {error:.1e} only, not to {_RESIDUAL}")
-    return exponent
+    return _root(excess, low, low + step, tolerance)
 
 
 def _residual(system: Jumps, mean: np.ndarray, moment: np.ndarray, exponent: float) -> float:
@@ -106,13 +114,13 @@ def _squares(rows: np.ndarray) -> np.ndarray:
     return (rows[:, :, None] * rows[:, None]).reshape(len(rows), -1)
 
 
-def _root(function: Callable[[float], float], low: float, high: float) -> float:
+def _root(function: Callable[[float], float], low: float, high: float, tolerance: float) -> float:
     """The zero of a falling function between two signs, by regula falsi with the Illinois rule."""
     above, below = function(low), function(high)
     side = 0
     for _ in range(200):
         middle = (low * below - high * above) / (below - above)
-        if high - low < 1e-13 * max(1.0, abs(middle)):
+        if high - low < tolerance * max(1.0, abs(middle)):
             break
         value = function(middle)
         if value == 0:
@@ -134,11 +142,27 @@ def centred(nodes: int) -> Float[np.ndarray, "n m"]:
     return np.linalg.qr(np.concatenate((ones, np.eye(nodes)[:, 1:]), 1))[0][:, 1:]
 
 
-def dadao_jumps(graph: Graph, rates: Rates, a: Float[np.ndarray, " n"], mu: float, L: float) -> Jumps:
-    """DADAO on f_i(x) = a_i (x - b_i)^2 / 2 about its fixed point, within sum z = sum zt = 0.
+class Node(NamedTuple):
+    """DADAO at one node, as linear maps of its 6 variables x, xt, y, yt, z, zt.
 
-    The constants are those of Nabli and Oyallon (2023), with nu = mu / 2. The 6 variables of a node are x,
-    xt, y, yt, z, zt; the environment knows no agent, hence it has them here once more, as linear maps.
+    Attributes:
+        drift: the matrix M between events.
+        step, sees: a gradient adds ``step`` times what ``sees`` says.
+        gossip, hears: an exchange of i and j adds ``gossip`` times the difference of what ``hears`` says.
+    """
+
+    drift: Float[np.ndarray, "6 6"]
+    step: Float[np.ndarray, " 6"]
+    sees: Float[np.ndarray, " 6"]
+    gossip: Float[np.ndarray, " 6"]
+    hears: Float[np.ndarray, " 6"]
+
+
+def dadao_node(a: float, mu: float, L: float, first: float) -> Node:
+    """DADAO on f(x) = a (x - b)^2 / 2 about its fixed point, where chi_1 is ``first``.
+
+    The constants are those of Nabli and Oyallon (2023), with nu = mu / 2; the environment knows no agent, and
+    so has them here once more.
     """
     nu = mu / 2
     root = math.sqrt(nu / L)
@@ -154,14 +178,27 @@ def dadao_jumps(graph: Graph, rates: Rates, a: Float[np.ndarray, " n"], mu: floa
         ]
     )
     step = np.array([-1 / (4 * L), -1 / (4 * math.sqrt(L * nu)), 0, alpha + 1, 0, 0])
-    gossip = np.array([0, 0, 0, 0, -0.5, -2 * chi1(graph, rates) / root])
-    nodes, edges = np.eye(graph.nodes), graph.incidence.T
+    gossip = np.array([0, 0, 0, 0, -0.5, -2 * first / root])
     x, y, yt, z = np.eye(6)[[0, 2, 3, 4]]
-    residual = np.kron(nodes * (np.asarray(a, dtype=np.float64) - nu), x) - np.kron(nodes, yt)
+    return Node(drift, step, (a - nu) * x - yt, gossip, y + z)
+
+
+def dadao_jumps(
+    graph: Graph, rates: Rates, a: Float[np.ndarray, " n"], mu: float, L: float, first: float | None = None
+) -> Jumps:
+    """DADAO on f_i(x) = a_i (x - b_i)^2 / 2 about its fixed point, within sum z = sum zt = 0.
+
+    ``first`` is the chi_1 that DADAO is told, that of the graph by default.
+    """
+    each = [dadao_node(float(one), mu, L, chi1(graph, rates) if first is None else first) for one in a]
+    node, nodes, edges = each[0], np.eye(graph.nodes), graph.incidence.T
     system = Jumps(
-        np.kron(nodes, drift),
-        np.concatenate((np.kron(nodes, step), np.kron(edges, gossip))),
-        np.concatenate((residual, np.kron(edges, y + z))),
+        np.kron(nodes, node.drift),
+        np.concatenate((np.kron(nodes, node.step), np.kron(edges, node.gossip))),
+        np.concatenate(
+            [np.kron(row, one.sees)[None] for row, one in zip(nodes, each, strict=True)]
+            + [np.kron(edges, node.hears)]
+        ),
         np.concatenate((np.ones(graph.nodes), rates)),
     )
     free, bound = np.eye(6)[:, :4], np.eye(6)[:, 4:]
@@ -183,18 +220,6 @@ def mean_square_exponent(
         L: the smoothness that DADAO is told.
     """
     return growth_rate(dadao_jumps(graph, rates, a, mu, L))
-
-
-def worst_exponent(graph: Graph, rates: Rates, mu: float, L: float) -> float | None:
-    """The largest ``mean_square_exponent`` over a_i all mu, all L, and geometric from mu to L.
-
-    None where it would take too long: with more than ``LARGEST`` / (6 n - 2)^2 nodes and edges together, that
-    is above 24 nodes on a path or 15 in a complete graph.
-    """
-    if (graph.nodes + len(graph.edges)) * (6 * graph.nodes - 2) ** 2 > LARGEST:
-        return None
-    families = (np.full(graph.nodes, mu), np.full(graph.nodes, L), np.geomspace(mu, L, graph.nodes))
-    return max(mean_square_exponent(graph, rates, a, mu, L) for a in families)
 
 
 def averaging_exponent(graph: Graph, rates: Rates, momentum: bool = False) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int64
 
-from .exponent import worst_exponent
 from .graphs import Graph
 from .optimal import least_rates
 from .spectra import (
@@ -25,12 +23,7 @@ from .spectra import (
     uniform_total_rate,
     worst,
 )
-
-_TOLERANCE = 1e-9
-
-
-class RateWarning(UserWarning):
-    """The edges are too slow for the rate condition chi_1 chi_2 <= 1/2 of DADAO."""
+from .verdict import CHECKS, check_rates
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +99,9 @@ class EdgeRates:
         }
 
 
-def edge_rates(network: Network, rates: Any = "uniform", mu: float = 1.0, L: float = 10.0) -> EdgeRates:
+def edge_rates(
+    network: Network, rates: Any = "uniform", mu: float = 1.0, L: float = 10.0, check: str = "refuse"
+) -> EdgeRates:
     """The rates of the edges of a graph, or of a list of graphs that take turns.
 
     Args:
@@ -117,29 +112,34 @@ def edge_rates(network: Network, rates: Any = "uniform", mu: float = 1.0, L: flo
             of graphs, a list of such arrays of one sum).
         mu: strong convexity of the functions, for the check of given rates.
         L: their smoothness, likewise.
+        check: what becomes of given rates that break chi_1 chi_2 <= 1/2, the condition of DADAO. Whether it
+            converges all the same is decided by the exact growth rate of its mean square on quadratics,
+            :func:`optenvs.envs.network.verdict.worst_exponent`. ``"refuse"``: 0 or more is an error; a
+            negative one, and one that would take too long to compute, is let through with a
+            :class:`RateWarning`. ``"warn"``: all are let through with a warning; methods that need no such
+            condition (AD-PSGD, A2CiD2) run at any rates. ``"off"``: nothing is computed or said.
 
     Raises:
-        ValueError: when given rates break chi_1 chi_2 <= 1/2 and DADAO diverges with them. This is decided by
-            the exact growth rate of its mean square on quadratics, :func:`worst_exponent`: 0 or more is
-            refused; a negative one, and one that is unknown because the graph is large or one of a list,
-            is let through with a :class:`RateWarning`.
+        ValueError: the rates do not fit the graph, or DADAO diverges with them; see ``check``.
     """
+    if check not in CHECKS:
+        raise ValueError(f"rates_check: expected one of {', '.join(CHECKS)}, got {check!r}")
     graphs = as_network(network)
     if isinstance(rates, str):
         if rates == "optimal":
             return optimal_rates(graphs)
         if rates != "uniform":
             raise ValueError(f"rates: expected 'uniform', 'optimal' or numbers > 0, got {rates!r}")
-        return EdgeRates(graphs, _equal(graphs, uniform_total_rate(graphs)))
+        return EdgeRates(graphs, equal_rates(graphs, uniform_total_rate(graphs)))
     if isinstance(rates, bool):
         raise TypeError(f"rates: expected 'uniform', 'optimal' or numbers > 0, got {rates!r}")
     if isinstance(rates, int | float):
         if not 0 < rates < math.inf:
             raise ValueError(f"rates: expected a finite total rate > 0, got {rates!r}")
-        given = EdgeRates(graphs, _equal(graphs, float(rates)))
+        given = EdgeRates(graphs, equal_rates(graphs, float(rates)))
     else:
         given = EdgeRates(graphs, _given(graphs, rates if len(graphs) > 1 else _one(rates)))
-    _check_condition(given, mu, L)
+    check_rates(given.graphs, given.rates, given.chi1 * given.chi2, mu, L, check)
     return given
 
 
@@ -149,7 +149,8 @@ def optimal_rates(network: Network) -> EdgeRates:
     return EdgeRates(graphs, least_rates(graphs))
 
 
-def _equal(graphs: tuple[Graph, ...], total: float) -> EachRates:
+def equal_rates(graphs: tuple[Graph, ...], total: float) -> EachRates:
+    """The same rate for all edges of a graph, ``total`` together."""
     return tuple(np.full(len(graph.edges), total / max(len(graph.edges), 1)) for graph in graphs)
 
 
@@ -177,25 +178,3 @@ def _given(graphs: tuple[Graph, ...], rates: Sequence[Any]) -> EachRates:
             f"rates: expected the same total in every graph, got {min(totals):g} to {max(totals):g}"
         )
     return tuple(kept)
-
-
-def _check_condition(given: EdgeRates, mu: float, L: float) -> None:
-    product, graph, rates = given.chi1 * given.chi2, given.graphs[0], given.rates[0]
-    if product <= 0.5 + _TOLERANCE:
-        return
-    said = f"rates: chi_1 chi_2 = {product:.6g} is above 1/2, the most for which DADAO has its rate"
-    if len(given.graphs) > 1:
-        said += "; the exponent of its mean square is not computed for a list of graphs"
-    elif (exponent := worst_exponent(graph, rates, mu, L)) is None:
-        said += "; the graph is too large for the exponent of its mean square"
-    elif exponent >= 0:
-        raise ValueError(
-            f"{said}; it diverges: on quadratics with mu = {mu:g}, L = {L:g} the exponent of its mean square "
-            f"is +{exponent:.6g}; multiply the rates by {math.sqrt(2 * product):.4g}"
-        )
-    else:
-        said += (
-            f"; it still converges: on quadratics with mu = {mu:g}, L = {L:g} the exponent of its mean "
-            f"square is {exponent:.6g} (negative)"
-        )
-    warnings.warn(said, RateWarning, stacklevel=3)

@@ -17,7 +17,7 @@ from optenvs.core.errors import UnknownKeyword, UnknownName
 from optenvs.core.random import keys_from_seed
 from optenvs.envs.network.graphs import Graph
 from optenvs.envs.network.quadratic import NetworkQuadratic
-from optenvs.envs.network.rates import RateWarning
+from optenvs.envs.network.verdict import RateWarning
 
 ID = "optenvs/NetworkQuadratic-v0"
 
@@ -92,6 +92,17 @@ def test_rates_above_the_condition_at_which_it_still_converges_are_warned_of() -
     with pytest.warns(RateWarning, match=r"above 1/2.*it still converges.*is -0\.\d+ \(negative\)"):
         NetworkQuadratic(nodes=4, rates=0.95 * uniform)
     NetworkQuadratic(nodes=4, rates=1.05 * uniform)  # no word
+
+
+def test_rates_at_which_only_dadao_diverges_can_be_had() -> None:
+    uniform = NetworkQuadratic(nodes=4).edge_rates.total
+    with pytest.warns(RateWarning, match=r"it diverges.* is \+0\.\d+"):
+        slow = NetworkQuadratic(nodes=4, rates=uniform / 2, rates_check="warn")
+    silent = NetworkQuadratic(nodes=4, rates=uniform / 2, rates_check="off")
+    for core in (slow, silent):
+        assert core.edge_rates.total == pytest.approx(uniform / 2)
+    with pytest.raises(ValueError, match="rates_check: expected one of refuse, warn, off, got 'no'"):
+        NetworkQuadratic(nodes=4, rates_check="no")
 
 
 def test_other_methods_on_the_edges_clock_need_no_condition() -> None:

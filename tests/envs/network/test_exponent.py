@@ -15,7 +15,6 @@ from optenvs.envs.network.exponent import (
     dadao_jumps,
     growth_rate,
     mean_square_exponent,
-    worst_exponent,
 )
 from optenvs.envs.network.graphs import make_graph
 from optenvs.envs.network.rates import edge_rates
@@ -80,23 +79,9 @@ def test_averaging_on_two_nodes_is_over_at_the_first_event() -> None:
     assert averaging_exponent(make_graph("path", 1), np.zeros(0)) == -math.inf
 
 
-def test_the_worst_exponent_is_the_largest_of_three() -> None:
-    graph = make_graph("cycle", 5)
-    rates = 0.9 * edge_rates(graph).rates[0]
-    families = (np.ones(5), np.full(5, 8.0), np.geomspace(1, 8, 5))
-    each = [mean_square_exponent(graph, rates, a, 1.0, 8.0) for a in families]
-    assert worst_exponent(graph, rates, 1.0, 8.0) == max(each)
-
-
-def test_which_graphs_are_too_large() -> None:
-    for family, nodes in (("path", 25), ("complete", 16), ("star", 1000)):
-        graph = make_graph(family, nodes)
-        assert worst_exponent(graph, np.ones(len(graph.edges)), 1.0, 10.0) is None
-
-
 def test_a_root_that_does_not_solve_its_equation_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = make_graph("path", 2)
-    monkeypatch.setattr(exponent, "_root", lambda function, low, high: (low + high) / 2)
+    monkeypatch.setattr(exponent, "_root", lambda function, low, high, tolerance: (low + high) / 2)
     with pytest.raises(ArithmeticError, match="the exponent solves its equation to"):
         mean_square_exponent(graph, np.ones(1), np.array([1.0, 10.0]), 1.0, 10.0)
 
