@@ -104,7 +104,8 @@ def rollout(
         compile: how many steps ``torch.compile`` makes one function of; 0 for none. Compiling takes some ten
             seconds a step and is worth it for long runs of small steps, and for those that draw many
             numbers; the function is kept for these two objects, which must be traceable as a whole and
-            are not to change. ``on_step`` is then called once for so many steps, and ``seconds`` are spread evenly.
+            are not to change. ``on_step`` is then called once for so many steps, and ``seconds`` are
+            spread evenly.
 
     Raises:
         OracleMismatch: the agent needs an oracle that the environment does not answer.
