@@ -14,15 +14,14 @@ iterates as last published at every wave and keeps them; theirs is a loop over t
 optimizer, which measures nothing. ``--compile`` adds the same rollout with ``compile=4``: four waves a call,
 compiled before the clock starts (about 20 seconds a case).
 
-Measured (2 cores shared with much other work, torch 2.13 CPU, Python 3.11, one thread, median of 7 rounds in
-turns; events a second, and how many times theirs):
+Measured (2 cores, the other one busy, torch 2.13 CPU, Python 3.11, one thread, median of 7 rounds in turns;
+events a second, and how many times theirs):
 
-            waves             compiled          theirs   goal
-    batch   197,783   235x    606,616   731x    876      200x
-    star    2,581     2.5x    15,288    12.6x   1,107    10x
+            waves             compiled            theirs   goal
+    batch   348,567   228x    1,028,999   519x    2,069    200x
+    star    3,870     2.4x    22,260      14x     1,604    10x
 
 The star is bound by the cost of starting some 150 small operations a wave: it reaches its goal compiled only.
-On two threads and these busy cores the batch fell to 12,775 (16x): threads that wait for each other.
 """
 
 from __future__ import annotations
