@@ -88,7 +88,7 @@ class Stepper:
         return agent_state, after, entries
 
     def fused(self, agent_state: Any, state: State, steps: int) -> Advance:
-        """``steps`` steps as one compiled function, which is called here once, so that it is ready.
+        """``steps`` steps as one compiled function. Where it is new it is called here once, to compile it.
 
         It does for places with tensors of the same shapes as in the one given.
 
@@ -98,7 +98,12 @@ class Stepper:
         place = agent_state, state
         shapes = tuple((name, x.shape, x.dtype, x.device) for name, x in tensors(place).items())
         settings = torch.get_num_threads(), torch.get_default_dtype()
-        fast = _compiled(_Same(self.env), _Same(self.agent), self.record, steps, (shapes, settings))
+        program = _compiled(_Same(self.env), _Same(self.agent), self.record, steps, (shapes, settings))
+        if not program.ready:
+            self._compile(program, place)
+        return program.advance
+
+    def _compile(self, program: _Program, place: Place) -> None:
         with warnings.catch_warnings():
             # what is cached depends on its arguments alone; pairs of normal numbers are made as complex ones
             for known in (
@@ -106,17 +111,25 @@ class Stepper:
                 "Torchinductor does not .*complex",
             ):
                 warnings.filterwarnings("ignore", known, UserWarning)
-            reached = fast(*_apart(place))[:2]
+            reached = program.advance(*_apart(place))[:2]
         if _constants(reached) != _constants(place):
             raise TypeError(
                 f"compile: what {type(self.agent).__name__} or {self.env.name} keeps must be tensors; "
                 "something else changed in a step and would be held fixed"
             )
-        return fast
+        program.ready = True
+
+
+@dataclasses.dataclass
+class _Program:
+    """A function that is compiled at its first call; ``ready`` once that was made, and found to be sound."""
+
+    advance: Advance
+    ready: bool = False
 
 
 @lru_cache(maxsize=KEPT)
-def _compiled(env: _Same, agent: _Same, record: tuple[str, ...], steps: int, _for: Any) -> Advance:
+def _compiled(env: _Same, agent: _Same, record: tuple[str, ...], steps: int, _for: Any) -> _Program:
     stepper = Stepper(env.it, agent.it, record)
 
     def advance(agent_state: Any, state: State) -> tuple[Any, State, list[Entry]]:
@@ -130,7 +143,7 @@ def _compiled(env: _Same, agent: _Same, record: tuple[str, ...], steps: int, _fo
     # longer than a small step. What is compiled belongs to a code object, so that each needs its own.
     advance.__code__ = advance.__code__.replace()
     unguarded: dict[str, Any] = {"guard_filter_fn": lambda guards: [False for _ in guards]}
-    return torch.compile(advance, fullgraph=True, dynamic=False, options=unguarded)
+    return _Program(torch.compile(advance, fullgraph=True, dynamic=False, options=unguarded))
 
 
 def _apart(tree: T) -> T:

@@ -24,8 +24,10 @@ def remembered(maxsize: int) -> Callable[[F], F]:
             if arguments in known:
                 return known[arguments]
             found = function(*arguments)
-            while len(known) >= maxsize:
-                known.pop(next(iter(known)), None)
+            for old in list(known)[
+                : max(len(known) - maxsize + 1, 0)
+            ]:  # one operation, also where threads share it
+                known.pop(old, None)
             known[arguments] = found
             return found
 

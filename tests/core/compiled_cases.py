@@ -44,7 +44,7 @@ def test_some_steps_at_once_are_the_steps() -> None:
     assert seen == [1, 4, 7, 10]
     assert run.seconds.shape == (11,) and bool((run.seconds.diff() >= 0).all())
     # compiling is not in the time, and is done once
-    assert float(run.seconds[-1]) < 0.5
+    assert float(run.seconds[-1]) < 2.0
     misses = _compiled.cache_info().misses
     again = rollout(env, agent, batch=4, steps=10, seed=1, record=("point",), compile=3)
     assert _compiled.cache_info().misses == misses

@@ -9,22 +9,20 @@ import base64
 import io
 import os
 import shutil
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 import torch
+from page_server import served
 from persons import probability, settings
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 import optenvs
 from optenvs.envs.ranking.diffusion import judge
-from optenvs.human.page import PageServer
 from optenvs.human.session import Session, open_session
 
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
@@ -39,18 +37,6 @@ OPTIONS = (
 pytestmark = pytest.mark.skipif(
     PROGRAM is None, reason="no Chromium: install chromium-headless-shell, or set OPTENVS_CHROMIUM"
 )
-
-
-@contextmanager
-def served(session: Session) -> Iterator[str]:
-    with PageServer(session) as server:
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        try:
-            yield server.address
-        finally:
-            server.stop()
-            thread.join(60)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import re
 import select
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 import pytest
+from page_server import served
 from persons import settings, taste
 from typer.testing import CliRunner
 
@@ -58,19 +58,6 @@ def ask(
         return Reply(reply.status, dict(reply.getheaders()), reply.read().decode())
     finally:
         connection.close()
-
-
-@contextmanager
-def served(session: Session) -> Iterator[str]:
-    with PageServer(session) as server:
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        try:
-            yield server.address
-        finally:
-            server.stop()
-            thread.join(LONG)
-            assert not thread.is_alive()
 
 
 @pytest.fixture
