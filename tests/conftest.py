@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 from jaxtyping import install_import_hook
 
 torch.set_num_threads(1)
-if "UNCHECKED_SHAPES" not in os.environ:  # torch.compile cannot trace into the checks
-    install_import_hook(["optenvs", "agents"], "typechecking.check")
+install_import_hook(["optenvs", "agents"], "typechecking.check")

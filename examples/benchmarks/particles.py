@@ -7,33 +7,38 @@ median over the rounds. Of cbx, the numpy back-end (its default, float64) and th
 precisions are timed, and ours are held to each; ``--compile`` adds ``rollout(compile=1)``, compiled before
 the clock starts.
 
-    export MALLOC_TOP_PAD_=67108864 MALLOC_TRIM_THRESHOLD_=1073741824 MALLOC_MMAP_THRESHOLD_=1073741824
-    python examples/benchmarks/particles.py --threads 2 --compile --repeats 6
+    python examples/benchmarks/particles.py --threads 2 --compile --repeats 12
 
-Measured with torch 2.13 CPU on 2 quiet cores, medians (least) in ms a step, isotropic noise; with the C
-library told to keep freed memory, as above, which helps both sides:
+Measured with torch 2.13 CPU on 2 quiet cores, medians (least) in ms a step, isotropic noise:
 
                          1 thread        2 threads
-    ours float32         3.32 (2.89)     2.25 (1.85)
-    compiled float32     0.98 (0.94)     0.64 (0.50)
-    compiled float64     3.85 (3.68)     1.88 (1.80)
-    cbx numpy (float64)  8.51 (8.25)     7.91 (7.60)
-    cbx torch float32    2.52 (2.27)     1.64 (1.61)
-    cbx torch float64    6.85 (6.54)     5.07 (4.91)
+    ours float32         3.21 (3.01)     2.20 (1.92)
+    compiled float32     0.84 (0.80)     0.52 (0.46)
+    compiled float64     3.45 (3.29)     2.16 (1.73)
+    cbx numpy (float64)  7.77 (6.69)     7.63 (6.78)
+    cbx torch float32    2.24 (2.14)     2.42 (1.61)
+    cbx torch float64    7.70 (6.04)     6.34 (5.08)
 
-    times faster             than cbx numpy          than torch float32      than torch float64
-    ours float32             2.6, 3.7                0.8, 0.7                2.1, 2.2
-    compiled float32         8.7, 13 (7.5 to 14)     2.5, 2.6 (2.0 to 3.2)   7.0, 8.2
-    compiled float64         2.2, 4.2                0.7, 0.9                1.8, 2.7
+    times faster, 1 and 2 threads  than cbx numpy   than torch float32   than torch float64
+    ours float32                   2.4, 3.5         0.7, 1.1             2.3, 2.9
+    compiled float32               9.3, 15          2.7, 4.6             9.0, 12
+    compiled float64               2.2, 3.5         0.7, 1.1             2.3, 3.0
 
-In brackets what several runs on 2 threads gave, anisotropic noise among them (7.5, 2.0). So compiled steps
-reach the goal of three times by far beside cbx's default back-end, and mostly miss it beside its torch
-back-end in float32. Without these settings page faults (some 400 a step, of memory that is given back and
-fetched again) cost a tenth to a third more: on 1 thread 4.6, compiled 1.2.
+Anisotropic noise: compiled float32 0.74 and 0.43 ms, 8.0 and 14 times faster than cbx numpy, 2.7 and 3.6 than
+its torch back-end in float32. With both at their fastest, which is float32 on 2 threads, the goal of three
+times is reached, compiled.
+
+Page faults (some 200 a step, of memory that is given back and fetched again) cost a tenth of an eager step
+and of cbx's. With the C library told to keep freed memory,
+
+    export MALLOC_TOP_PAD_=67108864 MALLOC_TRIM_THRESHOLD_=1073741824 MALLOC_MMAP_THRESHOLD_=1073741824
+
+on 2 threads: ours 1.86, compiled 0.46, cbx torch float32 1.64, which is 3.6 times; on 1 thread 2.93, 0.82 and
+2.27, 2.8 times.
 
 Of a compiled step on 1 thread the counter-based normals take 0.30 ms (eager 1.05; torch.randn, whose numbers
-depend on the batch and on the order of draws, 0.68), the cosines of the function 0.18, the look at what has
-moved 0.07.
+depend on the batch and on the order of draws, 0.68), the cosines of the function 0.18, the calls 0.03, the
+look at what has moved 0.07.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .oracles import inside_transform
+from .tracing import tracing
 
 BLOCK_BYTES = 1 << 20
 """What the second cache of a core holds, or half of it."""
@@ -27,7 +28,7 @@ def row_blocks(like: Tensor, row_bytes: int | None = None) -> list[slice]:
     """
     rows = len(like)
     whole = [slice(0, rows)]
-    if torch.compiler.is_compiling() or torch.is_grad_enabled() or not like.is_cpu or inside_transform(like):
+    if tracing() or torch.is_grad_enabled() or not like.is_cpu or inside_transform(like):
         return whole
     row = like.nbytes // max(rows, 1) if row_bytes is None else row_bytes
     if rows * row < WORTH_BYTES:

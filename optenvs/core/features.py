@@ -8,13 +8,12 @@ layout as one.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-
-from .remembered import remembered
 
 DECAYS = (0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
 """Decays of the momenta that LOLv2 sees (Metz et al. 2020)."""
@@ -32,7 +31,7 @@ def tensor_sizes(problem: Any, count: int) -> tuple[int, ...]:
     return (count,) if layout is None else tuple(slot.size for slot in layout)
 
 
-@remembered(maxsize=64)
+@lru_cache(maxsize=64)
 def tensor_index(sizes: tuple[int, ...], device: torch.device) -> Int64[Tensor, "n"]:
     """The number of the tensor that each entry belongs to."""
     with torch.inference_mode(False):  # a cached tensor must be usable in any mode

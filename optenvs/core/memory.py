@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .tracing import tracing
+
 SMALLEST, LARGEST = 1 << 20, 1 << 26
 """Sizes of blocks in bytes: below, malloc keeps memory by itself; above, too much would be held back."""
 
@@ -43,9 +45,9 @@ def recycled(like: Tensor) -> Tensor | None:
     """A tensor with the shape and dtype of ``like`` and any content, for ``out=``.
 
     ``None`` where torch allocates better itself: small or very large tensors, other dtypes, devices, layouts
-    and subclasses, and in a program that ``torch.compile`` traces.
+    and subclasses, and while a program is recorded.
     """
-    if torch.compiler.is_compiling() or not like.is_cpu or like.dtype not in DTYPES:
+    if tracing() or not like.is_cpu or like.dtype not in DTYPES:
         return None
     plain = type(like) in (Tensor, torch.nn.Parameter) and like.layout == torch.strided
     if not plain or not SMALLEST <= like.nbytes <= LARGEST or not like.is_contiguous():

@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from .tracing import tracing
+
 Function = Callable[[Tensor], Tensor]
 
 
 def inside_transform(x: Tensor) -> bool:
-    """Whether plain autograd and ``out=`` are refused: in ``torch.func.vmap`` or ``grad``, or compiled."""
-    if torch.compiler.is_compiling():
+    """Whether plain autograd and ``out=`` are refused: in ``torch.func.vmap`` or ``grad``, or recorded."""
+    if tracing():
         return True
     return torch._C._functorch.is_functorch_wrapped_tensor(x)  # type: ignore[attr-defined]
 

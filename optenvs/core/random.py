@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+from functools import lru_cache
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from .blocks import row_blocks
-from .remembered import remembered
 
 Keys = Int64[Tensor, "B"]
 ManyKeys = Int64[Tensor, "*B"]
@@ -37,8 +37,8 @@ _FIRST = _signed(0xBF58476D1CE4E5B9)
 _SECOND = _signed(0x94D049BB133111EB)
 _COUNTER = _signed(0xD1342543DE82EF95)  # an odd constant unlike GOLDEN, so that counters are not words
 _LOW32 = 0xFFFFFFFF
-# Factors of an index. As tensors, or torch.compile has the overflow of a loop's index in C++, where it is
-# undefined: g++ concludes that the loop is short and writes beyond the end.
+# Factors of an index. As tensors, or a compiled function has the overflow of a loop's index in C++, where
+# it is undefined: g++ concludes that the loop is short and writes beyond the end.
 _GOLDEN_WORD = torch.tensor(_GOLDEN)
 _COUNTER_WORD = torch.tensor(_COUNTER)
 
@@ -55,12 +55,12 @@ def _offset(counter: int | Tensor) -> int | Tensor:
     return counter * _COUNTER_WORD if isinstance(counter, Tensor) else _signed(counter * _COUNTER)
 
 
-@remembered(maxsize=1024)
+@lru_cache(maxsize=1024)
 def _stream(name: str) -> int:
     return _signed(int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little"))
 
 
-@remembered(maxsize=64)
+@lru_cache(maxsize=64)
 def _steps(count: int, device: torch.device) -> Tensor:
     return torch.arange(1, count + 1, device=device, dtype=torch.int64) * _GOLDEN_WORD
 

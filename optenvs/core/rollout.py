@@ -12,12 +12,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from .compiled import Entry, Place, Stepper
 from .env import Action, OptimizationEnv, State
 from .errors import check_oracles
 from .ledger import Ledger
 from .random import Keys, fold_in, keys_from_seed
-from .struct import detach, struct
+from .stepper import Entry, Fused, History, Place, Stepper, Trees
+from .struct import detach, struct, tree_map
 
 _PATIENCE = 64  # steps between two looks at an accelerator where only the environment knows the end
 _AGENT_STREAM = 0x6167656E74  # "agent": agents draw from keys of their own
@@ -101,15 +101,16 @@ def rollout(
         record: observation fields to keep, for example ``("point",)``.
         resume: a run to go on from, in place of a new start.
         on_step: called with the step's number and the state after it (for a progress bar).
-        compile: how many steps ``torch.compile`` makes one function of; 0 for none. Compiling takes some ten
-            seconds a step and is worth it for long runs of small steps, and for those that draw many
-            numbers; the function is kept for these two objects, which must be traceable as a whole and
-            are not to change. ``on_step`` is then called once for so many steps, and ``seconds`` are
-            spread evenly.
+        compile: how many steps are compiled into one function; 0 for none. Compiling takes some ten seconds
+            a step (again, where rows end before others) and is worth it for long runs of small steps, and
+            for those that draw many numbers. The function is kept for these two objects, which must compute
+            with torch alone and are not to change. ``on_step`` is then called once for so many steps, and
+            ``seconds`` are spread evenly.
 
     Raises:
         OracleMismatch: the agent needs an oracle that the environment does not answer.
         ValueError: no ``steps`` and no budget, an unknown ``record`` field, or a negative ``compile``.
+        TypeError: compiled, an agent or environment that looks at numbers to decide, or computes on the host.
     """
     if isinstance(compile, bool) or not isinstance(compile, int) or compile < 0:
         raise ValueError(f"compile: expected a number of steps >= 0, got {compile!r}")
@@ -187,47 +188,47 @@ def _drive(
     compile: int = 0,
 ) -> Run:
     stepper = Stepper(env, agent, record, seen)
-    agent_state, state = _begin(stepper, seed, batch, keys, resume)
+    place = Place(_begin(stepper, seed, batch, keys, resume))
     limit = _limit(env, steps)
-    unknown = [field for field in record if field not in state.observation]
+    unknown = [field for field in record if field not in place.state.observation]
     if unknown:
-        raise ValueError(f"record: no field {unknown[0]!r} in {sorted(state.observation)}")
+        raise ValueError(f"record: no field {unknown[0]!r} in {sorted(place.state.observation)}")
 
     period = env.evaluation_period
     # A resumed run goes on with the clock of its rows, which entered it in lockstep.
-    clock = 0 if resume is None or period is None else int(state.k.max())
-    history, seconds, spent = [stepper.entry(state)], [0.0], 0.0
-    step, fused = 0, None
+    clock = 0 if resume is None or period is None else int(place.state.k.max())
+    history, seconds, spent = History(stepper.entry(place.state)), [0.0], 0.0
+    fused: dict[bool, Fused] = {}
+    step = 0
     while step < limit:
-        over = _any(state.done)
-        if over and (limit == math.inf or state.done.device.type == "cpu") and _all_done(state, step):
+        done = history.last.done
+        over = _any(done)
+        if over and (limit == math.inf or done.device.type == "cpu") and _all_done(done, step):
             break
         room = limit - step if period is None else min(limit - step, period - (clock + step) % period)
         # the first step of a run is never compiled: it fills what an environment or an agent caches
         at_once = step > 0 and 0 < compile <= room
-        if at_once and fused is None:
-            fused = stepper.fused(agent_state, state, compile)
+        if at_once and over not in fused:
+            fused[over] = stepper.fused(place, compile, over)
         start = time.perf_counter()
-        if at_once and fused is not None:
-            agent_state, state, entries = stepper.steps(fused, agent_state, state, over)
+        if at_once:
+            place, entries = fused[over](place)
         else:
-            agent_state, state = stepper.step(agent_state, state, over)
-            entries = [stepper.entry(state)]
+            place = Place(stepper.step(*place.trees, over))
+            entries = [stepper.entry(place.state)]
         spent, begun = spent + time.perf_counter() - start, spent
         seconds += [begun + (spent - begun) * (i + 1) / len(entries) for i in range(len(entries))]
         step += len(entries)
         if period is not None and (clock + step) % period == 0:
-            state = env.evaluate(state)
-            entries[-1] = stepper.entry(state)
-        history += entries
+            place = Place((place.trees[0], env.evaluate(place.state)))
+            entries[-1] = stepper.entry(place.state)
+        history.extend(entries)
         if on_step is not None:
-            on_step(step, state)
-    if limit == math.inf:
-        limit = len(history) - 1 - _idle(history)
-    return _assemble(history, seconds, int(limit), state, agent_state)
+            on_step(step, place.state)
+    return _assemble(history.stacked(), seconds, limit, place)
 
 
-def _begin(stepper: Stepper, seed: int, batch: int, keys: Keys | None, resume: Run | None) -> Place:
+def _begin(stepper: Stepper, seed: int, batch: int, keys: Keys | None, resume: Run | None) -> Trees:
     """The agent's memory of the first answer and that, or those of the run to go on from."""
     env, agent = stepper.env, stepper.agent
     if not isinstance(agent, SupportsActing):
@@ -255,38 +256,34 @@ def _limit(env: OptimizationEnv, steps: int | None) -> float:
     return math.inf
 
 
-def _all_done(state: State, step: int) -> bool:
+def _all_done(done: Tensor, step: int) -> bool:
     """Whether no episode goes on. On an accelerator it is asked now and then: the answer must come back."""
-    return (state.done.device.type == "cpu" or step % _PATIENCE == 0) and bool(state.done.all())
+    return (done.device.type == "cpu" or step % _PATIENCE == 0) and bool(done.all())
 
 
-def _idle(history: list[Entry]) -> int:
-    """How many entries at the end follow one with all rows done: of steps that were compiled together."""
-    count = 0
-    if history[-1].done.device.type == "cpu":
-        while count + 2 <= len(history) and bool(history[-count - 2].done.all()):
-            count += 1
-    return count
+def _assemble(record: Entry, seconds: list[float], limit: float, place: Place) -> Run:
+    """The record with ``limit`` steps: cut behind the end of all episodes, or the last entry repeated."""
+    agent_state, state = place.trees
+    if limit == math.inf:
+        limit = int((~record.done.all(-1)).sum())
+    steps, times = int(limit), torch.tensor(seconds, dtype=torch.float64)
+    reward = record.reward[1 : steps + 1]
+    earned = torch.cat((reward, reward.new_zeros((steps - len(reward), *reward.shape[1:]))))
 
+    def long(x: Tensor) -> Tensor:
+        missing = steps + 1 - len(x)
+        return torch.cat((x, x[-1:].expand(missing, *x.shape[1:]))) if missing > 0 else x[: steps + 1]
 
-def _assemble(history: list[Entry], seconds: list[float], steps: int, state: State, agent_state: Any) -> Run:
-    history, seconds = history[: steps + 1], seconds[: steps + 1]
-    missing = steps + 1 - len(history)
-    history = history + [history[-1]] * missing
-    seconds = seconds + [seconds[-1]] * missing
-    metrics, counts, merit, best, reward, done, recorded = zip(*history, strict=True)
-    earned = torch.stack(reward[1:]) if steps else merit[0].new_zeros((0, len(state.k)))
-    if missing:
-        earned = torch.cat((earned[: steps - missing], torch.zeros_like(earned[:missing])))
+    metrics, counts, merit, best, _, done, recorded = tree_map(long, record)
     return Run(
-        metrics={name: torch.stack([m[name] for m in metrics]) for name in metrics[0]},
-        calls=Ledger(counts=torch.stack(counts), kinds=state.calls.kinds),
-        merit=torch.stack(merit),
-        best=torch.stack(best),
+        metrics=metrics,
+        calls=Ledger(counts=counts, kinds=state.calls.kinds),
+        merit=merit,
+        best=best,
         reward=earned,
-        done=torch.stack(done),
-        seconds=torch.tensor(seconds, dtype=torch.float64),
+        done=done,
+        seconds=long(times),
         state=state,
         agent_state=agent_state,
-        recorded={f: torch.stack([r[f] for r in recorded]) for f in recorded[0]},
+        recorded=recorded,
     )

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-
-from optenvs.core.remembered import remembered
 
 from .base import Dataset
 
@@ -58,7 +57,7 @@ def tensors(
     return _tensors(dataset, torch.empty(0, device=device).device, dtype, standardise)
 
 
-@remembered(maxsize=8)
+@lru_cache(maxsize=8)
 def _tensors(dataset: Dataset, device: torch.device, dtype: torch.dtype, standardise: str) -> Tensors:
     mean, std = statistics(dataset, standardise)
 

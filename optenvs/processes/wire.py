@@ -131,7 +131,7 @@ class Wire:
         connected: Queue[Any] = Queue()
         watch.doing("work", "connecting to the others")
         self._background(lambda: connected.put(self._connect(store, timeout)), "connect")
-        self._group = watch.wait(connected)
+        self._group: Any = watch.wait(connected)
 
     def _connect(self, store: Any, timeout: float) -> Any:
         try:

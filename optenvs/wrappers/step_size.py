@@ -17,13 +17,13 @@ from gymnasium import spaces
 from jaxtyping import Float
 from torch import Tensor
 
-from optenvs.core.compiled import freeze
 from optenvs.core.env import Action, Answer, Instance, State
 from optenvs.core.errors import check_oracles
 from optenvs.core.features import spread, tensor_means, tensor_sizes
 from optenvs.core.random import Keys, keys_from_seed
 from optenvs.core.rollout import agent_keys
 from optenvs.core.spaces import box
+from optenvs.core.stepper import freeze
 from optenvs.core.struct import struct
 
 from .base import Wrapper, require_fields

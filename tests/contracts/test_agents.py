@@ -21,6 +21,7 @@ from optenvs.core.struct import rows, tensors, tree_map
 
 NAMES = agents.list_agents()
 LEARNED = [name for name in NAMES if hasattr(agents.make(name), "parameters")]
+ON_THE_HOST = ("cma", "nomad", "relax_and_walk")  # they look at numbers; they cannot be compiled
 """Agents with a network: untrained, they solve nothing."""
 RATES = (0.5, 0.1, 0.02)
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -159,6 +160,22 @@ def test_a_resumed_run_is_the_long_run_bit_for_bit(name: str, tmp_path: Path) ->
     resumed = rollout(env, made(name), steps=5, resume=load(save(tmp_path / "run", half)))
     assert_equal(resumed.agent_state, whole.agent_state)
     assert_equal(resumed.state, whole.state)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_recorded_steps_are_the_steps(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # what a compiled rollout compiles, without the compiler
+    monkeypatch.setattr("optenvs.core.compiled._compile", lambda recorded, _: recorded)
+    agent = made(name, dtype="float64")
+    env = problem(agent, dtype="float64", noise=0.1)
+    if name in ON_THE_HOST:
+        with pytest.raises(TypeError, match="asks for the value of a tensor"):
+            rollout(env, agent, batch=3, steps=3, compile=1)
+        return
+    run, expected = (rollout(env, agent, batch=3, steps=8, compile=compile) for compile in (1, 0))
+    found = tensors((run.metrics, run.state, run.agent_state))
+    for path, value in tensors((expected.metrics, expected.state, expected.agent_state)).items():
+        torch.testing.assert_close(found[path], value, rtol=1e-9, atol=1e-9, equal_nan=True, msg=path)
 
 
 @pytest.mark.parametrize("name", NAMES)

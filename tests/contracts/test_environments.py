@@ -17,9 +17,10 @@ from stable_baselines3 import A2C
 import optenvs
 from envs_registry import ENVIRONMENTS
 from optenvs.core.checks.probe import near
+from optenvs.core.compiled import Program
 from optenvs.core.random import keys_from_seed
 from optenvs.core.snapshot import load, save
-from optenvs.core.struct import rows, tensors
+from optenvs.core.struct import rows, tensors, tree_map
 
 # what Gymnasium's checker says of unbounded actions and observations, which are so by design
 EXPECTED = (
@@ -71,6 +72,29 @@ def test_every_declared_oracle_is_answered(environment: Any) -> None:
         assert set(core.oracles) <= set(core.bill)
         optenvs.check(core, batch=2, steps=2)
     assert answered == set(ENVIRONMENTS[environment.id].oracles)
+
+
+def test_a_recorded_step_is_the_step(environment: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # what a compiled rollout compiles, without the compiler
+    monkeypatch.setattr("optenvs.core.compiled._compile", lambda recorded, _: recorded)
+    core = environment.make()
+    keys = keys_from_seed(0, 3, core.torch_device)
+    with torch.no_grad():
+        state = core.reset(keys)
+        first, second, third = queries(core, keys, 3)
+        state = core.step(state, first)
+
+        def step(leaves: list[torch.Tensor]) -> list[torch.Tensor]:
+            left = iter(leaves)
+            return list(tensors(core.step(*tree_map(lambda _: next(left), (state, second)))).values())
+
+        program = Program(step, list(tensors((state, second)).values()))
+        for action in (second, third):  # the second has not been recorded
+            expected = core.step(state, action)
+            found = program([leaf.contiguous() for leaf in tensors((state, action)).values()])
+            for (name, leaf), got in zip(tensors(expected).items(), found, strict=True):
+                torch.testing.assert_close(got, leaf, rtol=1e-5, atol=1e-5, equal_nan=True, msg=name)
+            state = expected
 
 
 def test_gymnasiums_checker_passes(environment: Any) -> None:

@@ -8,6 +8,7 @@ of scikit-learn, a palace and a flower: square pieces of random size and place, 
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -16,7 +17,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from optenvs.core.random import keys_from_seed, uniform
-from optenvs.core.remembered import remembered
 from optenvs.data import CorruptData
 
 PIECES, CLASSES, SIDE = 100, 1000, 224
@@ -26,7 +26,7 @@ CENTRE, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
-@remembered(maxsize=4)
+@lru_cache(maxsize=4)
 def network(device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
     """The frozen network; shared by all who ask.
 
@@ -55,7 +55,7 @@ def network(device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
         return made.eval().requires_grad_(False).to(device, dtype)
 
 
-@remembered(maxsize=2)
+@lru_cache(maxsize=2)
 def pieces(device: torch.device) -> Float[Tensor, "100 150528"]:
     """The pieces in turn of both photographs, colours in [0, 1], single precision.
 

@@ -17,7 +17,7 @@ import abc
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,6 @@ from torch import Tensor
 from optenvs import data
 from optenvs.core.env import Action, Answer, Instance, OptimizationEnv, State
 from optenvs.core.random import Keys, uniform, uniform_at
-from optenvs.core.remembered import remembered
 from optenvs.core.spaces import box
 from optenvs.core.struct import static, struct
 
@@ -281,7 +280,7 @@ class Training(OptimizationEnv):
         return training(self, states)
 
 
-@remembered(maxsize=32)
+@lru_cache(maxsize=32)
 def _first(dataset: data.Dataset, samples: int | None) -> data.Dataset:
     """The set with its first training samples only; one object, so that its tensors are shared."""
     if samples is None or samples >= len(dataset.train_y):

@@ -9,16 +9,17 @@ incomplete last batch is dropped.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from jaxtyping import Int32, Int64
 from torch import Tensor
 
 from optenvs.core.random import Keys, integers, permutation
-from optenvs.core.remembered import remembered
 
 
-@remembered(maxsize=32)
+@lru_cache(maxsize=32)
 def _units(count: int, device: torch.device) -> Tensor:
     """The numbers of ``1 .. count - 1`` prime to ``count`` (1 itself only if it is the only one)."""
     numbers = np.arange(1, max(count, 2))
