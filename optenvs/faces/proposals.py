@@ -173,20 +173,18 @@ class _Form(NamedTuple):
         """Whether ``array`` is one of this dtype and shape, finite, and within the bounds."""
         if not (isinstance(array, np.ndarray) and array.dtype == self.dtype and array.shape == self.shape):
             return False
-        ends = self.ends
-        if ends is None or array.size > _FEW:
-            return self._allows(array)
-        low, high = ends
-        for number in array.ravel().tolist():  # noqa: SIM110 (all() of a generator takes longer)
-            if not low <= number <= high:  # of NaN no comparison holds
-                return False
-        return True
+        return self._allows(array)
 
     def _allows(self, array: np.ndarray) -> bool:
         """Whether all numbers are finite and within the bounds."""
-        if self.ends is None or not array.size:
+        if self.ends is None:
             return bool(((array >= self.bounds[0]) & (array <= self.bounds[1])).all())
         low, high = self.ends
+        if array.size <= _FEW:
+            for number in array.ravel().tolist():  # noqa: SIM110 (all() of a generator takes longer)
+                if not low <= number <= high:  # of NaN no comparison holds
+                    return False
+            return True
         # torch's pass finds both ends at once, and NaN if there is one; it shares memory of this form only
         least, most = torch.from_numpy(array if array.flags.carray else array.copy()).aminmax()
         return low <= least.item() and most.item() <= high
