@@ -19,9 +19,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from agents.core import Agent, Observation, require
-from optenvs.core.blocks import row_blocks
 from optenvs.core.env import Action
-from optenvs.core.memory import recycled
 from optenvs.core.random import Keys
 from optenvs.core.struct import replace, static, struct
 
@@ -256,26 +254,8 @@ class RankingDescent(Agent):
         mu = self.distance(after.count, x)
         to_best = (after.best - x) / mu
         query = Estimate(state.keys, after.count, stage.squeeze(-1), to_best, sizes.points)
-        near, offsets = self._points(query, x, mu, state.offsets)
-        return self._query(after, near, step), replace(after, offsets=offsets)
-
-    def _points(
-        self, query: Estimate, x: Float[Tensor, "B d"], mu: Scale, like: Float[Tensor, "B m d"]
-    ) -> tuple[Float[Tensor, "B m d"], Float[Tensor, "B m d"]]:
-        """The points of an estimate and their offsets, which are of the shape of ``like``."""
-        blocks = row_blocks(like)
-        if len(blocks) == 1:
-            offsets = self.draw(query)
-            return around(x, mu, offsets), offsets
-        near, offsets = (
-            torch.empty_like(like) if new is None else new for new in map(recycled, (like, like))
-        )
-        for block in blocks:
-            keys, iteration, round_, to_best = (leaf[block] for leaf in query[:4])
-            rows = Estimate(keys, iteration, round_, to_best, query.points)
-            offsets[block] = xi = self.draw(rows)
-            around(x[block], mu[block] if isinstance(mu, Tensor) else mu, xi, out=near[block])
-        return near, offsets
+        offsets = self.draw(query)
+        return self._query(after, around(x, mu, offsets), step), replace(after, offsets=offsets)
 
     def _query(self, state: DescentState, near: Tensor, step: Tensor) -> Action:
         """The points of the estimate, or x, the trials and perhaps the best; then x where there is room."""
@@ -305,13 +285,11 @@ def chosen(points: Float[Tensor, "B m d"], index: Int64[Tensor, "B 1"]) -> Float
     return points.flatten(0, 1)[row]  # copies whole rows, which gather does not
 
 
-def around(
-    x: Float[Tensor, "B d"], mu: Scale, offsets: Float[Tensor, "B m d"], out: Tensor | None = None
-) -> Float[Tensor, "B m d"]:
+def around(x: Float[Tensor, "B d"], mu: Scale, offsets: Float[Tensor, "B m d"]) -> Float[Tensor, "B m d"]:
     """The points x + mu xi_i."""
     if isinstance(mu, Tensor):
-        return torch.addcmul(x.unsqueeze(1), mu.unsqueeze(-1), offsets, out=out)
-    return torch.add(x.unsqueeze(1), offsets, alpha=mu, out=out)  # one pass over memory
+        return torch.addcmul(x.unsqueeze(1), mu.unsqueeze(-1), offsets)
+    return torch.add(x.unsqueeze(1), offsets, alpha=mu)  # one pass over memory
 
 
 def filled(points: Float[Tensor, "B m d"], x: Float[Tensor, "B 1 d"], room: int) -> Float[Tensor, "B r d"]:
