@@ -115,4 +115,5 @@ def _compile(traced: GraphModule, example: list[Tensor]) -> Callable[..., Any]:
     with warnings.catch_warnings():
         # pairs of normal numbers are made as complex ones
         warnings.filterwarnings("ignore", "Torchinductor does not .*complex", UserWarning)
+        warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)  # what it imports
         return inductor.compile(traced, [*example], options=_UNCHECKED)  # type: ignore[return-value]
