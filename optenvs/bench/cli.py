@@ -10,7 +10,7 @@ import dataclasses
 import sys
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -232,10 +232,9 @@ def rank(
             if browser:
                 typer.launch(address)
 
-        try:
+        with suppress(KeyboardInterrupt):  # there is none where a shell's job ignores interrupts
             serve(opened, port, ready)
-        except KeyboardInterrupt:
-            typer.echo("ended; the same command goes on from here")
+        typer.echo("ended; the same command goes on from here")
 
 
 def _given(settings: list[str] | None, option: str) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ import http.client
 import json
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -250,10 +251,12 @@ def test_the_end_and_the_export(tmp_path: Path) -> None:
 
 
 @contextmanager
-def started(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def started(*arguments: str, **options: Any) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """``optenvs rank`` as a process, and the address that it prints."""
     command = [sys.executable, "-m", "optenvs.bench.cli", "rank", "--no-browser", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    ) as process:
         assert process.stdout is not None
         try:
             lines, until = [], time.monotonic() + LONG
@@ -286,10 +289,22 @@ def test_a_server_that_is_killed_goes_on_with_the_round(tmp_path: Path) -> None:
         assert images[0] == images[1]
         assert "Round 2 of 9" in after
         assert ('class="rank">1<' in before, 'class="rank">1<' in after) == (True, False)
-        other.send_signal(2)
+        other.send_signal(signal.SIGINT)
         output, errors = other.communicate(timeout=LONG)
     assert (other.returncode, output, errors) == (0, "ended; the same command goes on from here\n", "")
     assert [said.ranking for said in read(folder).said] == [()]
+
+
+def test_a_server_that_a_shell_started_in_the_background_ends_likewise(tmp_path: Path) -> None:
+    def ignore() -> None:  # as such a shell does
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    folder = tmp_path / "session"
+    with started("--session", str(folder), preexec_fn=ignore) as (process, address):
+        assert ask(address).status == 200
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=LONG)
+    assert (process.returncode, output, errors) == (0, "ended; the same command goes on from here\n", "")
 
 
 def mistake(*arguments: str) -> str:
