@@ -39,10 +39,7 @@ if TYPE_CHECKING:
     from optenvs.zoo import aec_env as aec_env
     from optenvs.zoo import parallel_env as parallel_env
 
-try:
-    __version__ = version("optenvs")
-except PackageNotFoundError:  # run from a source tree that is not installed
-    __version__ = "0.0.0"
+    __version__: str
 
 _LAZY = {
     "GymEnv": "optenvs.faces.single",
@@ -74,11 +71,21 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(_LAZY[name]), name)
         globals()[name] = value
         return value
+    if name == "__version__":
+        return _version()
     raise AttributeError(f"module 'optenvs' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "__version__"})
+
+
+def _version() -> str:
+    """What is installed; looking it up takes a twentieth of the whole import."""
+    try:
+        return version("optenvs")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "0.0.0"
 
 
 def list_envs(
