@@ -16,8 +16,8 @@ of 7 rounds in turns):
 
 (16.6 and 83 iterations of the whole batch a second; at d = 100 three runs gave 2.1x to 2.3x.) A batch saves
 the overhead of calls, of which the loop has little where a call has 1,500 numbers to do. At d = 100 a query
-is 25 MB, and is worked on by blocks of rows that a cache holds (:mod:`optenvs.core.blocks`); six million
-normal numbers are three fifths of an iteration's time.
+is 25 MB; it is drawn and answered by blocks of rows that a cache holds (:mod:`optenvs.core.blocks`); six
+million normal numbers are three fifths of an iteration's time.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from optenvs.core.env import State
 from optenvs.core.errors import OracleMismatch
 from optenvs.core.random import keys_from_seed, normal
 from optenvs.core.rollout import agent_keys, rollout, unroll, unroll_windows
+from optenvs.core.stepper import History
 from optenvs.core.struct import struct, tensors
 
 
@@ -78,6 +79,17 @@ def test_shapes() -> None:
     assert run.seconds[0] == 0
     assert (run.seconds.diff() > 0).all()
     assert not run.merit.requires_grad
+
+
+def test_a_record_in_parts_is_in_order() -> None:
+    env, agent = optenvs.make("Quadratic", dim=3, budget=None), Descent(lr=1e-3, noise=0.1)
+    whole = rollout(env, agent, batch=2, steps=2 * History.TOGETHER + 22, record=("k",))
+    assert whole.recorded["k"][:, 0, 0].tolist() == list(range(2 * History.TOGETHER + 23))
+    first = rollout(env, agent, batch=2, steps=40)
+    rest = rollout(env, agent, steps=2 * History.TOGETHER - 18, resume=first)
+    assert torch.equal(whole.merit, torch.cat((first.merit, rest.merit[1:])))
+    assert torch.equal(whole.reward, torch.cat((first.reward, rest.reward)))
+    assert torch.equal(whole.calls.counts, torch.cat((first.calls.counts, rest.calls.counts[1:])))
 
 
 def test_it_is_the_loop_that_a_user_would_write() -> None:
