@@ -57,8 +57,6 @@ def replace(tree: T, **changes: Any) -> T:
     Raises:
         TypeError: a name that is no field.
     """
-    if torch.compiler.is_compiling():  # up to 2.11 it cannot trace what follows
-        return dataclasses.replace(tree, **changes)  # type: ignore[type-var]
     values = tree.__dict__ | changes
     if len(values) != len(tree.__dict__):
         unknown = sorted(changes.keys() - tree.__dict__.keys())
