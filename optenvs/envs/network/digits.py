@@ -14,7 +14,7 @@ from torch import Tensor
 from optenvs.core.random import Keys, bits, integers, uniform
 from optenvs.data import Dataset, load
 from optenvs.data.placed import Tensors, tensors
-from optenvs.envs.training.models import Model, accuracy, cross_entropy, loss_and_gradient, make_model
+from optenvs.models import Model, accuracy, cross_entropy, loss_and_gradient, make_model
 
 from .base import Network
 from .parts import Draw, Functions, check_whole

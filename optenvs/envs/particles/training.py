@@ -21,8 +21,8 @@ from optenvs.core.random import Keys, normal
 from optenvs.core.struct import static, struct
 from optenvs.envs.training.base import Training
 from optenvs.envs.training.environments import TrainDigits
-from optenvs.envs.training.models import Model, cross_entropy
 from optenvs.envs.training.order import draw_order, minibatch
+from optenvs.models import Model, cross_entropy
 
 from .base import Memory, Reply, Swarm
 

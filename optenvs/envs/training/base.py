@@ -31,9 +31,9 @@ from optenvs.core.env import Action, Answer, Instance, OptimizationEnv, State
 from optenvs.core.random import Keys, uniform, uniform_at
 from optenvs.core.spaces import box
 from optenvs.core.struct import static, struct
+from optenvs.models import Model, accuracy, cross_entropy, loss_and_gradient, make_model
 
 from .augmentation import check_augment, crop_flip, draw_crop_flip
-from .models import Model, accuracy, cross_entropy, loss_and_gradient, make_model
 from .order import draw_order, minibatch
 
 ORACLES = ("gradient", "minibatch")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from optenvs.envs.training.models import (
+from optenvs.models import (
     ACTIVATIONS,
     CNN,
     MLP,
