@@ -14,7 +14,6 @@ import json
 import os
 import platform
 import re
-import uuid
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ from typing import Any, Literal
 import numpy as np
 
 from optenvs.bench.hashing import canonical_json, digest
+from optenvs.core.files import replace_file
 
 FORMAT = 1
 SUFFIX = ".npz"
@@ -224,23 +224,6 @@ def write(record: RunRecord, directory: str | os.PathLike[str]) -> Path:
     buffer = io.BytesIO()
     np.savez(buffer, **{_HEADER: text, **arrays})
     return replace_file(folder / record.spec.filename, buffer.getvalue())
-
-
-def replace_file(path: Path, content: bytes) -> Path:
-    """Writes a file, whole or not at all; an earlier one of the same name is replaced."""
-    # The same folder, because a rename is atomic only within one file system.
-    # Not by ``tempfile``, whose files nobody else may read: result folders are shared.
-    temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        with open(temporary, "xb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    return path
 
 
 def read(path: str | os.PathLike[str]) -> RunRecord:

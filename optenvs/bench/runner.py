@@ -32,9 +32,10 @@ from optenvs.bench.experiment import SELECTIONS, Experiment
 from optenvs.bench.hashing import canonical_json
 from optenvs.bench.plan import Group, Plan, build, make_env, run_keys
 from optenvs.bench.report import MANIFEST
-from optenvs.bench.results import Measure, RunRecord, RunSpec, replace_file, scan, write
+from optenvs.bench.results import Measure, RunRecord, RunSpec, scan, write
 from optenvs.bench.statistics import select
 from optenvs.core.env import OptimizationEnv
+from optenvs.core.files import replace_file
 from optenvs.core.rollout import rollout
 
 
