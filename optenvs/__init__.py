@@ -7,7 +7,6 @@ loaded) and loads neither torch nor any problem; the functions below load what t
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as _gymnasium
@@ -17,6 +16,7 @@ from envs_registry import EnvSpec as _EnvSpec
 from envs_registry import load_plugins as _load_plugins
 
 from . import zoo as _zoo
+from .version import installed as _installed
 
 if TYPE_CHECKING:
     from optenvs.core.checker import check as check
@@ -72,20 +72,12 @@ def __getattr__(name: str) -> Any:
         globals()[name] = value
         return value
     if name == "__version__":
-        return _version()
+        return _installed()
     raise AttributeError(f"module 'optenvs' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__, "__version__"})
-
-
-def _version() -> str:
-    """What is installed; looking it up takes a twentieth of the whole import."""
-    try:
-        return version("optenvs")
-    except PackageNotFoundError:  # run from a source tree that is not installed
-        return "0.0.0"
 
 
 def list_envs(

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from .errors import check_keywords, suggest
 from .ledger import Ledger
+from .named import named
 from .random import Keys
 from .rewards import REWARDS, Progress
 from .spaces import box
@@ -137,6 +138,8 @@ class OptimizationEnv(abc.ABC):
 
     live: ClassVar[tuple[str, ...]] = ("point", "k", "N")
     """Observation keys that are not the oracle's answer: first-order unrolling keeps their gradients."""
+    painter: ClassVar[str] = "optenvs.core.picture:progress"
+    """What draws an episode, ``(env, states) -> picture``, by its place: drawing alone loads matplotlib."""
 
     # What an author declares -------------------------------------------------------------------
 
@@ -209,9 +212,7 @@ class OptimizationEnv(abc.ABC):
 
     def picture(self, states: list[State]) -> np.ndarray:
         """Draw the episode so far (one instance): an image, uint8 ``(height, width, 3)``."""
-        from .picture import progress  # matplotlib is loaded only to draw
-
-        return progress(states)
+        return named(self.painter)(self, states)
 
     # What everyone gets ------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from .env import State
+    from .env import OptimizationEnv, State
 
 
 def new_figure(width: float = 5.0, height: float = 4.0) -> Figure:
@@ -49,7 +49,7 @@ def plot_progress(axes: Any, states: list[State], metric: str | None = None) -> 
     axes.grid(alpha=0.3)
 
 
-def progress(states: list[State]) -> np.ndarray:
+def progress(env: OptimizationEnv, states: list[State]) -> np.ndarray:
     """An episode's progress against oracle cost, for environments that draw nothing of their own."""
     figure = new_figure()
     plot_progress(figure.subplots(), states)

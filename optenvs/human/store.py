@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import optenvs
+from optenvs.version import installed
 
 FILE = "session.json"
 _FORMAT = "optenvs-ranking-session-1"
@@ -63,7 +63,7 @@ class Record:
 
     def to_json(self) -> str:
         """The text of the file."""
-        content = {"format": _FORMAT, "optenvs": optenvs.__version__} | asdict(self.settings)
+        content = {"format": _FORMAT, "optenvs": installed()} | asdict(self.settings)
         rounds = [{"ranking": list(said.ranking), "shades": list(said.shades)} for said in self.said]
         # a line a round: a person may want to read it
         head = json.dumps(content | {"undone": self.undone}, indent=2).removesuffix("\n}")

@@ -100,6 +100,7 @@ class Landscape(OptimizationEnv):
 
     domain: ClassVar[tuple[float, float]] = (-5.0, 5.0)
     """The box in which the literature searches, and where its features are."""
+    painter = "optenvs.envs.landscapes.picture:landscape"
     fixed_dim: ClassVar[int | None] = None
     """The dimension, for functions that are defined in one only."""
 
@@ -275,11 +276,6 @@ class Landscape(OptimizationEnv):
                 draw = normal(state.key, f"noise {name}", exact.shape[-1], state.k, exact.dtype)
                 noisy[name] = exact + self.noise * draw
         return noisy
-
-    def picture(self, states: list[State]) -> np.ndarray:
-        from .picture import landscape  # matplotlib is loaded only to draw
-
-        return landscape(self, states)
 
     def unmove_swarm(self, hidden: Hidden, points: Float[Tensor, "B N n"]) -> Float[Tensor, "B N n"]:
         """The points of the unmoved function that ``N`` queries of each instance mean."""

@@ -21,7 +21,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from gymnasium import spaces
 from jaxtyping import Float, Int64
@@ -35,7 +34,7 @@ from optenvs.core.struct import tree_map
 
 from .events import CLOCKS, Clocks
 from .graphs import Graph, make_network
-from .node import NetworkNode, node_of
+from .node import NetworkNode, own_agenda, own_rates
 from .parts import Draw, Functions, Hidden, Local, Problem, check_whole
 from .rates import EdgeRates, edge_rates, equal_rates
 from .traffic import Asynchronous, Synchronous
@@ -92,6 +91,7 @@ class Network(MultiAgentEnv):
     dtype: str = "float64"
 
     agent_name = "node"
+    painter = "optenvs.envs.network.picture:network"
     merit_name: ClassVar[str] = "error"
     """The metric that is minimised: another than ``error`` where no solution is known."""
     truths: ClassVar[tuple[str, ...]] = ()
@@ -308,13 +308,16 @@ class Network(MultiAgentEnv):
         )
 
     def _gradient(self, state: State, functions: Functions, point: Tensor) -> Tensor:
-        if self.oracle == "conjugate":
-            return self.conjugate(functions.data, point)
         keys = state.hidden.computed
-        if self.noisy:
+        if self.noisy and self.oracle == "gradient":
             node = torch.arange(self.agents, device=point.device)
             keys = fold_in(fold_in(state.key.unsqueeze(-1), node), keys)
-        return self.gradient(functions.data, point, keys)
+        return self.ask(functions.data, point, keys)
+
+    def ask(self, data: Any, point: Float[Tensor, "B N d"], keys: Int64[Tensor, "B N"]) -> Tensor:
+        """The oracle's answer to each node."""
+        conjugate = self.oracle == "conjugate"
+        return self.conjugate(data, point) if conjugate else self.gradient(data, point, keys)
 
     def _published(self, state: State, said: Tensor) -> Tensor:
         """What each node stands behind: what it says where it is asked or answered, else as before."""
@@ -337,14 +340,31 @@ class Network(MultiAgentEnv):
         return self.conjugate(functions.data, published) if self.oracle == "conjugate" else published
 
     def node(self, keys: Keys, index: int) -> NetworkNode:
-        return node_of(self, keys, index)
+        traffic = self.traffic
+        if not isinstance(traffic, Asynchronous):
+            raise TypeError(
+                "clock: nodes in processes of their own communicate asynchronously, not in 'rounds'"
+            )
+        if len(keys) != 1:
+            raise ValueError(f"keys: expected one instance, got {len(keys)}")
+        if not 0 <= index < self.agents:
+            raise ValueError(f"index: expected a node of 0 .. {self.agents - 1}, got {index!r}")
+        instance = self.sample(keys)
+        assert isinstance(instance.start, dict)
+        return NetworkNode(
+            ask=self.ask,
+            index=index,
+            key=keys,
+            problem=self.local(instance.problem, index),
+            start=instance.start["query"][:, index : index + 1].clone(),
+            channels=traffic.channels,
+            rates=own_rates(self.edge_rates, index) if self.clock == "poisson" else {},
+            bills=(self.oracle, traffic.oracle),
+            data=self.own(instance.hidden.functions.data, index),
+            agenda=own_agenda(instance.hidden.traffic, index),
+        )
 
     def survey(self, keys: Keys, published: Tensor, time: Tensor) -> dict[str, Tensor]:
         functions = self.sample(keys).hidden.functions
         rows = zip(published.unsqueeze(1), time.unsqueeze(1), strict=True)
         return tree_map(lambda *row: torch.cat(row), *(self._measure(functions, *row) for row in rows))
-
-    def picture(self, states: list[State]) -> np.ndarray:
-        from .picture import network  # matplotlib is loaded only to draw
-
-        return network(self, states)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,10 +13,8 @@ from optenvs.core.nodes import Event, Kind, Node
 from optenvs.core.random import Keys, fold_in
 
 from .events import EXCHANGE, GRADIENT, REPORT
-from .traffic import Asynchronous, Events
-
-if TYPE_CHECKING:
-    from .base import Network
+from .rates import EdgeRates
+from .traffic import Events
 
 _KINDS: dict[int, Kind] = {GRADIENT: "gradient", EXCHANGE: "message", REPORT: "report"}
 _NUMBERS = {kind: number for number, kind in _KINDS.items()}
@@ -26,11 +25,12 @@ class NetworkNode(Node):
     """What one node has: its function's data, its place, its events. No tensor of another node is kept.
 
     Attributes:
+        ask: the oracle: of data, a point, and the key of this gradient.
         agenda: number, other end, kind and time of each of its events, ``(Q, 4)``.
         data: its function's, with one node in the dimension of the nodes.
     """
 
-    env: Network
+    ask: Callable[[Any, Tensor, Tensor], Tensor]
     index: int
     key: Keys
     problem: Any
@@ -48,11 +48,9 @@ class NetworkNode(Node):
         ]
 
     def gradient(self, query: Tensor, computed: int) -> Tensor:
-        if self.env.oracle == "conjugate":
-            return self.env.conjugate(self.data, query)
         node = torch.tensor([self.index], device=query.device)
         keys = fold_in(fold_in(self.key.unsqueeze(-1), node), computed)
-        return self.env.gradient(self.data, query, keys)
+        return self.ask(self.data, query, keys)
 
     def observation(
         self,
@@ -80,42 +78,17 @@ class NetworkNode(Node):
         return seen | {name: point.new_full((1, 1, 1), value) for name, value in number.items()}
 
 
-def node_of(env: Network, keys: Keys, index: int) -> NetworkNode:
-    """Node ``index`` of the instance ``keys`` ``(1,)``, copied out of the whole."""
-    traffic = env.traffic
-    if not isinstance(traffic, Asynchronous):
-        raise TypeError("clock: nodes in processes of their own communicate asynchronously, not in rounds")
-    if len(keys) != 1:
-        raise ValueError(f"keys: expected one instance, got {len(keys)}")
-    if not 0 <= index < env.agents:
-        raise ValueError(f"index: expected a node of 0 .. {env.agents - 1}, got {index!r}")
-    instance = env.sample(keys)
-    assert isinstance(instance.start, dict)
-    return NetworkNode(
-        env=env,
-        index=index,
-        key=keys,
-        problem=env.local(instance.problem, index),
-        start=instance.start["query"][:, index : index + 1].clone(),
-        channels=traffic.channels,
-        rates=_rates(env, index),
-        bills=(env.oracle, traffic.oracle),
-        data=env.own(instance.hidden.functions.data, index),
-        agenda=_agenda(instance.hidden.traffic, index),
-    )
-
-
-def _agenda(traffic: Events, index: int) -> Tensor:
+def own_agenda(traffic: Events, index: int) -> Tensor:
     """The node's entries up to the one that never comes."""
     own = traffic.agenda.entry[0, int(traffic.agenda.first[0, index]) :]
     return own[: int((own[:, 2] == 0).int().argmax())].cpu().clone()
 
 
-def _rates(env: Network, index: int) -> dict[int, float]:
+def own_rates(edge_rates: EdgeRates, index: int) -> dict[int, float]:
     """Exchanges with each neighbour in a unit of time; none that hold where graphs take turns."""
-    graph, *others = env.graphs
-    if others or env.clock != "poisson":
+    graph, *others = edge_rates.graphs
+    if others:
         return {}
-    edges = zip(graph.pairs, env.edge_rates.rates[0], strict=True)
+    edges = zip(graph.pairs, edge_rates.rates[0], strict=True)
     mine = {int(ends.sum()) - index: float(rate) for ends, rate in edges if index in ends}
     return {peer: rate for peer, rate in sorted(mine.items()) if rate > 0}

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from optenvs.core.env import Action, Answer, State
 from optenvs.core.multi import MultiAgentEnv
+from optenvs.core.named import named
 from optenvs.core.spaces import box
 from optenvs.core.struct import struct
 
@@ -77,6 +78,7 @@ class Swarm(MultiAgentEnv):
     budget: Any = 50_000
 
     agent_name: ClassVar[str] = "particle"
+    painter: ClassVar[str] = "optenvs.envs.particles.picture:swarm"
     live: ClassVar[tuple[str, ...]] = ("point", "k", "N")
 
     # What an author writes ---------------------------------------------------------------------
@@ -232,11 +234,6 @@ class Swarm(MultiAgentEnv):
         bill = {kind: count if cost == 1 else count * cost for kind, cost in self.price.items()}
         return bill | {"swarm": torch.ones_like(count)}
 
-    def picture(self, states: list[State]) -> Any:
-        from .picture import swarm  # matplotlib is loaded only to draw
-
-        return swarm(self, states)
-
     def film(self, states: list[State], path: Any, fps: int = 10) -> None:
         """Write the episode (its first instance) as a moving picture.
 
@@ -246,9 +243,7 @@ class Swarm(MultiAgentEnv):
             path: a ``.gif``, or a ``.mp4`` where ffmpeg is installed.
             fps: pictures a second.
         """
-        from .picture import film
-
-        film(self, states, path, fps)
+        named("optenvs.envs.particles.picture:film")(self, states, path, fps)
 
 
 def _numbers(value: Tensor) -> Tensor:

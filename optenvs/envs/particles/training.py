@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int32
@@ -66,6 +65,8 @@ class ParticlesTraining(Swarm):
     loss_scale: float = 0.1
     start_std: float = 1.0
     budget: int | Mapping[str, int] | None = None
+
+    painter = "optenvs.envs.training.picture:training"
 
     def __post_init__(self) -> None:
         if not isinstance(self.training, Training):
@@ -169,8 +170,3 @@ class ParticlesTraining(Swarm):
             metrics=state.metrics | evaluation,
             hidden=dataclasses.replace(memory, evaluation=evaluation),
         )
-
-    def picture(self, states: list[State]) -> Any:
-        from optenvs.envs.training.picture import training  # matplotlib is loaded only to draw
-
-        return training(self, states)

@@ -20,7 +20,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -55,6 +54,8 @@ class RankingLatent(RankingOracle):
     steps: int = 15
     digit: int | None = None
     weights: str | None = None
+
+    painter = "optenvs.envs.ranking.picture:rounds"
 
     def __post_init__(self) -> None:
         if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
@@ -104,8 +105,3 @@ class RankingLatent(RankingOracle):
         answer = super().answer(state, action)
         probability = (-answer.merit).exp()
         return dataclasses.replace(answer, metrics=answer.metrics | {"probability": probability})
-
-    def picture(self, states: list[State]) -> Any:
-        from .picture import rounds  # matplotlib is loaded only to draw
-
-        return rounds(self, states)

@@ -18,7 +18,6 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -99,6 +98,8 @@ class Training(OptimizationEnv):
     standardise: str = "scalar"
     augment: str = "none"
     budget: int | Mapping[str, int] | None = None
+
+    painter = "optenvs.envs.training.picture:training"
 
     @abc.abstractmethod
     def dataset(self) -> data.Dataset:
@@ -273,11 +274,6 @@ class Training(OptimizationEnv):
             loss += cross_entropy(logits, targets) * len(part)
             correct += accuracy(logits, targets) * len(part)
         return loss / len(inputs), correct / len(inputs)
-
-    def picture(self, states: list[State]) -> Any:
-        from .picture import training  # matplotlib is loaded only to draw
-
-        return training(self, states)
 
 
 @lru_cache(maxsize=32)

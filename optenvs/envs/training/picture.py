@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from optenvs.core.env import State
 from optenvs.core.picture import new_figure, to_array
 
-if TYPE_CHECKING:
-    from optenvs.envs.particles.training import ParticlesTraining
-
-    from .base import Training
-
 _BATCH, _TRAIN, _TEST = "#999999", "#0072B2", "#D55E00"
 
 
-def training(env: Training | ParticlesTraining, states: list[State]) -> np.ndarray:
+class Trains(Protocol):
+    """What is drawn of an environment that trains networks, one or a swarm of them."""
+
+    @property
+    def name(self) -> str:
+        """What the picture is called."""
+        ...
+
+    @property
+    def network(self) -> Any:
+        """The model, of a certain ``size``."""
+        ...
+
+    @property
+    def evaluation_period(self) -> int | None:
+        """Queries between two measurements on all data."""
+        ...
+
+
+def training(env: Trains, states: list[State]) -> np.ndarray:
     """Minibatch loss at every query, loss and accuracy on all data at epoch ends, of one instance."""
     figure = new_figure(9.0, 4.2)
     losses, accuracies = figure.subplots(1, 2)
     main = states[0].calls.kinds[0]
     calls = np.array([int(s.calls[main][0]) for s in states])
-    ends = [i for i, s in enumerate(states) if int(s.k[0]) % env.evaluation_period == 0]
+    period = env.evaluation_period or 1
+    ends = [i for i, s in enumerate(states) if int(s.k[0]) % period == 0]
     losses.plot(calls, _series(states, "loss"), color=_BATCH, linewidth=0.8, label="minibatch")
     for part, color in (("train", _TRAIN), ("test", _TEST)):
         marks = {"color": color, "marker": "o", "markersize": 4, "label": part}
