@@ -4,6 +4,7 @@ from .env import Answer, Instance, OptimizationEnv, State
 from .errors import BudgetSpent, InvalidAction, OracleMismatch, UnknownKeyword, UnknownName
 from .ledger import Ledger
 from .random import Keys, fold_in, keys_from_seed
+from .resources import Resource
 from .rollout import Run, rollout, unroll, unroll_windows
 from .snapshot import load, save
 from .struct import static, struct
@@ -17,6 +18,7 @@ __all__ = [
     "Ledger",
     "OptimizationEnv",
     "OracleMismatch",
+    "Resource",
     "Run",
     "State",
     "UnknownKeyword",
