@@ -343,7 +343,7 @@ class Network(MultiAgentEnv):
         traffic = self.traffic
         if not isinstance(traffic, Asynchronous):
             raise TypeError(
-                "clock: nodes in processes of their own communicate asynchronously, not in 'rounds'"
+                "clock: nodes in processes of their own communicate asynchronously, not in rounds"
             )
         if len(keys) != 1:
             raise ValueError(f"keys: expected one instance, got {len(keys)}")
