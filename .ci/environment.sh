@@ -61,12 +61,12 @@ find_environment() {
     [ -x "$home/bin/python" ] && echo "$home/bin/python" || echo "$home/Scripts/python.exe"
 }
 
-# Installed from this folder, with these extras, since pyproject.toml last changed?
+# Installed from this folder, with these extras, since pyproject.toml or setup.py last changed?
 wanted_stamp() {
     "$python" - "$root" "$1" <<'PY'
 import hashlib, pathlib, sys
 root, extras = sys.argv[1:]
-content = (pathlib.Path(root) / "pyproject.toml").read_bytes()
+content = b"".join((pathlib.Path(root) / name).read_bytes() for name in ("pyproject.toml", "setup.py"))
 print(hashlib.sha256(content + root.encode() + extras.encode()).hexdigest())
 PY
 }

@@ -1,6 +1,7 @@
 """Optimization algorithms as agents: ``agents.make("adabelief", lr=1e-2)`` or ``agents.AdaBelief(lr=1e-2)``.
 
-``import agents`` loads no algorithm and not torch; each is loaded on first use.
+``import agents`` loads no algorithm and not torch; each is loaded on first use. ``optenvs.agents`` is another
+name of the same package, for where ``agents`` is somebody else's; its modules import each other relatively.
 """
 
 from __future__ import annotations
@@ -9,75 +10,27 @@ import dataclasses
 import importlib
 from typing import Any
 
+from optenvs import second_name
+
+second_name.enter(__name__)  # under the name `agents`; nobody meets what follows then
+
+_HERE = second_name.NAME
+_FAMILIES = ("adapters", "gradient", "learned", "network", "particles", "ranking", "surrogate")
 _AGENTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
-    # name: (module, class, oracles that it needs; of "a|b" either will do)
-    "a2cid2": ("agents.network.a2cid2", "A2CiD2", ("gradient", "exchange")),
-    "ad_psgd": ("agents.network.ad_psgd", "ADPSGD", ("gradient", "exchange")),
-    "adabelief": ("agents.gradient.adabelief", "AdaBelief", ("gradient",)),
-    "adagrad": ("agents.gradient.adagrad", "Adagrad", ("gradient",)),
-    "adam": ("agents.gradient.adam", "Adam", ("gradient",)),
-    "adamw": ("agents.gradient.adam", "AdamW", ("gradient",)),
-    "adom_plus": ("agents.network.adom_plus", "ADOMPlus", ("gradient", "gossip")),
-    "attack_only": ("agents.surrogate.attack_only", "AttackOnly", ("value", "poll", "vjp")),
-    "barrier_attack": (
-        "agents.surrogate.barrier_attack",
-        "BarrierAttack",
-        ("value", "poll", "jacobian"),
-    ),
-    "cbo": ("agents.particles.cbo", "CBO", ("value", "swarm")),
-    "cdsm": ("agents.surrogate.cdsm", "CDSM", ("value", "poll")),
-    "cma": ("agents.adapters.cma_es", "CMA", ("value|ranking",)),
-    "consensus_hopping": ("agents.particles.hopping", "ConsensusHopping", ("value", "swarm")),
-    "continuized": ("agents.network.continuized", "Continuized", ("conjugate", "exchange")),
-    "dadao": ("agents.network.dadao", "DADAO", ("gradient", "exchange")),
-    "dgd": ("agents.network.dgd", "DGD", ("gradient", "gossip")),
-    "diffgrad": ("agents.gradient.diffgrad", "DiffGrad", ("gradient",)),
-    "directional_attack": (
-        "agents.surrogate.directional_attack",
-        "DirectionalAttack",
-        ("value", "poll", "vjp"),
-    ),
-    "extra": ("agents.network.extra", "EXTRA", ("gradient", "gossip")),
-    "gld_fast": ("agents.ranking.gld_fast", "GLDFast", ("ranking",)),
-    "gradient_descent": ("agents.particles.langevin", "GradientDescent", ("gradient",)),
-    "gradient_tracking": ("agents.network.gradient_tracking", "GradientTracking", ("gradient", "gossip")),
-    "langevin": ("agents.particles.langevin", "Langevin", ("gradient",)),
-    "lolv2": ("agents.learned.lolv2", "LOLv2", ("gradient",)),
-    "lstm_optimizer": ("agents.learned.lstm", "LSTMOptimizer", ("gradient",)),
-    "mads": ("agents.surrogate.mads", "MADS", ("value", "poll")),
-    "memory_cbo": ("agents.particles.memory", "MemoryCBO", ("value", "swarm")),
-    "msda": ("agents.network.msda", "MSDA", ("conjugate", "gossip")),
-    "nomad": ("agents.adapters.nomad", "Nomad", ("value",)),
-    "piecewise_linear_ascent": (
-        "agents.surrogate.piecewise_linear_ascent",
-        "PiecewiseLinearAscent",
-        ("value", "poll"),
-    ),
-    "polarized_cbo": ("agents.particles.polarized", "PolarizedCBO", ("value", "swarm")),
-    "projected_gradient": (
-        "agents.surrogate.projected_gradient",
-        "ProjectedGradient",
-        ("value", "poll", "vjp"),
-    ),
-    "pso": ("agents.particles.pso", "PSO", ("value", "swarm")),
-    "random_line_search": ("agents.surrogate.random_line_search", "RandomLineSearch", ("value", "poll")),
-    "relax_and_walk": ("agents.surrogate.relax_and_walk", "RelaxAndWalk", ("value", "poll")),
-    "rmsprop": ("agents.gradient.rmsprop", "RMSprop", ("gradient",)),
-    "scobo": ("agents.ranking.scobo", "SCOBO", ("ranking",)),
-    "sgd": ("agents.gradient.sgd", "SGD", ("gradient",)),
-    "zo_ranksgd": ("agents.ranking.zo_ranksgd", "ZORankSGD", ("ranking",)),
-    "zo_sgd": ("agents.ranking.zo_sgd", "ZOSGD", ("value", "swarm")),
-    "zo_sign": ("agents.ranking.zo_sign", "ZOSign", ("ranking",)),
+    # name: (module, class, oracles that it needs; of "a|b" either will do); each family declares its own
+    spec.name: (f"{_HERE}.{family}.{spec.module}", spec.cls, spec.needs)
+    for family in _FAMILIES
+    for spec in importlib.import_module(f"{_HERE}.{family}").AGENTS
 }
 _LAZY = {cls: module for module, cls, _ in _AGENTS.values()} | {
-    "Agent": "agents.core",
-    "GradientAgent": "agents.core",
-    "bind": "agents.binding",
-    "from_ask_rank": "agents.adapters.ask_rank",
-    "from_ask_tell": "agents.adapters.ask_tell",
-    "from_function": "agents.adapters.function",
-    "from_sb3": "agents.adapters.sb3",
-    "from_torch": "agents.adapters.torch_optim",
+    "Agent": f"{_HERE}.core",
+    "GradientAgent": f"{_HERE}.core",
+    "bind": f"{_HERE}.binding",
+    "from_ask_rank": f"{_HERE}.adapters.ask_rank",
+    "from_ask_tell": f"{_HERE}.adapters.ask_tell",
+    "from_function": f"{_HERE}.adapters.function",
+    "from_sb3": f"{_HERE}.adapters.sb3",
+    "from_torch": f"{_HERE}.adapters.torch_optim",
 }
 
 __all__ = [*_LAZY, "list_agents", "make", "register", "schedules"]
@@ -85,7 +38,7 @@ __all__ = [*_LAZY, "list_agents", "make", "register", "schedules"]
 
 def __getattr__(name: str) -> Any:
     if name == "schedules":
-        return importlib.import_module("agents.schedules")
+        return importlib.import_module(f"{_HERE}.schedules")
     if name in _LAZY:
         value = getattr(importlib.import_module(_LAZY[name]), name)
         globals()[name] = value

@@ -15,10 +15,12 @@ from envs_registry import ENVIRONMENTS as _ENVIRONMENTS
 from envs_registry import EnvSpec as _EnvSpec
 from envs_registry import load_plugins as _load_plugins
 
+from . import second_name as _second_name
 from . import zoo as _zoo
 from .version import installed as _installed
 
 if TYPE_CHECKING:
+    import agents as agents
     from optenvs.core.checker import check as check
     from optenvs.core.env import OptimizationEnv as OptimizationEnv
     from optenvs.core.rollout import rollout as rollout
@@ -63,7 +65,7 @@ _LAZY = {
     "unroll_windows": "optenvs.core.rollout",
 }
 
-__all__ = [*_LAZY, "list_envs", "register"]
+__all__ = [*_LAZY, "agents", "list_envs", "register"]
 
 
 def __getattr__(name: str) -> Any:
@@ -71,6 +73,8 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(_LAZY[name]), name)
         globals()[name] = value
         return value
+    if name == "agents":
+        return importlib.import_module(_second_name.NAME)
     if name == "__version__":
         return _installed()
     raise AttributeError(f"module 'optenvs' has no attribute {name!r}")
@@ -110,6 +114,7 @@ def _register_with_gymnasium(spec: _EnvSpec) -> None:
     )
 
 
+_second_name.install()
 _load_plugins()
 for _spec in _ENVIRONMENTS.values():
     _register_with_gymnasium(_spec)

@@ -6,4 +6,4 @@ import torch
 from jaxtyping import install_import_hook
 
 torch.set_num_threads(1)
-install_import_hook(["optenvs", "agents"], "typechecking.check")
+install_import_hook("optenvs", "typechecking.check")

@@ -101,7 +101,7 @@ def test_readme_lists_the_environments() -> None:
 
 def test_readme_lists_the_agents() -> None:
     listed = set(rows("agent"))
-    own = {name for name in agents.list_agents() if type(agents.make(name)).__module__.startswith("agents.")}
+    own = {name for name in agents.list_agents() if type(agents.make(name)).__module__.startswith("optenvs.")}
     assert listed == own
 
 

@@ -98,6 +98,31 @@ def found(path: Path, forbidden: tuple[str, ...], allowed: tuple[str, ...] = ())
     ]
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_agents_are_imported_under_the_name_that_is_ours_alone(path: Path) -> None:
+    part, *below = path.relative_to(ROOT).parts
+    if (
+        path.relative_to(ROOT).as_posix() != "optenvs/__init__.py"
+    ):  # for type checkers, which read this folder
+        assert imported(path, "agents") == [], "relative within the package, optenvs.agents elsewhere"
+    if part != "optenvs" or below[0] not in ("bench", "human"):  # what the import contracts cannot see
+        assert imported(path, "optenvs.agents") == []
+
+
+def imported(path: Path, package: str) -> list[int]:
+    """The lines on which a source imports of that package."""
+    lines = []
+    for node in nodes(path):
+        if isinstance(node, ast.Import):
+            given = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            given = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        lines += [node.lineno for name in given if f"{name}.".startswith(f"{package}.")]
+    return lines
+
+
 PICKLES = ("pickle", "_pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib.load")
 GLOBAL_RANDOMNESS = (
     "random",

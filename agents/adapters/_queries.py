@@ -11,12 +11,13 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from agents.core import Agent, Observation
-from agents.particles._consensus import recommends
-from agents.ranking._descent import places
-from agents.surrogate._queries import LOWEST
 from optenvs.core.env import Action
 from optenvs.core.errors import OracleMismatch
+
+from ..core import Agent, Observation
+from ..particles._consensus import recommends
+from ..ranking._descent import places
+from ..surrogate._queries import LOWEST
 
 ORDERS = ("ranking", "top")
 """Forms that are answered by an order: a dict with counts and a recommendation, or points alone."""

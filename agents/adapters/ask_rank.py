@@ -17,12 +17,12 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from agents.core import Agent, Observation
-from agents.ranking._descent import chosen, places
 from optenvs.core.env import Action
 from optenvs.core.random import Keys
 from optenvs.core.struct import replace, static, struct
 
+from ..core import Agent, Observation
+from ..ranking._descent import chosen, places
 from .ask_tell import AskTell
 
 _ROOM = 256

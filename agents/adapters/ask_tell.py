@@ -22,9 +22,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from agents.core import Agent, Observation
 from optenvs.core.random import Keys
 from optenvs.core.struct import replace, struct
+
+from ..core import Agent, Observation
 
 _ROOM = 256
 

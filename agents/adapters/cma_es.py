@@ -22,12 +22,12 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from agents.core import Agent, Observation, require
-from agents.ranking._descent import chosen, whole
 from optenvs.core.env import Action
 from optenvs.core.random import Keys
 from optenvs.core.struct import replace, static, struct
 
+from ..core import Agent, Observation, require
+from ..ranking._descent import chosen, whole
 from ._cma_run import CMARun
 from ._queries import ORDERS, SWARMS, asked, form_of, scored
 

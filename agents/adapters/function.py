@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from agents.core import Agent, Observation
 from optenvs.core.env import Action
 from optenvs.core.random import Keys
+
+from ..core import Agent, Observation
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,10 +22,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.core import Observation, require
 from optenvs.core.random import Keys
 from optenvs.core.struct import struct
 
+from ..core import Observation, require
 from .ask_tell import AskTellState, ReplayedAgent
 
 _SCRIPT = Path(__file__).with_name("_nomad_process.py")

@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from agents.core import Agent, Observation
 from optenvs.core.random import Keys, fold_in
 from optenvs.core.struct import struct
+
+from ..core import Agent, Observation
 
 
 @struct

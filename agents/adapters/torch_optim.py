@@ -16,9 +16,10 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from agents.core import Agent, Observation
 from optenvs.core.random import Keys
 from optenvs.core.struct import rows, struct
+
+from ..core import Agent, Observation
 
 Optimizer = torch.optim.Optimizer
 _SCALARS = {bool: torch.bool, int: torch.int64, float: torch.float64}

@@ -1,1 +1,13 @@
 """First-order methods: one gradient a step."""
+
+from ..spec import AgentSpec
+
+AGENTS = (
+    AgentSpec("adabelief", "adabelief", "AdaBelief", ("gradient",)),
+    AgentSpec("adagrad", "adagrad", "Adagrad", ("gradient",)),
+    AgentSpec("adam", "adam", "Adam", ("gradient",)),
+    AgentSpec("adamw", "adam", "AdamW", ("gradient",)),
+    AgentSpec("diffgrad", "diffgrad", "DiffGrad", ("gradient",)),
+    AgentSpec("rmsprop", "rmsprop", "RMSprop", ("gradient",)),
+    AgentSpec("sgd", "sgd", "SGD", ("gradient",)),
+)

@@ -16,9 +16,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.core import Agent, require
 from optenvs.core.memory import recycled
 from optenvs.core.oracles import inside_transform
+
+from ..core import Agent, require
 
 Number = float | Float[Tensor, "B _"]
 

@@ -31,10 +31,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.core import GradientAgent, Observation, require
 from optenvs.core.random import Keys
 from optenvs.core.struct import struct
 
+from ..core import GradientAgent, Observation, require
 from ._moments import Number, Workspace, check_adaptive, damped_root, debias, divided_step, with_penalty
 
 

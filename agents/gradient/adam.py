@@ -16,10 +16,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.core import GradientAgent, Observation
 from optenvs.core.random import Keys
 from optenvs.core.struct import struct
 
+from ..core import GradientAgent, Observation
 from ._moments import (
     Number,
     Workspace,

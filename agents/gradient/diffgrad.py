@@ -23,10 +23,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.core import GradientAgent, Observation, require
 from optenvs.core.random import Keys
 from optenvs.core.struct import struct
 
+from ..core import GradientAgent, Observation, require
 from ._moments import (
     PLAIN,
     Number,

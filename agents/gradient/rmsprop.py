@@ -16,10 +16,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.core import GradientAgent, Observation, require
 from optenvs.core.random import Keys
 from optenvs.core.struct import struct
 
+from ..core import GradientAgent, Observation, require
 from ._moments import Workspace, average_square, check_adaptive, damped_root, divided_step, with_penalty
 from .sgd import descend
 

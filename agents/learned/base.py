@@ -16,8 +16,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from agents.core import Agent, require
 from optenvs.core.random import keys_from_seed, uniform
+
+from ..core import Agent, require
 
 _FORMAT = "optenvs-learned-1"
 

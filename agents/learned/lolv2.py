@@ -17,9 +17,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from agents.core import Observation, require
-from agents.gradient.sgd import descend
-from agents.learned.base import Affine, LearnedAgent
 from optenvs.core.features import (
     LOLV2_FEATURES,
     empty_momenta,
@@ -29,6 +26,10 @@ from optenvs.core.features import (
 )
 from optenvs.core.random import Keys
 from optenvs.core.struct import static, struct
+
+from ..core import Observation, require
+from ..gradient.sgd import descend
+from .base import Affine, LearnedAgent
 
 
 @struct

@@ -16,11 +16,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from agents.core import Observation, require
-from agents.learned.base import Affine, LearnedAgent
 from optenvs.core.features import log_and_sign
 from optenvs.core.random import Keys
 from optenvs.core.struct import struct
+
+from ..core import Observation, require
+from .base import Affine, LearnedAgent
 
 _PREPROCESS = {"log_sign": 2, "raw": 1}
 

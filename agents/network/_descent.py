@@ -8,8 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.core import Observation, require
-
+from ..core import Observation, require
 from ._events import GRADIENT, answer_to
 
 

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from agents.core import Agent, Observation
+from ..core import Agent, Observation
 
 GRADIENT, EXCHANGE, REPORT = 1, 2, 3
 """A gradient is computed, messages are exchanged, all nodes publish their iterates of one time."""

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from agents.core import Agent, Observation, require
+from ..core import Agent, Observation, require
 
 Point = Float[Tensor, "B N d"]
 Constant = Float[Tensor, "B 1 1"]

@@ -20,10 +20,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.core import Observation
 from optenvs.core.random import Keys
 from optenvs.core.struct import struct
 
+from ..core import Observation
 from ._descent import check_steps, descent, resting, step_size
 from ._events import EXCHANGE, AsynchronousAgent, answer_to, query
 

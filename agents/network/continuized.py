@@ -25,10 +25,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.core import Observation, require
 from optenvs.core.random import Keys
 from optenvs.core.struct import struct
 
+from ..core import Observation, require
 from ._events import EXCHANGE, GRADIENT, AsynchronousAgent, announced, answer_to, query
 
 

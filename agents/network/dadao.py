@@ -30,10 +30,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from agents.core import Observation, require
 from optenvs.core.random import Keys
 from optenvs.core.struct import replace, struct
 
+from ..core import Observation, require
 from ._events import EXCHANGE, GRADIENT, AsynchronousAgent, announced, query
 
 VARIABLES = ("x", "xt", "y", "yt", "z", "zt")

@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from agents.core import Observation
 from optenvs.core.random import Keys
 from optenvs.core.struct import struct
 
+from ..core import Observation
 from ._rounds import StepAgent, no_action, say
 
 

@@ -26,10 +26,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from agents.core import Agent, Observation
 from optenvs.core.random import Keys
 from optenvs.core.struct import struct
 
+from ..core import Agent, Observation
 from ._rounds import condition, constant, no_action, say
 
 

@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from agents.core import Agent, Observation, Schedule, require
 from optenvs.core.env import Action
 from optenvs.core.random import Keys, normal, permutation
+
+from ..core import Agent, Observation, Schedule, require
 
 Number = float | Float[Tensor, "B"]
 Scale = float | Float[Tensor, "B 1"]

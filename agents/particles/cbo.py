@@ -31,12 +31,12 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from agents.core import Agent, Observation, Schedule, require
-from agents.gradient._moments import Workspace
 from optenvs.core.env import Action
 from optenvs.core.random import Keys
 from optenvs.core.struct import static, struct
 
+from ..core import Agent, Observation, Schedule, require
+from ..gradient._moments import Workspace
 from ._consensus import (
     Normals,
     Number,

@@ -17,11 +17,11 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from agents.core import Agent, Observation, Schedule, require
 from optenvs.core.env import Action
 from optenvs.core.random import Keys
 from optenvs.core.struct import static, struct
 
+from ..core import Agent, Observation, Schedule, require
 from ._consensus import Normals, Number, answer, consensus, positive, recommends, scaled, table, wide
 
 

@@ -21,11 +21,11 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from agents.core import Observation, require
 from optenvs.core.env import Action
 from optenvs.core.random import Keys
 from optenvs.core.struct import static, struct
 
+from ..core import Observation, require
 from ._consensus import Scale, answer, not_negative, recommends, table, wide
 from .cbo import CBO
 

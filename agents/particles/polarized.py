@@ -18,8 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.core import require
-
+from ..core import require
 from ._consensus import Number, Scale, best, excess, positive
 from .cbo import CBO
 

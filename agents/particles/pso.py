@@ -15,11 +15,11 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from agents.core import Agent, Observation
 from optenvs.core.env import Action
 from optenvs.core.random import Keys, uniform
 from optenvs.core.struct import static, struct
 
+from ..core import Agent, Observation
 from ._consensus import answer, best, not_negative, recommends, table
 
 

@@ -18,10 +18,11 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from agents.core import Agent, Observation, require
 from optenvs.core.env import Action
 from optenvs.core.random import Keys
 from optenvs.core.struct import replace, static, struct
+
+from ..core import Agent, Observation, require
 
 Number = float | Float[Tensor, "B"]
 Scale = float | Float[Tensor, "B 1"]

@@ -15,11 +15,11 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from agents.core import Agent, Observation, require
 from optenvs.core.env import Action
 from optenvs.core.random import Keys, normal
 from optenvs.core.struct import replace, static, struct
 
+from ..core import Agent, Observation, require
 from ._descent import chosen, filled, unit, whole
 
 

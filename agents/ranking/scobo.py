@@ -22,9 +22,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from agents.core import require
 from optenvs.core.random import normal
 
+from ..core import require
 from ._descent import Estimate, Number, RankingDescent, Scale, unit, whole, wide
 from .zo_sign import signs
 

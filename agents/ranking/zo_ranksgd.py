@@ -28,9 +28,9 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from agents.core import require
 from optenvs.core.random import normal
 
+from ..core import require
 from ._descent import Estimate, RankingDescent, places, unit
 from ._moments import Moments, averaged, no_moments
 

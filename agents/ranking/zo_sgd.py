@@ -17,12 +17,12 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from agents.core import Agent, Observation, require
-from agents.particles._consensus import answer, recommends, table
 from optenvs.core.env import Action
 from optenvs.core.random import Keys, normal
 from optenvs.core.struct import static, struct
 
+from ..core import Agent, Observation, require
+from ..particles._consensus import answer, recommends, table
 from ._descent import TRIALS, Number, around, chosen, whole, wide
 
 

@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from agents.core import Observation
 from optenvs.core.env import Action
 from optenvs.core.struct import replace, struct
+
+from ..core import Observation
 
 FAR = 1e30
 """In a query: a threshold that no value passes, with a minus; one that every value passes."""

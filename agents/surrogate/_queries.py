@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from agents.core import Agent, Observation, require
 from optenvs.core.struct import replace, select, struct
+
+from ..core import Agent, Observation, require
 
 LOWEST = -1e30
 """A threshold that no value is below: all points of a query are answered."""

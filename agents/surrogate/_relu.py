@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.core import Agent
+from ..core import Agent
 
 
 def relu_network(agent: Agent, problem: Any) -> Any:

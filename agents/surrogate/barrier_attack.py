@@ -27,11 +27,11 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from agents.core import Agent, Observation, require
 from optenvs.core.env import Action
 from optenvs.core.random import Keys, uniform
 from optenvs.core.struct import replace, select, struct, tree_map
 
+from ..core import Agent, Observation, require
 from ._barrier import FAR, read
 from ._model import Bend, Pieces, Place, Promise, add_piece, best_step, gradient, measured
 

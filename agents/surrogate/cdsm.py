@@ -19,11 +19,11 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from agents.core import Agent, Observation, require
 from optenvs.core.env import Action
 from optenvs.core.random import Keys
 from optenvs.core.struct import replace, struct
 
+from ..core import Agent, Observation, require
 from ._geometry import covering, householder, poll_both, unit_inf
 from ._queries import Incumbent, check_factors, check_radii, first, improved, known, query
 

@@ -30,11 +30,11 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from agents.core import Agent, Observation, require
 from optenvs.core.env import Action
 from optenvs.core.random import Keys
 from optenvs.core.struct import replace, struct
 
+from ..core import Agent, Observation, require
 from ._attack import ATTACKS, LOSSES, PGD_STEPS, cotangent, moved
 from ._geometry import (
     covering,

@@ -26,11 +26,11 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from agents.core import Agent, Observation, require
 from optenvs.core.env import Action
 from optenvs.core.random import Keys
 from optenvs.core.struct import replace, select, struct
 
+from ..core import Agent, Observation, require
 from ._barrier import Barrier, absorb, empty, query, read, reopen, tighten
 from ._geometry import householder, largest, poll_both
 

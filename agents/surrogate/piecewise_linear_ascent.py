@@ -18,11 +18,11 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from agents.core import Agent, Observation, require
 from optenvs.core.env import Action
 from optenvs.core.random import Keys, fold_in, uniform
 from optenvs.core.struct import replace, struct
 
+from ..core import Agent, Observation, require
 from ._queries import LOWEST, Incumbent, first, project, query
 from ._relu import activations, first_crossing, gradient, rates, relu_network
 

@@ -16,11 +16,11 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from agents.core import Agent, Observation, require
 from optenvs.core.env import Action
 from optenvs.core.random import Keys, uniform
 from optenvs.core.struct import replace, struct
 
+from ..core import Agent, Observation, require
 from ._queries import LOWEST, Incumbent, first, known, project, query
 
 

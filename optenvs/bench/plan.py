@@ -14,9 +14,9 @@ from typing import Any, Literal
 import torch
 from gymnasium import spaces
 
-import agents
 import optenvs
 from envs_registry import EnvSpec
+from optenvs import agents
 from optenvs.bench.experiment import AgentEntry, EnvironmentEntry, Experiment
 from optenvs.bench.hashing import canonical_json
 from optenvs.bench.results import CALLS, METRICS, Measure, RunSpec

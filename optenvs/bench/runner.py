@@ -24,9 +24,9 @@ import joblib
 import torch
 from tqdm import tqdm
 
-import agents
 from envs_registry import EnvSpec
 from envs_registry import register as declare
+from optenvs import agents
 from optenvs.bench.curves import split_curves
 from optenvs.bench.experiment import SELECTIONS, Experiment
 from optenvs.bench.hashing import canonical_json

@@ -23,7 +23,7 @@ from torch import Tensor
 from .struct import is_struct, tensors
 
 _FORMAT = "optenvs-1"
-_TRUSTED = ("optenvs", "agents")
+_TRUSTED = ("optenvs",)
 
 
 def save(path: str | os.PathLike[str], tree: Any) -> Path:

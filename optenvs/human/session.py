@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import torch
 
-import agents
+from optenvs import agents
 from optenvs.core.rollout import Run, rollout
 from optenvs.envs.ranking.people import check_ranking
 
