@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from optenvs.core.oracles import jvp
 from optenvs.core.struct import struct
 
 from ._program import solve
@@ -235,9 +236,7 @@ def _bends(problem: Any, y: Tensor, jacobian: Tensor) -> tuple[Float[Tensor, "B 
     slope = -_product(jacobian.mT, problem.slope(y))
     size = jacobian.shape[-1]
     many = y.unsqueeze(1).repeat(1, size, 1)
-    _, turned = torch.func.jvp(  # type: ignore[misc]
-        lambda z: problem.task.slope(z, problem.aim), (many,), (jacobian.mT,)
-    )
+    _, turned = jvp(lambda z: problem.task.slope(z, problem.aim), many, jacobian.mT)
     hessian = -turned @ jacobian
     hessian = (hessian + hessian.mT) / 2
     values, vectors = torch.linalg.eigh(hessian)
@@ -251,9 +250,7 @@ def _constraints(
     size = x.shape[-1]
     eye = torch.eye(size, dtype=x.dtype, device=x.device).repeat(len(x), 1, 1)
     many = tuple(v.unsqueeze(1).repeat(1, size, 1) for v in (x, y))
-    c, across = torch.func.jvp(  # type: ignore[misc]
-        lambda u, v: problem.task.constraints(u, v, problem.aim), many, (eye, jacobian.mT)
-    )
+    c, across = jvp(lambda u, v: problem.task.constraints(u, v, problem.aim), many, (eye, jacobian.mT))
     return c[:, 0], across.mT
 
 

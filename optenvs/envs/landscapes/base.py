@@ -24,7 +24,7 @@ from torch import Tensor
 
 from optenvs.core.blocks import row_blocks
 from optenvs.core.env import Action, Answer, Instance, OptimizationEnv, State
-from optenvs.core.oracles import derivatives, value_and_gradient
+from optenvs.core.oracles import hvp, value_and_gradient
 from optenvs.core.random import Keys, normal, orthogonal
 from optenvs.core.spaces import box
 from optenvs.core.struct import rows, struct, tree_map
@@ -244,16 +244,8 @@ class Landscape(OptimizationEnv):
             value, observation["gradient"] = self._ask(hidden, point)
         else:
             assert isinstance(action, dict)
-
-            def gradient_and_value(y: Tensor) -> tuple[Tensor, Tensor]:
-                value, gradient = self._ask(hidden, y)
-                return gradient, value
-
-            # the Hessian is symmetric, so the gradient's pullback of the vector is the product with it
-            with derivatives():
-                answers: Any = torch.func.vjp(gradient_and_value, point, has_aux=True)
-                observation["gradient"], pullback, value = answers
-                (observation["hvp"],) = pullback(action["vector"])
+            answers = hvp(lambda y: self._ask(hidden, y), point, action["vector"], written=True)
+            value, observation["gradient"], observation["hvp"] = answers
         observation["value"] = value.unsqueeze(-1)
         if self.noise:
             observation |= self._noise(state, observation)

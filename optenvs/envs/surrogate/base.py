@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from optenvs.core.env import Action, Answer, Instance, OptimizationEnv, State
-from optenvs.core.oracles import derivatives, value_and_gradient
+from optenvs.core.oracles import jvp, vjp
 from optenvs.core.random import Keys
 from optenvs.core.spaces import box
 from optenvs.core.struct import struct
@@ -326,14 +326,10 @@ class Surrogate(OptimizationEnv):
         if self.oracle == "vjp":
             cotangent = action["cotangent"]
             asked = (cotangent != 0).any(-1)
-
-            def along(x: Tensor) -> Tensor:
-                return (outputs(x.unsqueeze(1)).squeeze(1) * cotangent).sum(-1)
-
-            return torch.nan_to_num(value_and_gradient(along, base)[1]), asked.long()
+            _, product = vjp(lambda x: outputs(x.unsqueeze(1)).squeeze(1), base, cotangent)
+            return torch.nan_to_num(product), asked.long()
         # a column is a directional derivative: all at once, as those of n equal points
         directions = torch.eye(self.size, dtype=base.dtype, device=base.device).expand(len(base), -1, -1)
         bases = base.unsqueeze(1).repeat(1, self.size, 1)
-        with derivatives():
-            _, columns = torch.func.jvp(outputs, (bases,), (directions.clone(),))  # type: ignore[misc]
+        _, columns = jvp(outputs, bases, directions.clone())
         return torch.nan_to_num(columns.mT), torch.ones_like(action["count"].squeeze(-1))
