@@ -138,9 +138,7 @@ def best_step(
     unit = (tangent.abs() * r).sum(-1).clamp_min(1e-30)
     curved = (hessian * r.unsqueeze(-1) * r.unsqueeze(-2)).abs().amax((-1, -2)) > _FLAT * unit
     slope, here = tangent, at.value
-    if problem.task.piecewise_linear and not problem.task.constraint_count:
-        rounds = 1  # the first program is the model itself
-    for _ in range(rounds):
+    for _ in range(programs(problem, rounds)):
         hessian = torch.where(straight[:, None, None], 0.0, hessian)
         e = _program(
             problem, at, d, (here, slope, hessian), (low - d, high - d), r, span, pieces, bend, margin
@@ -157,6 +155,13 @@ def best_step(
     expected = torch.maximum(here + bend.value * square, for_pieces.amax(-1))
     violated = (c + bend.constraints * square.unsqueeze(-1)).clamp_min(0.0)
     return promise, expected, violated.square().sum(-1)
+
+
+def programs(problem: Any, rounds: int) -> int:
+    """How many quadratic programs a step takes."""
+    if problem.task.piecewise_linear and not problem.task.constraint_count:
+        return 1  # the first program is the model itself
+    return rounds
 
 
 def measured(

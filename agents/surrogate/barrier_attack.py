@@ -15,7 +15,8 @@ the first that fails where f bends, they take it as it is.
 
 An attack asks one point and the Jacobian there. Where the model promises nothing any more, or the radius is
 least, a new start is drawn between the best point of all and a random one of the box; all starts share the
-points of one run. The agent is the project's own.
+points of one run. The agent is the project's own. Its quadratic programs ask the oracle nothing, and are on
+record as its own work; those of rows that begin anew are not needed, and not counted.
 """
 
 from __future__ import annotations
@@ -28,12 +29,13 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from optenvs.core.env import Action
+from optenvs.core.ledger import Ledger
 from optenvs.core.random import Keys, uniform
 from optenvs.core.struct import replace, select, struct, tree_map
 
 from ..core import Agent, Observation, require
 from ._barrier import FAR, read
-from ._model import Bend, Pieces, Place, Promise, add_piece, best_step, gradient, measured
+from ._model import Bend, Pieces, Place, Promise, add_piece, best_step, gradient, measured, programs
 
 
 @struct
@@ -51,6 +53,7 @@ class BarrierAttackState:
         asked: whether a point was asked, ``(B,)``.
         bend, pieces: what the model has learned of the network.
         best, best_value: the best feasible point of all starts, ``(B, n)`` and ``(B,)``.
+        work: quadratic programs solved so far.
     """
 
     keys: Keys
@@ -67,6 +70,7 @@ class BarrierAttackState:
     pieces: Pieces
     best: Float[Tensor, "B n"]
     best_value: Float[Tensor, "B"]
+    work: Ledger
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +145,7 @@ class BarrierAttack(Agent):
             ),
             best=start,
             best_value=none,
+            work=Ledger.empty(("quadratic_program",), len(none), none.device),
         )
 
     def act(self, state: BarrierAttackState, observation: Observation) -> tuple[Action, BarrierAttackState]:
@@ -209,6 +214,7 @@ class BarrierAttack(Agent):
         worth = worth | (infeasible & (violation < 0.9 * centre.violation))
         begun = centre.value < torch.inf
         over = ~begun | (state.radius < self.limits[0])
+        solved = torch.where(over, 0, programs(problem, self.rounds)).unsqueeze(-1)
         # before a feasible point is known, a smaller radius may see what a large one does not: none is asked
         bent = ~over & ~worth & state.straight & promise.curved
         closer = ~over & ~worth & ((state.inside.value == torch.inf) | bent)
@@ -248,6 +254,7 @@ class BarrierAttack(Agent):
             pieces=replace(
                 state.pieces, value=torch.where(over.unsqueeze(-1), torch.inf, state.pieces.value)
             ),
+            work=state.work.bill(solved),
         )
 
 

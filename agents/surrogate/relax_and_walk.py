@@ -11,7 +11,8 @@
 When all neurons are fixed, they are drawn anew. Each query is one point x'.
 
 The linear programs are HiGHS's, by scipy, one instance after the other on the host: unlike other agents this
-one gains nothing from a batch, and on a GPU waits for the copies.
+one gains nothing from a batch, and on a GPU waits for the copies. They ask the oracle nothing, and are on
+record as the agent's own work: relaxations, and programs on a piece.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from optenvs.core.env import Action
+from optenvs.core.ledger import Ledger
 from optenvs.core.random import Keys, bits, uniform
 from optenvs.core.struct import replace, struct
 
@@ -33,6 +35,7 @@ from ._queries import LOWEST, Incumbent, first, project, query
 from ._relu import Layers, big_m, relu_network
 
 STARTS = ("relaxation", "random")
+WORK = ("relaxation", "piece")
 _GAIN = 1e-9  # the least increase of a walk
 
 
@@ -51,6 +54,7 @@ class WalkState:
         cycle: how often the order of the neurons has been drawn, ``(B,)``.
         seen: the last pieces walked, as numbers that differ between pieces, ``(B, memory)``.
         pieces: pieces walked so far, ``(B,)``.
+        work: linear programs solved so far: relaxations, and those of a piece.
     """
 
     problem: Any
@@ -64,6 +68,7 @@ class WalkState:
     cycle: Int64[Tensor, "B"]
     seen: Int64[Tensor, "B memory"]
     pieces: Int64[Tensor, "B"]
+    work: Ledger
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +108,7 @@ class RelaxAndWalk(Agent):
             cycle=zero,
             seen=zero.unsqueeze(-1).repeat(1, self.memory),
             pieces=zero,
+            work=Ledger.empty(WORK, len(keys), keys.device),
         )
 
     def act(self, state: WalkState, observation: Observation) -> tuple[Action, WalkState]:
@@ -124,13 +130,15 @@ class RelaxAndWalk(Agent):
         columns = {
             name: torch.as_tensor(np.stack([r[name] for r in each])).to(getattr(state, name))
             for name in each[0]
-            if name != "vertex"
+            if name not in ("vertex", "work")
         }
+        solved = torch.as_tensor(np.stack([r["work"] for r in each])).to(state.work.counts)
         vertex = torch.as_tensor(np.stack([r["vertex"] for r in each])).to(walked)
         everything = Incumbent(held.point, torch.full_like(held.value, LOWEST), held.outputs)
         target, none = project(problem, vertex).unsqueeze(1), torch.zeros_like(state.keys)
         action = query(problem, observation, everything, target, none, none + 1)
-        return action, replace(state, value=torch.where(rises, held.value, torch.inf), **columns)
+        value, work = torch.where(rises, held.value, torch.inf), state.work.bill(solved)
+        return action, replace(state, value=value, work=work, **columns)
 
 
 def _array(tensor: Tensor) -> np.ndarray:
@@ -148,6 +156,7 @@ class _Instance:
         self.fixed, self.draws, self.cycle = (int(t[row]) for t in (state.fixed, state.draws, state.cycle))
         self.seen, self.pieces = state.seen[row].cpu().numpy().copy(), int(state.pieces[row])
         self.uniform = order
+        self.relaxations = 0
         zero = torch.zeros(1, dtype=torch.int64)
         self.code = bits(zero, "piece", self.layers.neurons)[0].numpy()
 
@@ -167,6 +176,7 @@ class _Instance:
             "cycle": np.int64(self.cycle),
             "seen": self.seen,
             "pieces": np.int64(self.pieces),
+            "work": np.array([self.relaxations, 1]),
         }
 
     def _number(self, pattern: np.ndarray) -> np.int64:
@@ -208,6 +218,7 @@ class _Instance:
 
     def _relaxation(self, fixed: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         """The relaxed program with neurons ``fixed`` at their signs: the point, and the binaries."""
+        self.relaxations += 1
         size, hidden = self.layers.inputs, self.layers.neurons
         rows, sides, cost, _ = big_m(self.layers, self.lower, self.upper)
         binary: list[tuple[float, float | None]] = [(0.0, 1.0)] * hidden

@@ -17,7 +17,8 @@ from .errors import check_oracles
 from .ledger import Ledger
 from .random import Keys, fold_in, keys_from_seed
 from .stepper import Entry, Fused, History, Place, Stepper, Trees
-from .struct import detach, struct, tree_map
+from .struct import detach, replace, struct, tree_map
+from .work import Path, find, ledger_at
 
 _PATIENCE = 64  # steps between two looks at an accelerator where only the environment knows the end
 _AGENT_STREAM = 0x6167656E74  # "agent": agents draw from keys of their own
@@ -46,6 +47,9 @@ class Run:
             in it. On an accelerator the host's time, without waiting for the device.
         state, agent_state: where the run stopped; hand them on with ``resume=run``.
         recorded: the observation fields asked for with ``record``, ``(T + 1, B, ...)``.
+        work: what the agent has counted itself, at the same times as ``calls``: ``run.work["program"]`` has
+            shape ``(T + 1, B)``. No budget counts it. ``None`` for an agent whose memory has no ledger in a
+            field ``work``, see :mod:`optenvs.core.work`.
     """
 
     metrics: dict[str, Tensor]
@@ -58,6 +62,7 @@ class Run:
     state: State
     agent_state: Any
     recorded: dict[str, Tensor]
+    work: Ledger | None = None
 
     @property
     def diverged(self) -> Bool[Tensor, "B"]:
@@ -189,6 +194,7 @@ def _drive(
 ) -> Run:
     stepper = Stepper(env, agent, record, seen)
     place = Place(_begin(stepper, seed, batch, keys, resume))
+    stepper = dataclasses.replace(stepper, work=find(place.trees[0], len(place.state.k)))
     limit = _limit(env, steps)
     unknown = [field for field in record if field not in place.state.observation]
     if unknown:
@@ -197,7 +203,7 @@ def _drive(
     period = env.evaluation_period
     # A resumed run goes on with the clock of its rows, which entered it in lockstep.
     clock = 0 if resume is None or period is None else int(place.state.k.max())
-    history, seconds, spent = History(stepper.entry(place.state)), [0.0], 0.0
+    history, seconds, spent = History(stepper.entry(place.trees)), [0.0], 0.0
     fused: dict[bool, Fused] = {}
     step = 0
     while step < limit:
@@ -215,17 +221,17 @@ def _drive(
             place, entries = fused[over](place)
         else:
             place = Place(stepper.step(*place.trees, over))
-            entries = [stepper.entry(place.state)]
+            entries = [stepper.entry(place.trees)]
         spent, begun = spent + time.perf_counter() - start, spent
         seconds += [begun + (spent - begun) * (i + 1) / len(entries) for i in range(len(entries))]
         step += len(entries)
         if period is not None and (clock + step) % period == 0:
             place = Place((place.trees[0], env.evaluate(place.state)))
-            entries[-1] = stepper.entry(place.state)
+            entries[-1] = stepper.entry(place.trees)
         history.extend(entries)
         if on_step is not None:
             on_step(step, place.state)
-    return _assemble(history.stacked(), seconds, limit, place)
+    return _assemble(history.stacked(), seconds, limit, place, stepper.work)
 
 
 def _begin(stepper: Stepper, seed: int, batch: int, keys: Keys | None, resume: Run | None) -> Trees:
@@ -261,7 +267,7 @@ def _all_done(done: Tensor, step: int) -> bool:
     return (done.device.type == "cpu" or step % _PATIENCE == 0) and bool(done.all())
 
 
-def _assemble(record: Entry, seconds: list[float], limit: float, place: Place) -> Run:
+def _assemble(record: Entry, seconds: list[float], limit: float, place: Place, path: Path | None) -> Run:
     """The record with ``limit`` steps: cut behind the end of all episodes, or the last entry repeated."""
     agent_state, state = place.trees
     if limit == math.inf:
@@ -274,7 +280,8 @@ def _assemble(record: Entry, seconds: list[float], limit: float, place: Place) -
         missing = steps + 1 - len(x)
         return torch.cat((x, x[-1:].expand(missing, *x.shape[1:]))) if missing > 0 else x[: steps + 1]
 
-    metrics, counts, merit, best, _, done, recorded = tree_map(long, record)
+    metrics, counts, merit, best, _, done, recorded, done_itself = tree_map(long, record)
+    work = None if path is None else replace(ledger_at(agent_state, path), counts=done_itself)
     return Run(
         metrics=metrics,
         calls=Ledger(counts=counts, kinds=state.calls.kinds),
@@ -286,4 +293,5 @@ def _assemble(record: Entry, seconds: list[float], limit: float, place: Place) -
         state=state,
         agent_state=agent_state,
         recorded=recorded,
+        work=work,
     )

@@ -15,6 +15,7 @@ from torch.utils import _pytree
 from .compiled import Program
 from .env import OptimizationEnv, State
 from .struct import select, stack, tensors, tree_map
+from .work import Path, ledger_at, resting
 
 
 class Entry(NamedTuple):
@@ -27,6 +28,7 @@ class Entry(NamedTuple):
     reward: Tensor
     done: Tensor
     recorded: dict[str, Tensor]
+    work: Tensor | None = None
 
 
 Trees = tuple[Any, State]
@@ -77,18 +79,29 @@ class Stepper:
         env, agent: as in ``rollout``.
         record: observation fields to keep.
         seen: what the agent gets of an observation; ``None`` for all of it.
+        work: where the agent's memory has the ledger of its work, see :func:`optenvs.core.work.find`.
     """
 
     env: OptimizationEnv
     agent: Any
     record: tuple[str, ...] = ()
     seen: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None
+    work: Path | None = None
 
-    def entry(self, state: State) -> Entry:
-        """What the record keeps of ``state``."""
+    def entry(self, trees: Trees) -> Entry:
+        """What the record keeps of them."""
+        memory, state = trees
         recorded = {field: state.observation[field] for field in self.record}
+        work = None if self.work is None else ledger_at(memory, self.work).counts
         return Entry(
-            state.metrics, state.calls.counts, state.merit, state.best, state.reward, state.done, recorded
+            state.metrics,
+            state.calls.counts,
+            state.merit,
+            state.best,
+            state.reward,
+            state.done,
+            recorded,
+            work,
         )
 
     def sight(self, state: State) -> dict[str, Tensor]:
@@ -97,9 +110,13 @@ class Stepper:
 
     def step(self, agent_state: Any, state: State, over: bool) -> Trees:
         """One step; ``over`` says whether a row may be done."""
-        action, agent_state = self.agent.act(agent_state, self.sight(state))
+        action, memory = self.agent.act(agent_state, self.sight(state))
         after = self.env.step(state, action)
-        return agent_state, freeze(state, after) if over else after
+        if not over:
+            return memory, after
+        if self.work is not None:
+            memory = resting(state.done, agent_state, memory, self.work)
+        return memory, freeze(state, after)
 
     def fused(self, place: Place, steps: int, over: bool) -> Fused:
         """``steps`` steps from places like this one, compiled; ``over`` says whether a row may be done.
@@ -112,7 +129,14 @@ class Stepper:
         settings = torch.get_num_threads(), torch.get_default_dtype()
         over = over or steps > 1  # a row may end between two of them
         fused = _fused(
-            _Same(self.env), _Same(self.agent), self.record, steps, over, _Form(place.trees), settings
+            _Same(self.env),
+            _Same(self.agent),
+            self.record,
+            self.work,
+            steps,
+            over,
+            _Form(place.trees),
+            settings,
         )
         fused.prepare(place)
         return fused
@@ -170,7 +194,7 @@ class Fused:
         stepper, trees, entries = self._stepper, self._form.filled(leaves), []
         for _ in range(self._steps):
             trees = stepper.step(*trees, self._over)
-            entries.append(stepper.entry(trees[1]))
+            entries.append(stepper.entry(trees))
         if _Form(trees) != self._form:
             raise TypeError(
                 f"compile: what {type(stepper.agent).__name__} or {stepper.env.name} keeps must be tensors "
@@ -194,14 +218,21 @@ class Fused:
         metrics = {name: next(left) for name in self._metrics}
         calls, merit, best, reward, done = islice(left, 5)
         recorded = {name: next(left) for name in self._stepper.record}
-        return Entry(metrics, calls, merit, best, reward, done, recorded)
+        return Entry(metrics, calls, merit, best, reward, done, recorded, next(left, None))
 
 
 @lru_cache(maxsize=KEPT)
 def _fused(
-    env: _Same, agent: _Same, record: tuple[str, ...], steps: int, over: bool, form: _Form, _settings: Any
+    env: _Same,
+    agent: _Same,
+    record: tuple[str, ...],
+    work: Path | None,
+    steps: int,
+    over: bool,
+    form: _Form,
+    _settings: Any,
 ) -> Fused:
-    return Fused(Stepper(env.it, agent.it, record), form, steps, over)
+    return Fused(Stepper(env.it, agent.it, record, work=work), form, steps, over)
 
 
 class _Form:

@@ -71,6 +71,11 @@ def is_struct(value: object) -> bool:
     return hasattr(type(value), _LEAVES)
 
 
+def fields_of(value: object) -> tuple[str, ...]:
+    """The names of a struct's fields that are no configuration; empty for anything else."""
+    return getattr(type(value), _LEAVES, ())
+
+
 def tree_map(function: Callable[..., Any], tree: T, *others: T) -> T:
     """Apply ``function`` to every tensor of ``tree`` (and of trees of the same shape beside it).
 

@@ -128,6 +128,21 @@ def test_it_asks_at_most_one_point_and_the_jacobian_there() -> None:
     assert torch.equal(run.best, alone.best)
 
 
+@pytest.mark.parametrize(("env", "rounds", "each"), [("disc", 2, 2), ("ramp", 3, 1)])
+def test_quadratic_programs_are_on_record(env: str, rounds: int, each: int) -> None:
+    # a straight value without constraints is the model itself: one program is all
+    problem = TanhDisc(**DISC) if env == "disc" else Ramp(points=1, oracle="jacobian")
+    run = rollout(problem, agents.BarrierAttack(rounds=rounds, limits=(1e-2, 1.0)), batch=4, steps=40)
+    assert run.work is not None
+    solved = run.work["quadratic_program"].diff(dim=0)
+    live = ~run.done[:-1]
+    # none where a start is over, and the next point is drawn
+    assert set(solved[live].unique().tolist()) == ({0, each} if env == "disc" else {each})
+    assert (solved[~live] == 0).all()
+    # the first attack is made at once, from what the first answer says
+    assert (solved[0] == each).all()
+
+
 def test_it_refuses_constraints_in_a_penalty() -> None:
     env = TanhDisc(formulation="penalty", points=1, oracle="jacobian")
     with pytest.raises(ValueError, match="BarrierAttack: formulation: expected 'constraints'"):

@@ -14,6 +14,7 @@ from torch import Tensor
 import agents
 import optenvs
 from agents.surrogate import _geometry as geometry
+from agents.surrogate import relax_and_walk
 from agents.surrogate._relu import activations
 from optenvs.core.random import keys_from_seed
 from optenvs.core.rollout import agent_keys
@@ -311,6 +312,26 @@ def test_a_walk_stops_where_its_neighbours_are_worse() -> None:
     assert (run.best[-1] == 0).all()
     memory = run.agent_state
     assert (memory.draws >= 1).all() and (memory.pieces == 6).all()
+
+
+def test_linear_programs_are_on_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    solved: list[int] = []
+
+    def counted(*arguments: Any) -> Any:
+        solved.append(1)
+        return minimum(*arguments)
+
+    minimum = relax_and_walk._minimum
+    monkeypatch.setattr(relax_and_walk, "_minimum", counted)
+    env = ReluBox(dim=4, widths=(6,), points=1, white_box=True, budget=None)
+    run = optenvs.rollout(env, agents.RelaxAndWalk(), batch=2, steps=12)
+    assert run.work is not None
+    assert torch.equal(run.work["piece"][-1], run.agent_state.pieces)
+    assert (run.work["relaxation"][-1] >= run.agent_state.fixed).all()
+    assert int(run.work.counts[-1].sum()) == len(solved)
+    # starts drawn at random relax nothing
+    random = optenvs.rollout(env, agents.RelaxAndWalk(starts="random"), batch=2, steps=3)
+    assert random.work is not None and random.work.counts[-1].tolist() == [[0, 3], [0, 3]]
 
 
 def test_relaxations_skip_what_was_walked() -> None:
