@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from gymnasium import spaces
 from jaxtyping import Bool, Float
@@ -22,7 +21,7 @@ from torch import Tensor
 from .env import OptimizationEnv, State
 from .nodes import Node
 from .random import Keys
-from .spaces import box
+from .spaces import stacked
 from .struct import tree_map
 
 
@@ -116,13 +115,15 @@ class MultiAgentEnv(OptimizationEnv):
 
     def action_fields(self) -> spaces.Box | dict[str, spaces.Space]:
         fields, team = self._action_parts
-        stacked: dict[str, spaces.Space] = {n: _stacked(space, self.agents) for n, space in fields.items()}
-        return _stacked(fields["query"], self.agents) if self._single else stacked | team
+        if self._single:
+            return stacked(fields["query"], self.agents)
+        whole: dict[str, spaces.Space] = {n: stacked(space, self.agents) for n, space in fields.items()}
+        return whole | team
 
     def observation_fields(self) -> dict[str, spaces.Space]:
         fields = self.agent_observation_fields()
-        stacked: dict[str, spaces.Space] = {n: _stacked(space, self.agents) for n, space in fields.items()}
-        return stacked | self.team_observation_fields()
+        whole: dict[str, spaces.Space] = {n: stacked(space, self.agents) for n, space in fields.items()}
+        return whole | self.team_observation_fields()
 
     @cached_property
     def _action_parts(self) -> tuple[dict[str, spaces.Box], dict[str, spaces.Box]]:
@@ -148,12 +149,3 @@ class MultiAgentEnv(OptimizationEnv):
         fields |= {name: self.observation_space[name] for name in self.common}
         fields |= {f"all_{name}": self.observation_space[name] for name in self.public}
         return spaces.Dict(fields)
-
-
-def _stacked(space: spaces.Box, count: int) -> spaces.Box:
-    """The space of ``count`` agents; bounds that are one number for all coordinates stay broadcast."""
-    ends = []
-    for bound in (space.low, space.high):
-        constant = bound.size and (bound == bound.flat[0]).all()
-        ends.append(bound.flat[0] if constant else np.broadcast_to(bound, (count, *space.shape)))
-    return box((count, *space.shape), space.dtype.name, *ends)

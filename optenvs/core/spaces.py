@@ -28,6 +28,15 @@ def box(
     return made
 
 
+def stacked(space: spaces.Box, count: int) -> spaces.Box:
+    """The space of ``count`` of them; bounds that are one number for all coordinates stay broadcast."""
+    ends = []
+    for bound in (space.low, space.high):
+        constant = bound.size and (bound == bound.flat[0]).all()
+        ends.append(bound.flat[0] if constant else np.broadcast_to(bound, (count, *space.shape)))
+    return box((count, *space.shape), space.dtype.name, *ends)
+
+
 class _Facts(NamedTuple):
     """What every check asks of a space, found once: asking numpy each time costs more than the check."""
 
@@ -43,6 +52,11 @@ def _facts(space: spaces.Space) -> _Facts:
         facts = _Facts(_torch_dtype(space.dtype), tuple(space.shape or ()), _bounded(space), {})
         space.__dict__["_optenvs_facts"] = facts
     return facts
+
+
+def limited(space: spaces.Space) -> bool:
+    """Whether any coordinate has a finite bound."""
+    return _facts(space).bounded
 
 
 def _limits(space: spaces.Box, device: torch.device) -> tuple[Tensor, Tensor]:

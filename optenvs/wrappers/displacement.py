@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor
 
 from optenvs.core.env import Action, Instance
 from optenvs.core.random import Keys
-from optenvs.core.spaces import box
+from optenvs.core.spaces import box, limited
 
 from .base import Observation, Wrapper, require_fields
 
@@ -60,7 +59,7 @@ class Displacement(Wrapper):
         point = torch.add(memory, action, alpha=self.scale)
         space = self.env.action_space
         assert isinstance(space, spaces.Box)
-        if not (np.isfinite(space.low.flat[0]) or np.isfinite(space.high.flat[0])):
+        if not limited(space):
             return point
         low, high = (torch.from_numpy(end.copy()).to(point) for end in (space.low, space.high))
         return point.clamp(low, high)

@@ -114,10 +114,15 @@ class AdaBeliefToy(Landscape):
             raise ValueError(f"instance: expected 'paper' or 'random', got {self.instance!r}")
         super().__post_init__()
 
+    @property
+    def search_domain(self) -> tuple[float, float]:
+        edge = 4.0 if self.problem.startswith("beale") else 3.0
+        return -edge, edge
+
     def draw(self, keys: Keys) -> Draw:
         toy, dtype = TOYS[self.problem], self.torch_dtype
-        edge = 4.0 if self.problem.startswith("beale") else 3.0
-        start = uniform(keys, "start", 2, dtype=dtype, low=-edge, high=edge)
+        low, high = self.search_domain
+        start = uniform(keys, "start", 2, dtype=dtype, low=low, high=high)
         if self.instance == "paper":
             start = torch.tensor(toy.start, dtype=dtype, device=keys.device).expand_as(start)
         optimum = torch.tensor(toy.minimiser, dtype=dtype, device=keys.device).expand_as(start)

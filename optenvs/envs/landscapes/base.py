@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,6 +32,8 @@ from optenvs.core.spaces import box
 from optenvs.core.struct import rows, struct, tree_map
 
 ORACLES = ("value", "gradient", "hvp")
+Limit = float | Sequence[float]
+"""An end of a box: a number, or one a coordinate."""
 
 
 @struct
@@ -83,7 +87,7 @@ class Landscape(OptimizationEnv):
         shift: standard deviation of a random shift of the function, one an instance.
         rotate: whether each instance is turned about its optimum by a random rotation.
         bounds: limits of the query: ``None`` for none, ``"domain"`` for the function's search domain, or a
-            pair ``(low, high)``. Outside them an action is invalid.
+            pair ``(low, high)``, each a number or one a coordinate. Outside them an action is invalid.
         start: a fixed starting point in place of the instance's own.
         tolerance: the gap at which an episode is solved.
         budget, reward, device, dtype: see :class:`optenvs.core.OptimizationEnv`.
@@ -94,7 +98,7 @@ class Landscape(OptimizationEnv):
     noise: float = 0.0
     shift: float = 0.0
     rotate: bool = False
-    bounds: str | tuple[float, float] | None = None
+    bounds: str | tuple[Limit, Limit] | None = None
     start: tuple[float, ...] | None = None
     tolerance: float | None = 1e-8
 
@@ -120,6 +124,11 @@ class Landscape(OptimizationEnv):
         """Both at once. Inherited: by autograd; a closed form here is several times faster."""
         return value_and_gradient(lambda y: self.value(y, coefficients), x)
 
+    @property
+    def search_domain(self) -> tuple[Limit, Limit]:
+        """Where to search, unless ``bounds`` say otherwise: :attr:`domain`, or what an instance is told."""
+        return self.domain
+
     def measure(self, x: Float[Tensor, "B n"]) -> dict[str, Tensor]:
         """More metrics of a point of the unmoved function, ``(B,)`` each."""
         return {}
@@ -142,22 +151,41 @@ class Landscape(OptimizationEnv):
                 raise ValueError(f"{name}: expected a number >= 0, got {getattr(self, name)!r}")
         if isinstance(self.bounds, str) and self.bounds != "domain":
             raise ValueError(f"bounds: expected None, 'domain' or (low, high), got {self.bounds!r}")
-        low, high = self._limits()
-        if not low < high:
+        low, high = self.limits_of_points
+        if not (low < high).all():
             raise ValueError(f"bounds: expected low < high, got {self.bounds!r}")
         if self.start is not None:
             start = np.asarray(self.start, dtype=float)
             if start.shape != (self.dim,) or not np.isfinite(start).all():
                 raise ValueError(f"start: expected {self.dim} finite numbers, got {self.start!r}")
             if (start < low).any() or (start > high).any():
-                raise ValueError(f"start: {self.start!r} lies outside bounds {(low, high)}")
+                raise ValueError(f"start: {self.start!r} lies outside bounds {self.bounds!r}")
         super().__post_init__()
 
-    def _limits(self) -> tuple[float, float]:
-        if self.bounds is None:
-            return -float("inf"), float("inf")
-        low, high = self.domain if isinstance(self.bounds, str) else self.bounds
-        return float(low), float(high)
+    @cached_property
+    def limits_of_points(self) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+        """The ends of the box that no query may leave; infinite without ``bounds``."""
+        return self._ends((-np.inf, np.inf) if self.bounds is None else self.bounds)
+
+    @cached_property
+    def searched(self) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+        """The ends of the box that agents are told: ``bounds``, and the search domain without them."""
+        (low, high), (first, last) = self.limits_of_points, self._ends("domain")
+        width = last - first
+        # a box without an end is as wide as the domain, or wider
+        low_end = np.where(np.isfinite(low), low, np.minimum(first, high - width))
+        return low_end, np.where(np.isfinite(high), high, np.maximum(last, low_end + width))
+
+    def _ends(self, bounds: Any) -> tuple[np.ndarray, np.ndarray]:
+        pair = self.search_domain if isinstance(bounds, str) else bounds
+        try:
+            low, high = (np.asarray(end, dtype=float) for end in pair)
+            return np.broadcast_to(low, (self.dim,)), np.broadcast_to(high, (self.dim,))
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"bounds: expected None, 'domain' or (low, high), each a number or {self.dim} of them, "
+                f"got {bounds!r}"
+            ) from error
 
     @property
     def oracles(self) -> tuple[str, ...]:
@@ -168,7 +196,7 @@ class Landscape(OptimizationEnv):
         return dict.fromkeys(reversed(self.oracles), 1)
 
     def action_fields(self) -> spaces.Box | dict[str, spaces.Space]:
-        low, high = self._limits()
+        low, high = (_one(end) for end in self.limits_of_points)
         point = box((self.dim,), self.dtype, low, high)
         if self.oracle != "hvp":
             return point
@@ -198,9 +226,9 @@ class Landscape(OptimizationEnv):
             start = torch.tensor(self.start, dtype=dtype, device=keys.device)
             start = start.expand(len(keys), self.dim)
         elif self.bounds is not None:
-            start = start.clamp(*self._limits())
-        low, high = self.domain if self.bounds is None else self._limits()
-        ends = torch.tensor([low, high], dtype=dtype, device=keys.device)
+            low, high = (torch.tensor(end, dtype=dtype, device=keys.device) for end in self.limits_of_points)
+            start = start.clamp(low, high)
+        ends = torch.tensor(np.stack(self.searched), dtype=dtype, device=keys.device)
         query: Action = start
         if self.oracle == "hvp":
             query = {"point": start, "vector": torch.zeros_like(start)}
@@ -324,6 +352,11 @@ class Landscape(OptimizationEnv):
         )
         with torch.no_grad():
             return self.value(self._unmove(many, points), many.coefficients)
+
+
+def _one(end: np.ndarray) -> Any:
+    """One number where all coordinates have the same: a space of many stays cheap."""
+    return float(end[0]) if (end == end[0]).all() else end
 
 
 def _spread(tree: Any, count: int) -> Any:

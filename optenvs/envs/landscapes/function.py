@@ -15,6 +15,8 @@ from optenvs.core.random import Keys, uniform
 
 from .base import Draw, Landscape
 
+BACKENDS = ("torch", "numpy")
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FunctionLandscape(Landscape):
@@ -27,6 +29,26 @@ class FunctionLandscape(Landscape):
     minimum: float | None = None
     minimiser: tuple[float, ...] | None = None
     box: tuple[tuple[float, ...], tuple[float, ...]] = ((-1.0,), (1.0,))
+
+    def __post_init__(self) -> None:
+        if self.backend not in BACKENDS:
+            raise ValueError(f"backend: expected 'torch' or 'numpy', got {self.backend!r}")
+        if self.backend == "numpy" and (
+            self.oracle == "hvp" or (self.oracle == "gradient" and self.grad is None)
+        ):
+            raise ValueError(f"oracle: a numpy function cannot answer {self.oracle!r}; give grad=")
+        ends = [np.asarray(end) for end in self.box]
+        known = all(end.shape in ((1,), (self.dim,)) and np.isfinite(end).all() for end in ends)
+        if not known or not (ends[0] < ends[1]).all():
+            raise ValueError(f"bounds: expected finite low < high, got {self.box!r}")
+        if self.minimiser is not None and len(self.minimiser) != self.dim:
+            raise ValueError(f"minimiser: expected {self.dim} numbers, got {self.minimiser!r}")
+        super().__post_init__()
+        self._try()
+
+    @property
+    def search_domain(self) -> tuple[Any, Any]:
+        return self.box
 
     @property
     def bounded_below(self) -> bool:
@@ -59,6 +81,31 @@ class FunctionLandscape(Landscape):
             return super().value_and_gradient(x, coefficients)
         return self.value(x, coefficients), self._call("grad", self.grad, x, tuple(x.shape))
 
+    def _try(self) -> None:
+        """Call what was given once, so that what does not fit is an error now, not at the first reset."""
+        alone = self.backend == "numpy" and not self.batched  # it is called point by point
+        trial = torch.from_numpy(np.tile(_generic(self.box, self.dim), (1 if alone else 2, 1)))
+        trial = trial.to(self.torch_device, self.torch_dtype)
+        asked = trial.requires_grad_() if self.backend == "torch" else trial
+        sloped = self.oracle != "value"
+        try:
+            with torch.enable_grad(), warnings.catch_warnings(action="ignore"):
+                value = self.value(asked, None)
+                slope = self.value_and_gradient(trial.detach(), None)[1] if self.grad and sloped else value
+        except Exception as error:
+            if isinstance(error, ValueError) and str(error).startswith(("function: ", "grad: ")):
+                raise
+            given = f"{self.dtype} {'tensors' if self.backend == 'torch' else 'arrays'}"
+            raise ValueError(
+                f"function: cannot be called on {given} of {self.dim} coordinates: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        if self.backend == "torch" and sloped and not slope.requires_grad and not self.grad:
+            raise ValueError(
+                "function: its answer does not depend on x in a way that torch can differentiate (a "
+                "constant, a comparison, a detached tensor); give grad=, or oracle='value'"
+            )
+
     def _call(self, name: str, call: Callable[[Any], Any], x: Tensor, shape: tuple[int, ...]) -> Tensor:
         if self.backend == "torch":
             result = call(x) if self.batched else torch.func.vmap(call)(x)
@@ -70,7 +117,7 @@ class FunctionLandscape(Landscape):
             result = torch.tensor(np.asarray(answers, dtype=np.float64), device=x.device)
         if not isinstance(result, Tensor) or result.numel() != int(np.prod(shape)):
             got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
-            raise ValueError(f"{name}: expected an answer of shape {shape}, got {got}")
+            raise ValueError(f"{name}: expected an answer of shape {shape} for {len(x)} points, got {got}")
         return result.reshape(shape).to(x.dtype)
 
 
@@ -104,31 +151,31 @@ def from_function(
         backend: ``"torch"`` or ``"numpy"``; found out by one call if it is not given.
         minimum: the lowest value, if known: then ``gap`` is measured.
         minimiser: where it is, if known: then ``distance`` is measured.
-        bounded: whether a query outside ``bounds`` is invalid; ``bounds`` must be two numbers then.
+        bounded: whether a query outside ``bounds`` is invalid.
         **keywords: those of :class:`Landscape`: ``oracle``, ``noise``, ``shift``, ``rotate``, ``budget``, ...
 
     Raises:
-        ValueError: bounds that are not ordered or of a wrong shape; an answer that is no scalar; a numpy
-            function without ``grad`` asked for gradients.
+        ValueError: bounds that are not ordered or of a wrong shape; an answer that is no scalar, or that
+            torch cannot differentiate where gradients are asked; a numpy function without ``grad`` asked for
+            them; a function that cannot be called on points of the environment's dtype, with the cause.
     """
-    low, high = (-1.0, 1.0) if bounds is None else bounds
-    ends = [np.broadcast_to(np.asarray(end, dtype=float), (dim,)) for end in (low, high)]
+    if isinstance(dim, bool) or not isinstance(dim, int) or dim < 1:
+        raise ValueError(f"dim: expected a whole number >= 1, got {dim!r}")
+    try:
+        low, high = (-1.0, 1.0) if bounds is None else bounds
+        ends = [np.broadcast_to(np.asarray(end, dtype=float), (dim,)) for end in (low, high)]
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"bounds: expected (low, high), each a number or {dim} of them, got {bounds!r}"
+        ) from error
     if not (np.isfinite(ends).all() and (ends[0] < ends[1]).all()):
         raise ValueError(f"bounds: expected finite low < high, got {bounds!r}")
     if bounded:
-        if np.ndim(low) or np.ndim(high):
-            raise ValueError("bounded: needs bounds of two numbers")
-        keywords["bounds"] = (float(low), float(high))
-    middle = (ends[0] + ends[1]) / 2
-    backend = backend or _find_backend(fun, middle, batched)
-    if backend not in ("torch", "numpy"):
-        raise ValueError(f"backend: expected 'torch' or 'numpy', got {backend!r}")
+        keywords["bounds"] = "domain"
+    if backend is None:
+        backend = _find_backend(fun, _generic(ends, dim), batched, keywords.get("dtype", "float32"))
     if "oracle" not in keywords:
         keywords["oracle"] = "value" if backend == "numpy" and grad is None else "gradient"
-    if backend == "numpy" and (
-        keywords["oracle"] == "hvp" or (keywords["oracle"] == "gradient" and grad is None)
-    ):
-        raise ValueError(f"oracle: a numpy function cannot answer {keywords['oracle']!r}; give grad=")
     return FunctionLandscape(
         function=fun,
         grad=grad,
@@ -142,15 +189,46 @@ def from_function(
     )
 
 
-def _find_backend(fun: Callable[[Any], Any], point: np.ndarray, batched: bool) -> str:
-    """Which library the function speaks: it answers a tensor with a tensor, or it does not."""
+def _generic(box: Any, dim: int) -> np.ndarray:
+    """A point inside the box that is special in no coordinate, ``(dim,)``."""
+    low, high = (np.asarray(end, dtype=float) for end in box)
+    return low + (high - low) * (0.25 + 0.5 * (0.618034 * np.arange(1, dim + 1) % 1))
+
+
+def _find_backend(fun: Callable[[Any], Any], point: np.ndarray, batched: bool, dtype: str) -> str:
+    """Which library the function speaks: it answers a tensor with a tensor, or it does not.
+
+    Raises:
+        ValueError: it can be called with neither.
+    """
+    if isinstance(fun, torch.nn.Module):
+        return "torch"
+    given = point[None] if batched else point
+    failed: Exception | str = "no tensor"
     # numpy refuses a tensor that carries a graph; of others it computes with a copy
-    trial = torch.from_numpy(point[None] if batched else point).requires_grad_()
-    try:
-        with torch.enable_grad(), warnings.catch_warnings(action="ignore"):
-            return "torch" if isinstance(fun(trial), Tensor) and _vectorizes(fun, trial, batched) else "numpy"
-    except (TypeError, AttributeError, RuntimeError, ValueError):
-        return "numpy"
+    trial = torch.from_numpy(given).to(getattr(torch, dtype, torch.float32)).requires_grad_()
+    with warnings.catch_warnings(action="ignore"):
+        try:
+            with torch.enable_grad():
+                if isinstance(fun(trial), Tensor) and _vectorizes(fun, trial, batched):
+                    return "torch"
+        except Exception as error:  # noqa: BLE001, whatever the user's function raises is shown
+            failed = error
+        try:
+            if not isinstance(fun(given.copy()), Tensor):
+                return "numpy"
+        except Exception as error:
+            raise ValueError(
+                f"function: cannot be called: on a {dtype} tensor of shape {given.shape}: {_told(failed)}; "
+                f"on a numpy array: {_told(error)}"
+            ) from error
+    raise ValueError(
+        f"function: cannot be called on a {dtype} tensor of shape {given.shape}: {_told(failed)}"
+    )
+
+
+def _told(error: Exception | str) -> str:
+    return error if isinstance(error, str) else f"{type(error).__name__}: {error}"
 
 
 def _vectorizes(fun: Callable[[Any], Any], trial: Tensor, batched: bool) -> bool:

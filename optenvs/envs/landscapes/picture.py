@@ -32,7 +32,7 @@ def landscape(env: Landscape, states: list[State]) -> np.ndarray:
 
 
 def _window(env: Landscape, last: State, path: np.ndarray, axis: int) -> tuple[float, float]:
-    low, high = env.domain if env.bounds is None else env._limits()
+    low, high = (float(end[axis]) for end in env.searched)
     low, high = (end if np.isfinite(end) else default for end, default in ((low, -1.0), (high, 1.0)))
     shown = [*path[:, axis]]
     if last.hidden.optimum is not None:

@@ -28,7 +28,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from optenvs.core.env import Action, Answer, OptimizationEnv, State
-from optenvs.core.spaces import box
+from optenvs.core.spaces import box, stacked
 from optenvs.core.struct import static, struct
 
 from .judges import Judge
@@ -174,8 +174,7 @@ class RankingOracle(OptimizationEnv):
 
     def action_fields(self) -> spaces.Box | dict[str, spaces.Space]:
         point = self.point_space()
-        scalar = [float(end.flat[0]) for end in (point.low, point.high)]
-        query = box((self.shown, self.size), self.dtype, *scalar)
+        query = stacked(point, self.shown)
         if self.recommend == "top":
             return query
         return {

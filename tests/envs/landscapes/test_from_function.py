@@ -76,22 +76,97 @@ def test_a_numpy_function_without_gradient_answers_values() -> None:
         ({"oracle": "hvp", "grad": slope}, "oracle: a numpy function cannot answer 'hvp'"),
         ({"bounds": (1.0, 0.0)}, "bounds: expected finite low < high"),
         ({"bounds": (-np.inf, 0.0)}, "bounds: expected finite low < high"),
-        ({"bounds": ([0.0, 0.0], 1.0), "bounded": True}, "bounded: needs bounds of two numbers"),
+        ({"bounds": ([0.0, 0.0, 0.0], 1.0)}, r"bounds: expected \(low, high\), each a number or 2 of them"),
+        ({"bounds": 3.0}, r"bounds: expected \(low, high\), each a number or 2 of them, got 3.0"),
+        ({"dim": 0}, "dim: expected a whole number >= 1, got 0"),
+        ({"minimiser": [1.0]}, "minimiser: expected 2 numbers"),
         ({"backend": "jax"}, "backend: expected 'torch' or 'numpy', got 'jax'"),
     ],
 )
 def test_bad_functions(keywords: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        optenvs.from_function(lambda x: float(np.sum(x)), dim=2, **({"backend": "numpy"} | keywords))
+        optenvs.from_function(lambda x: float(np.sum(x)), **({"backend": "numpy", "dim": 2} | keywords))
 
 
 def test_answers_that_are_no_scalars_are_named() -> None:
-    env = optenvs.from_function(lambda x: x, dim=2, backend="torch")
-    with pytest.raises(ValueError, match=r"function: expected an answer of shape \(3,\), got \(3, 2\)"):
-        env.reset(keys_from_seed(0, 3))
-    env = optenvs.from_function(bowl, grad=lambda x: x[:1], dim=2, backend="torch")
-    with pytest.raises(ValueError, match=r"grad: expected an answer of shape \(3, 2\), got \(3, 1\)"):
-        env.reset(keys_from_seed(0, 3))
+    expected = r"function: expected an answer of shape \(2,\) for 2 points, got \(2, 2\)"
+    for fun in (lambda x: x, lambda x: x**2):
+        with pytest.raises(ValueError, match=expected):
+            optenvs.from_function(fun, dim=2)
+    with pytest.raises(
+        ValueError, match=r"grad: expected an answer of shape \(2, 2\) for 2 points, got \(2, 1\)"
+    ):
+        optenvs.from_function(bowl, grad=lambda x: x[:1], dim=2, backend="torch")
+    with pytest.raises(ValueError, match=r"expected an answer of shape \(2,\) for 2 points, got \(\)"):
+        optenvs.from_function(lambda x: x.sum(), dim=2, batched=True)
+
+
+@pytest.mark.parametrize(
+    "flat", [lambda x: (x > 0).sum(), lambda x: torch.tensor(3.0), lambda x: x.detach().sum()]
+)
+def test_what_has_no_slope_is_refused_where_gradients_are_asked(flat: Any) -> None:
+    with pytest.raises(ValueError, match="does not depend on x in a way that torch can differentiate"):
+        optenvs.from_function(flat, dim=2)
+    assert (
+        optenvs.from_function(flat, dim=2, oracle="value").reset(keys_from_seed(0, 2)).merit.isfinite().all()
+    )
+    env = optenvs.from_function(flat, dim=2, grad=torch.zeros_like)
+    assert env.reset(keys_from_seed(0, 2)).observation["gradient"].eq(0).all()
+
+
+def test_modules_are_torch_in_the_precision_that_they_have() -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(), torch.nn.Linear(3, 1))
+    env = optenvs.from_function(network, dim=2)
+    assert (env.backend, env.oracle) == ("torch", "gradient")
+    state = env.reset(keys_from_seed(0, 4))
+    point = state.observation["point"].requires_grad_()
+    (slope,) = torch.autograd.grad(network(point).sum(), point)
+    torch.testing.assert_close(state.observation["gradient"], slope)
+    for fun in (network, lambda x: network(x)):
+        with pytest.raises(
+            ValueError, match="function: cannot be called.* on.* float64 tensor.*RuntimeError: .*[Dd]ouble"
+        ):
+            optenvs.from_function(fun, dim=2, dtype="float64")
+    weights = torch.ones(2)  # a closure over float32 is torch as well
+    assert optenvs.from_function(lambda x: weights @ x, dim=2).backend == "torch"
+
+
+def test_what_fails_says_why() -> None:
+    def broken(x: Any) -> Any:
+        return x[7]
+
+    with pytest.raises(
+        ValueError, match=r"on a float32 tensor of shape \(2,\): IndexError: .*; on a numpy array: IndexError"
+    ):
+        optenvs.from_function(broken, dim=2)
+    with pytest.raises(
+        ValueError, match="function: cannot be called on float32 tensors of 2 coordinates: IndexError"
+    ):
+        optenvs.from_function(broken, dim=2, backend="torch")
+
+
+@pytest.mark.parametrize("bounds", [(100.0, 200.0), ((100.0, -3.0), (200.0, -1.0))])
+def test_one_box_is_everybodys(bounds: Any) -> None:
+    low, high = (torch.tensor(end).expand(2) for end in bounds)
+    env = optenvs.from_function(bowl, dim=2, bounds=bounds)
+    state = env.reset(keys_from_seed(0, 20))
+    for box in (state.problem, optenvs.make("Particles", landscape=env).sample(state.key).problem):
+        assert torch.equal(box.lower[3], low)
+        assert torch.equal(box.upper[3], high)
+    for name in ("Particles", "Ranking"):
+        inner = {"Particles": "landscape", "Ranking": "objective"}[name]
+        bounded = optenvs.make(name, **{inner: env.replace(bounds="domain")})
+        space = bounded.action_space["query"]
+        assert np.array_equal(space.low[1], low)
+        assert np.array_equal(space.high[1], high)
+        asked = bounded.reset(state.key).observation["point"]
+        assert ((asked >= low) & (asked <= high)).all()
+    f = optenvs.as_function(env)
+    assert f.bounds == list(zip(low.tolist(), high.tolist(), strict=True))
+    bounded = optenvs.from_function(bowl, dim=2, bounds=bounds, bounded=True)
+    assert bounded.action_space.contains(((low + high) / 2).numpy())
+    assert not bounded.action_space.contains((high + 1).numpy())
+    assert env.picture([env.reset(keys_from_seed(0, 1))]).ndim == 3
 
 
 def test_a_users_function_has_every_landscape_keyword() -> None:
