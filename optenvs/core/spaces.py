@@ -20,7 +20,10 @@ def box(
     high: float | np.ndarray = np.inf,
 ) -> spaces.Box:
     """A Box; a space of a million coordinates with scalar bounds stays cheap (bounds are broadcast)."""
-    made = spaces.Box(low, high, shape, np.dtype(dtype).type)
+    kind = np.dtype(dtype).type
+    # Gymnasium warns of arrays that it must cast
+    ends = (end if np.isscalar(end) else np.asarray(end, dtype=kind) for end in (low, high))
+    made = spaces.Box(*ends, shape, kind)
     if np.isscalar(low) and np.isscalar(high) and np.prod(shape) > 4096:
         for name in ("low", "high", "bounded_below", "bounded_above"):
             bounds = getattr(made, name)
