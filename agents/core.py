@@ -75,12 +75,38 @@ class GradientAgent(Agent):
 
     def rate(self, observation: Observation) -> float | Float[Tensor, "B _"]:
         """The learning rate now: a plain number where it is one (then kernels can fuse it)."""
-        rate: Any = self.lr
-        if isinstance(rate, Tensor):
-            rate = rate.unsqueeze(-1).to(observation["point"])  # its device, and no wider dtype
+        rate: Any = by_row("lr", self.lr, observation["point"])
         if self.schedule is not None:
             rate = rate * self.schedule(observation["k"], observation["N"])
         return rate
+
+
+def by_row(field: str, value: Any, like: Float[Tensor, "B *shape"]) -> Any:
+    """A hyper-parameter beside the rows of ``like``: a plain number as it is, a tensor as ``(B, 1)``.
+
+    It gets the device of ``like``, and no wider dtype.
+
+    Raises:
+        ValueError: a tensor that holds neither one number nor one for each instance.
+    """
+    if not isinstance(value, Tensor):
+        return value
+    if value.shape not in ((), (1,), (len(like),)):
+        raise ValueError(
+            f"{field}: expected a number, or a tensor (B,) of one an instance, B = {len(like)} here, "
+            f"got one of shape {tuple(value.shape)}"
+        )
+    return value.to(like).reshape(-1, 1)
+
+
+def each_row(field: str, value: Any, like: Float[Tensor, "B *shape"]) -> Float[Tensor, "B 1 1"]:
+    """The same, a number too, for the nodes of each instance.
+
+    Raises:
+        ValueError: as :func:`by_row`.
+    """
+    rows = torch.as_tensor(by_row(field, value, like), dtype=like.dtype, device=like.device)
+    return rows.flatten().expand(len(like)).reshape(-1, 1, 1)
 
 
 def require(agent: Agent, field: str, condition: Any, expected: str) -> None:

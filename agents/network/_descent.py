@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..core import Observation, require
+from ..core import Observation, each_row, require
 from ._events import GRADIENT, answer_to
 
 
@@ -23,10 +23,7 @@ def check_steps(agent: Any) -> None:
 
 def step_size(lr: Any, problem: Any, point: Float[Tensor, "B N d"]) -> Float[Tensor, "B 1 1"]:
     """The step size of each instance: the one given, or 1 / (2 L)."""
-    if lr is None:
-        lr = 1 / (2 * problem.L)
-    lr = torch.as_tensor(lr, dtype=point.dtype, device=point.device)
-    return lr.expand(len(point)).reshape(-1, 1, 1)
+    return each_row("lr", 1 / (2 * problem.L) if lr is None else lr, point)
 
 
 def descent(
@@ -35,8 +32,7 @@ def descent(
     """The step against the gradient, 0 at nodes without one; and the next velocity."""
     answered, gradient = answer_to(observation, GRADIENT), observation["gradient"]
     if velocity is not None:
-        kept = momentum.to(gradient).view(-1, 1, 1) if isinstance(momentum, Tensor) else momentum
-        gradient = kept * velocity + gradient
+        gradient = each_row("momentum", momentum, gradient) * velocity + gradient
         velocity = torch.where(answered, gradient, velocity)
     return torch.where(answered, lr * gradient, 0.0), velocity
 

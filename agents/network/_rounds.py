@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from ..core import Agent, Observation, require
+from ..core import Agent, Observation, each_row, require
 
 Point = Float[Tensor, "B N d"]
 Constant = Float[Tensor, "B 1 1"]
@@ -41,10 +41,7 @@ class StepAgent(Agent):
 
     def step_size(self, problem: Any, point: Point) -> Constant:
         """The step size of each instance."""
-        lr = self.portion / problem.L if self.lr is None else self.lr
-        return (
-            torch.as_tensor(lr, dtype=point.dtype, device=point.device).expand(len(point)).reshape(-1, 1, 1)
-        )
+        return each_row("lr", self.portion / problem.L if self.lr is None else self.lr, point)
 
 
 def constant(value: Float[Tensor, "B"], like: Point) -> Constant:

@@ -28,7 +28,7 @@ from torch import Tensor
 from optenvs.core.random import Keys
 from optenvs.core.struct import struct
 
-from ..core import Observation, require
+from ..core import Observation, by_row, require
 from ._events import EXCHANGE, GRADIENT, AsynchronousAgent, announced, answer_to, query
 
 
@@ -78,9 +78,9 @@ class Continuized(AsynchronousAgent):
         point = observation["point"]
         mu, L, chi1, chi2 = problem.mu, problem.L, problem.chi1, problem.chi2
 
-        def constant(value: Tensor, factor: Any) -> Tensor:
-            factor = torch.as_tensor(factor, dtype=value.dtype, device=value.device)
-            return (torch.where(chi2 == 0, 0.0, value) * factor).view(-1, 1, 1)
+        def constant(value: Tensor, name: str) -> Tensor:
+            factor = by_row(name, getattr(self, name), value)
+            return (torch.where(chi2 == 0, 0.0, value).unsqueeze(-1) * factor).unsqueeze(-1)
 
         return ContinuizedState(
             y=point,
@@ -88,9 +88,9 @@ class Continuized(AsynchronousAgent):
             primal=torch.zeros_like(point),
             resistance=torch.zeros_like(point[..., :1]),
             resistances=problem.local.resistance,
-            mixing=constant((2 * mu / (L * chi1 * chi2)).sqrt(), self.eta),
-            near=constant(mu / (4 * chi2), self.gamma),
-            far=constant((L * mu * chi1 / chi2).sqrt() / 2, self.gamma_t),
+            mixing=constant((2 * mu / (L * chi1 * chi2)).sqrt(), "eta"),
+            near=constant(mu / (4 * chi2), "gamma"),
+            far=constant((L * mu * chi1 / chi2).sqrt() / 2, "gamma_t"),
         )
 
     def act(

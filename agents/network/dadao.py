@@ -33,7 +33,7 @@ from torch import Tensor
 from optenvs.core.random import Keys
 from optenvs.core.struct import replace, struct
 
-from ..core import Observation, require
+from ..core import Observation, by_row, require
 from ._events import EXCHANGE, GRADIENT, AsynchronousAgent, announced, query
 
 VARIABLES = ("x", "xt", "y", "yt", "z", "zt")
@@ -121,7 +121,7 @@ class DADAO(AsynchronousAgent):
             "beta_t": 2 * chi1 / root,
         }
         for name, value in values.items():
-            values[name] = value * torch.as_tensor(getattr(self, name), dtype=nu.dtype, device=nu.device)
+            values[name] = (value.unsqueeze(-1) * by_row(name, getattr(self, name), nu)).squeeze(-1)
         return {"nu": nu} | values
 
     def init(self, problem: Any, observation: Observation, keys: Keys) -> DADAOState:

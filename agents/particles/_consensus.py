@@ -12,7 +12,7 @@ from torch import Tensor
 from optenvs.core.env import Action
 from optenvs.core.random import Keys, normal, permutation
 
-from ..core import Agent, Observation, Schedule, require
+from ..core import Agent, Observation, Schedule, by_row, require
 
 Number = float | Float[Tensor, "B"]
 Scale = float | Float[Tensor, "B 1"]
@@ -93,14 +93,23 @@ def random_batch(keys: Keys, count: Int64[Tensor, "B"], particles: int, size: in
     return labels // size == (count % blocks).unsqueeze(-1)
 
 
-def scaled(value: Number, schedule: Schedule | None, observation: Observation) -> Scale:
+def scaled(field: str, value: Number, schedule: Schedule | None, observation: Observation) -> Scale:
     """A hyper-parameter now: a plain number where it is one, else ``(B, 1)``."""
-    number: Any = value
-    if isinstance(number, Tensor):
-        number = number.unsqueeze(-1).to(observation["value"])
+    number: Any = by_row(field, value, observation["value"])
     if schedule is not None:
         number = number * schedule(observation["k"], observation["N"])
     return number
+
+
+def temperature(value: Number, schedule: Schedule | None, observation: Observation) -> Scale:
+    """``alpha`` now, as :func:`scaled`, within limits in which its products with values are numbers.
+
+    A schedule may grow without an end: 0 times infinity would be no number, and no weight.
+    """
+    number = scaled("alpha", value, schedule, observation)
+    limits = torch.finfo(observation["value"].dtype)
+    least, most = limits.tiny, math.sqrt(limits.max)
+    return number.clamp(least, most) if isinstance(number, Tensor) else min(max(number, least), most)
 
 
 def wide(value: Scale) -> float | Float[Tensor, "B 1 1"]:

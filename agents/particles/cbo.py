@@ -50,6 +50,7 @@ from ._consensus import (
     recommends,
     scaled,
     table,
+    temperature,
     wide,
 )
 
@@ -76,6 +77,9 @@ class CBOState:
 @dataclass(frozen=True, eq=False)
 class CBO(Normals, Agent):
     """Consensus-based optimization; it recommends the consensus.
+
+    The consensus that a query recommends is that of the answer before it: of the particles *before* they move
+    to the points of this query. So K + 1 steps recommend the consensus after K updates.
 
     The defaults are those of the paper's canyon (figure 1), with the noise of the SDE's Euler step.
 
@@ -167,7 +171,9 @@ class CBO(Normals, Agent):
         chosen = None
         if self.batch_size is not None:
             chosen = random_batch(state.keys, state.count, everyone.shape[1], self.batch_size)
-            values = torch.where(chosen, values, torch.inf)
+            # a batch in which nobody has a value gives way to the whole swarm
+            held = (chosen & (values < torch.inf)).any(-1, keepdim=True)
+            values = torch.where(chosen | ~held, values, torch.inf)
         alpha, sigma = self.rates(observation, values)
         target, centre = self.consensus(points, everyone, values, alpha)
         moved = self.move(state, observation, points, target, sigma)
@@ -183,10 +189,10 @@ class CBO(Normals, Agent):
 
     def rates(self, observation: Observation, values: Tensor) -> tuple[Scale, Scale]:
         """``alpha`` and ``sigma`` now."""
-        alpha = scaled(self.alpha, self.alpha_schedule, observation)
+        alpha = temperature(self.alpha, self.alpha_schedule, observation)
         if self.effective is not None:
             alpha = effective_alpha(values, self.effective, *self.effective_limits)
-        return alpha, scaled(self.sigma, self.sigma_schedule, observation)
+        return alpha, scaled("sigma", self.sigma, self.sigma_schedule, observation)
 
     def consensus(
         self, points: Tensor, everyone: Tensor, values: Tensor, alpha: Scale

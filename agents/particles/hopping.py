@@ -22,7 +22,18 @@ from optenvs.core.random import Keys
 from optenvs.core.struct import static, struct
 
 from ..core import Agent, Observation, Schedule, require
-from ._consensus import Normals, Number, answer, consensus, positive, recommends, scaled, table, wide
+from ._consensus import (
+    Normals,
+    Number,
+    answer,
+    consensus,
+    positive,
+    recommends,
+    scaled,
+    table,
+    temperature,
+    wide,
+)
 
 
 @struct
@@ -37,6 +48,9 @@ class HoppingState:
 @dataclass(frozen=True, eq=False)
 class ConsensusHopping(Normals, Agent):
     """Consensus hopping; it recommends the consensus. The defaults are those of the paper's canyon.
+
+    A query states the consensus of the answer before it, from which its particles are drawn: after K steps
+    the run stands behind update K.
 
     Args:
         alpha: the inverse temperature of the weights: a number, or a tensor ``(B,)``.
@@ -59,8 +73,8 @@ class ConsensusHopping(Normals, Agent):
 
     def act(self, state: HoppingState, observation: Observation) -> tuple[Action, HoppingState]:
         everyone, values = table(observation)
-        centre = consensus(everyone, values, scaled(self.alpha, None, observation))
-        width = wide(scaled(self.width, self.schedule, observation))
+        centre = consensus(everyone, values, temperature(self.alpha, None, observation))
+        width = wide(scaled("width", self.width, self.schedule, observation))
         drawn = self.normals(state.keys, "hop", state.count, observation["point"])
         after = dataclasses.replace(state, count=state.count + 1)
         return answer(centre.unsqueeze(1) + width * drawn, centre, state.team), after

@@ -23,7 +23,7 @@ from optenvs.core.env import Action
 from optenvs.core.random import Keys
 from optenvs.core.struct import static, struct
 
-from ..core import Agent, Observation
+from ..core import Agent, Observation, by_row
 from ._consensus import Normals, Number, answer, best, not_negative, positive, recommends, table
 
 
@@ -58,9 +58,10 @@ class _Chains(Agent):
         return answer(moved, best(moved, values), state.team), after
 
 
-def _rows(value: Number, point: Tensor) -> Any:
+def _rows(field: str, value: Number, point: Tensor) -> Any:
     """A number of each instance, for all of its coordinates."""
-    return value.to(point).reshape(-1, *[1] * (point.ndim - 1)) if isinstance(value, Tensor) else value
+    value = by_row(field, value, point)
+    return value.reshape(-1, *[1] * (point.ndim - 1)) if isinstance(value, Tensor) else value
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +78,7 @@ class GradientDescent(_Chains):
         positive(self, "lr")
 
     def move(self, state: ChainState, observation: Observation) -> Tensor:
-        return observation["point"] - _rows(self.lr, observation["point"]) * observation["gradient"]
+        return observation["point"] - _rows("lr", self.lr, observation["point"]) * observation["gradient"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +102,6 @@ class Langevin(Normals, _Chains):
     def move(self, state: ChainState, observation: Observation) -> Tensor:
         point = observation["point"]
         cooling = torch.log(state.count + 2.0).reciprocal().to(point.dtype)
-        noise = _rows(self.sigma, point) * math.sqrt(self.dt) * _rows(cooling, point)
-        drift = _rows(self.lr, point) * self.dt * observation["gradient"]
+        noise = _rows("sigma", self.sigma, point) * math.sqrt(self.dt) * _rows("k", cooling, point)
+        drift = _rows("lr", self.lr, point) * self.dt * observation["gradient"]
         return point - drift + noise * self.normals(state.keys, "noise", state.count, point)

@@ -65,7 +65,9 @@ class PolarizedCBO(CBO):
         # no matrix product: it would lose the distances of particles that are close to each other
         distance = torch.cdist(points, everyone, compute_mode="donot_use_mm_for_euclid_dist")
         cost = KERNELS[self.kernel](distance / self.kappa)
-        energy = (alpha * excess(values)).unsqueeze(1)
+        # finite, so that a particle without a value and without a neighbour that has one stays where it is
+        most = torch.finfo(values.dtype).max / 4
+        energy = (alpha * excess(values)).clamp(max=most).unsqueeze(1)
         if self.kernel_factor_mode == "alpha":
             cost = cost * (alpha.unsqueeze(-1) if isinstance(alpha, Tensor) else alpha)
         centres = torch.softmax(-cost - energy, -1) @ everyone

@@ -22,7 +22,7 @@ from optenvs.core.env import Action
 from optenvs.core.random import Keys
 from optenvs.core.struct import replace, static, struct
 
-from ..core import Agent, Observation, require
+from ..core import Agent, Observation, by_row, require
 
 Number = float | Float[Tensor, "B"]
 Scale = float | Float[Tensor, "B 1"]
@@ -154,11 +154,11 @@ class RankingDescent(Agent):
 
     def step_length(self, count: Int64[Tensor, "B"], like: Tensor) -> Scale:
         """The step length eta now."""
-        return wide(self.lr, like)
+        return by_row("lr", self.lr, like)
 
     def distance(self, count: Int64[Tensor, "B"], like: Tensor) -> Scale:
         """The distance mu now."""
-        return wide(self.mu, like)
+        return by_row("mu", self.mu, like)
 
     # What it gets ------------------------------------------------------------------------------
 
@@ -311,11 +311,6 @@ def places(order: Int64[Tensor, "B k"], points: int) -> Int64[Tensor, "B m"]:
     slots = torch.where(order >= 0, order, points)  # what names nobody goes into a column that is cut off
     place = torch.arange(order.shape[-1], device=order.device).expand_as(order)
     return named.expand(-1, points + 1).scatter(1, slots, place)[:, :points]
-
-
-def wide(value: Number, like: Tensor) -> Scale:
-    """A number of each instance beside its vectors."""
-    return value.unsqueeze(-1).to(like) if isinstance(value, Tensor) else value
 
 
 def whole(agent: Agent, field: str, least: int) -> None:

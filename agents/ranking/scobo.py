@@ -17,6 +17,7 @@ prefer the longer step); it is off by default.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
@@ -24,8 +25,8 @@ from torch import Tensor
 
 from optenvs.core.random import normal
 
-from ..core import require
-from ._descent import Estimate, Number, RankingDescent, Scale, unit, whole, wide
+from ..core import by_row, require
+from ._descent import Estimate, RankingDescent, Scale, unit, whole
 from .zo_sign import signs
 
 _STEPS = 50
@@ -97,12 +98,14 @@ class SCOBO(RankingDescent):
         return unit(direction) if self.sparsity is None else sparse_unit(direction, self.sparsity)
 
     def step_length(self, count: Int64[Tensor, "B"], like: Tensor) -> Scale:
-        return decayed(self.lr, self.lr_decay, count, like).clamp_min(self.lr_floor)
+        return decayed("lr", self.lr, self.lr_decay, count, like).clamp_min(self.lr_floor)
 
     def distance(self, count: Int64[Tensor, "B"], like: Tensor) -> Scale:
-        return decayed(self.mu, self.mu_decay, count, like)
+        return decayed("mu", self.mu, self.mu_decay, count, like)
 
 
-def decayed(value: Number, factor: float, count: Int64[Tensor, "B"], like: Tensor) -> Float[Tensor, "B 1"]:
+def decayed(
+    field: str, value: Any, factor: float, count: Int64[Tensor, "B"], like: Tensor
+) -> Float[Tensor, "B 1"]:
     """``value factor^count``."""
-    return wide(value, like) * factor ** count.clamp_min(0).unsqueeze(-1).to(like.dtype)
+    return by_row(field, value, like) * factor ** count.clamp_min(0).unsqueeze(-1).to(like.dtype)

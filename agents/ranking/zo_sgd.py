@@ -21,9 +21,9 @@ from optenvs.core.env import Action
 from optenvs.core.random import Keys, normal
 from optenvs.core.struct import static, struct
 
-from ..core import Agent, Observation, require
+from ..core import Agent, Observation, by_row, require
 from ..particles._consensus import answer, recommends, table
-from ._descent import TRIALS, Number, around, chosen, whole, wide
+from ._descent import TRIALS, Number, around, chosen, whole
 
 
 @struct
@@ -94,7 +94,7 @@ class ZOSGD(Agent):
 
     def act(self, state: ZOSGDState, observation: Observation) -> tuple[Action, ZOSGDState]:
         x, (points, values) = state.point, table(observation)
-        lr, mu = wide(self.lr, x), wide(self.mu, x)
+        lr, mu = by_row("lr", self.lr, x), by_row("mu", self.mu, x)
         above = (values[:, 1:] - values[:, :1]) / mu
         above = torch.where(above.isfinite(), above, 0.0)  # what is no number says nothing
         step = lr * (above.unsqueeze(1) @ state.offsets).squeeze(1) / above.shape[1]

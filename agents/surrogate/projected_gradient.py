@@ -20,7 +20,7 @@ from optenvs.core.env import Action
 from optenvs.core.random import Keys, uniform
 from optenvs.core.struct import replace, struct
 
-from ..core import Agent, Observation, require
+from ..core import Agent, Observation, by_row, require
 from ._queries import LOWEST, Incumbent, first, known, project, query
 
 
@@ -85,10 +85,7 @@ class ProjectedGradient(Agent):
         outputs = torch.where(came, now.outputs, state.now.outputs)
         failed = came.squeeze(-1) & (observation["failed"][:, 0] > 0)
 
-        rate: Any = self.lr
-        if isinstance(rate, Tensor):
-            rate = rate.unsqueeze(-1).to(x)
-        step = rate / state.t.to(x.dtype).sqrt().unsqueeze(-1)
+        step = by_row("lr", self.lr, x) / state.t.to(x.dtype).sqrt().unsqueeze(-1)
         moved = project(problem, x + step * observation["vjp"])
         again = failed if self.period is None else failed | (state.aims & (state.t > self.period))
         share = uniform(state.keys, "start", x.shape[-1], state.starts, x.dtype)

@@ -210,6 +210,10 @@ class OptimizationEnv(abc.ABC):
         """Queries between two calls of :meth:`evaluate`; ``None`` where there is nothing to measure."""
         return None
 
+    def recordable(self, state: State) -> dict[str, Tensor]:
+        """What :func:`optenvs.rollout` can record besides the observation, by name, ``(B, ...)`` each."""
+        return {}
+
     def picture(self, states: list[State]) -> np.ndarray:
         """Draw the episode so far (one instance): an image, uint8 ``(height, width, 3)``."""
         return named(self.painter)(self, states)

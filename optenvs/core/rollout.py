@@ -103,7 +103,8 @@ def rollout(
         steps: how many queries after the first. By default the horizon of the budget, or until all episodes
             are over where the environment ends them itself.
         keys: int64 ``(B,)`` in place of ``seed`` and ``batch``.
-        record: observation fields to keep, for example ``("point",)``.
+        record: observation fields to keep, for example ``("point",)``, and what the environment offers
+            besides: ``"recommendation"`` of swarms and networks, ``"best_point"`` of surrogates.
         resume: a run to go on from, in place of a new start.
         on_step: called with the step's number and the state after it (for a progress bar).
         compile: how many steps are compiled into one function; 0 for none. Compiling takes some ten seconds
@@ -196,9 +197,10 @@ def _drive(
     place = Place(_begin(stepper, seed, batch, keys, resume))
     stepper = dataclasses.replace(stepper, work=find(place.trees[0], len(place.state.k)))
     limit = _limit(env, steps)
-    unknown = [field for field in record if field not in place.state.observation]
+    known = sorted(env.recordable(place.state) | place.state.observation)
+    unknown = [field for field in record if field not in known]
     if unknown:
-        raise ValueError(f"record: no field {unknown[0]!r} in {sorted(place.state.observation)}")
+        raise ValueError(f"record: no field {unknown[0]!r} in {known}")
 
     period = env.evaluation_period
     # A resumed run goes on with the clock of its rows, which entered it in lockstep.

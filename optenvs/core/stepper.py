@@ -91,7 +91,8 @@ class Stepper:
     def entry(self, trees: Trees) -> Entry:
         """What the record keeps of them."""
         memory, state = trees
-        recorded = {field: state.observation[field] for field in self.record}
+        shown = self.env.recordable(state) | state.observation if self.record else {}
+        recorded = {field: shown[field] for field in self.record}
         work = None if self.work is None else ledger_at(memory, self.work).counts
         return Entry(
             state.metrics,

@@ -201,6 +201,9 @@ class Wrapper(OptimizationEnv):
         hidden = dataclasses.replace(state.hidden, hidden=inner.hidden)
         return dataclasses.replace(state, metrics=inner.metrics, hidden=hidden)
 
+    def recordable(self, state: State) -> dict[str, Tensor]:
+        return self.env.recordable(self.inner(state))
+
     def picture(self, states: list[State]) -> np.ndarray:
         return self.env.picture([self.inner(state) for state in states])
 

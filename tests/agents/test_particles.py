@@ -51,6 +51,50 @@ def points() -> Tensor:
     return drawn(12, 3)
 
 
+def test_temperatures_that_grow_without_an_end(points: Tensor) -> None:
+    values = bowl(points)
+    best = points.gather(1, values.argmin(1)[:, None, None].expand(-1, 1, 3)).squeeze(1)
+    for factor in (2.0, 0.5):
+        for alpha in (1.0, torch.ones(2)):
+            schedule = agents.schedules.Growth(factor)
+            for name in ("cbo", "polarized_cbo"):
+                agent = agents.make(name, alpha=alpha, alpha_schedule=schedule)
+                far = see(points, values) | {"k": torch.full((2, 1), 4000.0).double()}
+                moved, centre = step(agent, far)
+                assert moved.isfinite().all() and centre.isfinite().all()
+                if name == "cbo":
+                    torch.testing.assert_close(centre, best if factor > 1 else points.mean(1))
+    env = optenvs.make("Particles", budget=None, particles=10)
+    agent = agents.CBO(alpha_schedule=agents.schedules.Growth(2.0))
+    assert not optenvs.rollout(env, agent, steps=140).diverged.any()
+
+
+@pytest.mark.parametrize("kernel", ["constant", "gaussian", "laplace", "inverse_quadratic"])
+def test_an_isolated_particle_without_a_value_stays(kernel: str, points: Tensor) -> None:
+    points = points.clone()
+    points[:, 0] = 1e3  # far beyond the kernel
+    values = bowl(points)
+    values[:, 0] = torch.inf
+    agent = agents.make("polarized_cbo", kernel=kernel, kappa=2.0, alpha=1.0)
+    for weak in (agent, agent.replace(kernel_factor_mode="const")):
+        centres, centre = weak.consensus(points, points, values, 1.0)
+        assert centres.isfinite().all() and centre.isfinite().all()
+        if kernel == "constant":
+            assert torch.equal(centres[:, 0], points[:, 0])
+        # the others do not see it
+        kept, _ = weak.consensus(points[:, 1:], points[:, 1:], values[:, 1:], 1.0)
+        torch.testing.assert_close(centres[:, 1:], kept)
+
+
+def test_a_batch_without_a_value_gives_way_to_the_swarm(points: Tensor) -> None:
+    values = bowl(points)
+    values[:, 1:] = torch.inf
+    agent = agents.CBO(batch_size=2)
+    for count in range(6):
+        _, centre = step(agent, *[see(points, values)] * (count + 1))
+        torch.testing.assert_close(centre, points[:, 0])
+
+
 # weights -----------------------------------------------------------------------------------------
 
 

@@ -339,6 +339,10 @@ class Network(MultiAgentEnv):
         """The iterates whose distance to the solution is the merit."""
         return self.conjugate(functions.data, published) if self.oracle == "conjugate" else published
 
+    def recordable(self, state: State) -> dict[str, Tensor]:
+        """``recommendation``: the iterate that each node last stood behind, ``(B, N, d)``."""
+        return {"recommendation": state.hidden.published}
+
     def node(self, keys: Keys, index: int) -> NetworkNode:
         traffic = self.traffic
         if not isinstance(traffic, Asynchronous):

@@ -169,8 +169,8 @@ class Swarm(MultiAgentEnv):
         nothing = torch.full_like(points[:, 0, 0], torch.inf)
         return Memory(
             oracle=oracle,
-            recommendation=torch.zeros_like(points[:, 0]),
-            best_point=torch.zeros_like(points[:, 0]),
+            recommendation=points[:, 0],
+            best_point=points[:, 0],  # where none ever has a finite value, the first is judged
             best_value=nothing,
             lowest=nothing,
             evaluation=evaluation,
@@ -233,6 +233,10 @@ class Swarm(MultiAgentEnv):
         count = moved.sum(-1)
         bill = {kind: count if cost == 1 else count * cost for kind, cost in self.price.items()}
         return bill | {"swarm": torch.ones_like(count)}
+
+    def recordable(self, state: State) -> dict[str, Tensor]:
+        """``recommendation``: the point that the team stands behind, ``(B, d)``."""
+        return {"recommendation": state.hidden.recommendation}
 
     def film(self, states: list[State], path: Any, fps: int = 10) -> None:
         """Write the episode (its first instance) as a moving picture.

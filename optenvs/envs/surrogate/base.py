@@ -295,6 +295,10 @@ class Surrogate(OptimizationEnv):
             calls=calls,
         )
 
+    def recordable(self, state: State) -> dict[str, Tensor]:
+        """``best_point``: the best design so far, ``(B, n)``."""
+        return {"best_point": state.hidden.best_point}
+
     def _merit(self, seen: Seen) -> Float[Tensor, "B m"]:
         """Of each point: the value where it is feasible; else above the ceiling, the more it violates."""
         if self.penalised:

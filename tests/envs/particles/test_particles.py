@@ -22,6 +22,7 @@ from optenvs.core.random import keys_from_seed
 from optenvs.envs.landscapes.classic import Rastrigin
 from optenvs.envs.particles.particles import Particles
 from optenvs.envs.particles.training import ParticlesTraining
+from optenvs.wrappers import Displacement
 
 KEYS = keys_from_seed(0, 3)
 
@@ -153,6 +154,43 @@ def test_methods_survive_particles_without_value(name: str) -> None:
     assert run.recorded["value"][0].isnan().any()
     assert run.recorded["point"].isfinite().all()
     assert run.merit.isfinite().all() and not run.diverged.any()
+
+
+def test_a_swarm_without_any_value_has_no_gap() -> None:
+    landscape = optenvs.from_function(lambda x: x.sum(-1) + torch.inf, dim=2, batched=True, minimum=0.0)
+    for recommend in ("best", "mean", "agent"):
+        env = made(landscape=landscape, particles=5, recommend=recommend, tolerance=1e-3)
+        state = env.reset(KEYS)
+        assert not (state.metrics["gap"] < 1e-3).any()
+        assert state.diverged.all() and not state.terminated.any()
+    best = made(landscape=landscape, particles=5, recommend="best").reset(KEYS)
+    assert torch.equal(best.hidden.recommendation, best.observation["point"][:, 0])
+
+
+def test_recommendations_are_recorded() -> None:
+    env = made(particles=30, start_mean=(3.0, 1.0))
+    run = optenvs.rollout(env, agents.make("cbo"), batch=2, steps=4, record=("recommendation", "point"))
+    told = run.recorded["recommendation"]
+    assert told.shape == (5, 2, 2)
+    assert torch.equal(told[-1], run.state.hidden.recommendation)
+    # a query recommends the consensus of the answer before it
+    again = optenvs.rollout(
+        env, agents.make("consensus_hopping"), batch=2, steps=4, record=("recommendation",)
+    )
+    for name, record in (("cbo", told), ("consensus_hopping", again.recorded["recommendation"])):
+        agent, state = agents.make(name), env.reset(optenvs.core.random.keys_from_seed(0, 2))
+        memory = agent.init(state.problem, state.observation, state.key)
+        action, _ = agent.act(memory, state.observation)
+        torch.testing.assert_close(record[1], action["recommendation"])
+    with pytest.raises(ValueError, match="record: no field 'consensus' in .*'recommendation'"):
+        optenvs.rollout(env, agents.make("cbo"), steps=1, record=("consensus",))
+    wrapped = Displacement(env=optenvs.make("ReluBox"))
+    still = agents.from_function(lambda seen: torch.zeros_like(seen["point"]))
+    assert optenvs.rollout(wrapped, still, steps=2, record=("best_point",)).recorded["best_point"].shape == (
+        3,
+        1,
+        10,
+    )
 
 
 def test_starts() -> None:
