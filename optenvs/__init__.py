@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from optenvs.core.snapshot import load as load
     from optenvs.core.snapshot import save as save
     from optenvs.envs.landscapes.function import from_function as from_function
+    from optenvs.faces.arrays import NumpyVectorEnv as NumpyVectorEnv
     from optenvs.faces.single import GymEnv as GymEnv
     from optenvs.faces.vector import TorchVectorEnv as TorchVectorEnv
     from optenvs.human.session import replay_session as replay_session
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 _LAZY = {
     "GymEnv": "optenvs.faces.single",
     "NodeFailure": "optenvs.processes.watch",
+    "NumpyVectorEnv": "optenvs.faces.arrays",
     "OptimizationEnv": "optenvs.core.env",
     "TorchVectorEnv": "optenvs.faces.vector",
     "aec_env": "optenvs.zoo",
@@ -109,7 +111,7 @@ def _register_with_gymnasium(spec: _EnvSpec) -> None:
     _gymnasium.register(
         id=spec.id,
         entry_point="optenvs.making:RegisteredEnv",
-        vector_entry_point="optenvs.making:RegisteredVectorEnv",
+        vector_entry_point="optenvs.making:registered_vector_env",
         kwargs={"env_id": spec.id},
     )
 

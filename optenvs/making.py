@@ -10,11 +10,14 @@ from typing import Any
 from envs_registry import ENVIRONMENTS, EnvSpec
 from optenvs.core.env import OptimizationEnv
 from optenvs.core.errors import UnknownName, check_keywords, suggest
+from optenvs.faces.arrays import NumpyVectorEnv
 from optenvs.faces.function import BilledFunction
 from optenvs.faces.single import GymEnv
 from optenvs.faces.vector import TorchVectorEnv
 
-_VECTOR_OPTIONS = ("autoreset_mode", "validate", "max_episode_steps", "render_mode")
+_VECTOR_OPTIONS = ("autoreset_mode", "validate", "max_episode_steps", "render_mode", "info")
+_SB3_OPTIONS = ("render_mode", "info")
+_VECTOR_FACES = {"torch": TorchVectorEnv, "numpy": NumpyVectorEnv}
 
 
 def find(env_id: str) -> EnvSpec:
@@ -95,19 +98,20 @@ def make_sb3(env: OptimizationEnv | str, num_envs: int = 1, **kwargs: Any) -> An
     Args:
         env: an id, or a problem (one of your own, or a wrapped one).
         num_envs: the batch size.
-        **kwargs: keywords as in :func:`make`, for an id only; ``render_mode``.
+        **kwargs: keywords as in :func:`make`, for an id only; ``render_mode``; ``info="flat"`` for
+            infos of one level.
     """
     from optenvs.faces.sb3 import SB3VecEnv  # loads Stable-Baselines3
 
-    render_mode = kwargs.pop("render_mode", None)
+    options = {name: kwargs.pop(name) for name in _SB3_OPTIONS if name in kwargs}
     if isinstance(env, str):
         taken = {field.name for cls in accepted(env, **kwargs) for field in dataclasses.fields(cls)}
         if "bounds" in taken:
             kwargs = {"bounds": "domain"} | kwargs
         env = make(env, **kwargs)
     elif kwargs:
-        check_keywords("make_sb3 of a made environment", kwargs, ("render_mode",))
-    return SB3VecEnv(env, num_envs, render_mode=render_mode)
+        check_keywords("make_sb3 of a made environment", kwargs, _SB3_OPTIONS)
+    return SB3VecEnv(env, num_envs, **options)
 
 
 def as_function(env: OptimizationEnv | str, seed: int = 0, key: int | None = None) -> BilledFunction:
@@ -118,13 +122,23 @@ def as_function(env: OptimizationEnv | str, seed: int = 0, key: int | None = Non
 class RegisteredEnv(GymEnv):
     """What ``gym.make`` builds: :class:`GymEnv` of a registered id."""
 
-    def __init__(self, env_id: str, render_mode: str | None = None, **kwargs: Any) -> None:
-        super().__init__(make(env_id, **kwargs), render_mode=render_mode)
+    def __init__(
+        self, env_id: str, render_mode: str | None = None, info: str = "nested", **kwargs: Any
+    ) -> None:
+        super().__init__(make(env_id, **kwargs), render_mode=render_mode, info=info)
 
 
-class RegisteredVectorEnv(TorchVectorEnv):
-    """What ``gym.make_vec`` builds: :class:`TorchVectorEnv` of a registered id."""
+def registered_vector_env(env_id: str, num_envs: int = 1, to: str = "torch", **kwargs: Any) -> TorchVectorEnv:
+    """What ``gym.make_vec`` builds: a vector face of a registered id.
 
-    def __init__(self, env_id: str, num_envs: int = 1, **kwargs: Any) -> None:
-        options = {name: kwargs.pop(name) for name in _VECTOR_OPTIONS if name in kwargs}
-        super().__init__(make(env_id, **kwargs), num_envs, **options)
+    Args:
+        env_id: the id.
+        num_envs: the batch size.
+        to: ``"torch"`` for tensors on the problem's device (:class:`TorchVectorEnv`), ``"numpy"`` for arrays,
+            as Gymnasium's own vector wrappers need them (:class:`~optenvs.faces.arrays.NumpyVectorEnv`).
+        **kwargs: options of the face, and keywords as in :func:`make`.
+    """
+    if to not in _VECTOR_FACES:
+        raise ValueError(f"to: expected one of {', '.join(map(repr, _VECTOR_FACES))}, got {to!r}")
+    options = {name: kwargs.pop(name) for name in _VECTOR_OPTIONS if name in kwargs}
+    return _VECTOR_FACES[to](make(env_id, **kwargs), num_envs, **options)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _ZOO = "pettingzoo"
 _FACES = {"parallel": "optenvs.zoo:parallel_env", "aec": "optenvs.zoo:aec_env"}
-_FACE_OPTIONS = ("render_mode", "max_cycles")
+_FACE_OPTIONS = ("render_mode", "max_cycles", "info")
 
 
 def parallel_env(env: OptimizationEnv | str, **kwargs: Any) -> ParallelFace:
@@ -32,7 +32,8 @@ def parallel_env(env: OptimizationEnv | str, **kwargs: Any) -> ParallelFace:
 
     Args:
         env: an id, or a problem of many agents (one of your own).
-        **kwargs: keywords as in :func:`optenvs.make`, for an id only; ``render_mode``; ``max_cycles``.
+        **kwargs: keywords as in :func:`optenvs.make`, for an id only; ``render_mode``; ``max_cycles``;
+            ``info="flat"`` for ``infos`` of one level.
 
     Raises:
         TypeError: the environment has one agent only; the message names those with many.

@@ -36,11 +36,16 @@ def suggest(name: str, known: Iterable[str]) -> str:
 
 
 def check_keywords(owner: str, given: Iterable[str], accepted: Iterable[str]) -> None:
-    """Raise :class:`UnknownKeyword` for the first keyword of ``given`` that is not ``accepted``."""
+    """Raise :class:`UnknownKeyword` for the first keyword of ``given`` that is not ``accepted``.
+
+    The message has Python's own words: clients that offer a keyword on trial (TorchRL a ``frameskip``) know a
+    refusal by them.
+    """
     accepted = list(accepted)
     for keyword in given:
         if keyword not in accepted:
-            raise UnknownKeyword(f"{owner} takes no keyword {keyword!r}{suggest(keyword, accepted)}")
+            hint = suggest(keyword, accepted)
+            raise UnknownKeyword(f"{owner} got an unexpected keyword argument {keyword!r}{hint}")
 
 
 def check_oracles(agent: str, needs: Iterable[str], environment: str, answers: Iterable[str]) -> None:

@@ -14,7 +14,9 @@ from __future__ import annotations
 import hashlib
 import math
 from functools import lru_cache
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
@@ -69,14 +71,28 @@ def _size(shape: Shape) -> tuple[int, ...]:
     return (shape,) if isinstance(shape, int) else tuple(shape)
 
 
+def as_seed(seed: Any) -> int:
+    """``seed`` as Python's integer: the one rule for seeds, on every face and in every function.
+
+    Raises:
+        ValueError: no whole number (numpy's count, ``True`` does not) or one outside ``[0, 2**63)``.
+    """
+    whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
+    if not whole or not 0 <= seed < 1 << 63:
+        raise ValueError(f"seed: expected a whole number in [0, 2**63), got {seed!r}")
+    return int(seed)
+
+
 def keys_from_seed(seed: int, batch: int, device: torch.device | str = "cpu", first: int = 0) -> Keys:
-    """The keys of instances ``first .. first + batch - 1`` of ``seed``; key i ignores ``batch``."""
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise TypeError(f"seed: expected an integer, got {seed!r}")
+    """The keys of instances ``first .. first + batch - 1`` of ``seed``; key i ignores ``batch``.
+
+    Raises:
+        ValueError: a seed that is none, see :func:`as_seed`, or an empty batch.
+    """
     if batch < 1:
         raise ValueError(f"batch: expected at least 1 instance, got {batch}")
     device = torch.device(device)
-    base = torch.full((1,), _signed(seed), dtype=torch.int64, device=device)
+    base = torch.full((1,), as_seed(seed), dtype=torch.int64, device=device)
     index = torch.arange(first + 1, first + batch + 1, device=device, dtype=torch.int64)
     return _mix(_mix(base) + index * _GOLDEN_WORD)
 

@@ -16,8 +16,8 @@ from optenvs.core.multi import MultiAgentEnv
 from optenvs.core.struct import struct
 
 from .agents import AgentsFace
+from .info import information
 from .seeding import Episodes
-from .single import information
 
 
 @struct
@@ -66,13 +66,18 @@ class AECFace(AgentsFace, AECEnv[str, dict[str, np.ndarray], Any]):
         render_mode: ``"rgb_array"`` or ``"human"`` to draw the episode with :meth:`render`.
         max_cycles: turns of each agent. One that has had them is passed over; when all have, an unfinished
             episode is truncated.
+        info: ``"flat"`` for ``infos`` of one level, see :mod:`optenvs.faces.info`.
     """
 
     def __init__(
-        self, core: MultiAgentEnv, render_mode: str | None = None, max_cycles: int | None = None
+        self,
+        core: MultiAgentEnv,
+        render_mode: str | None = None,
+        max_cycles: int | None = None,
+        info: str = "nested",
     ) -> None:
         played = core.event_by_event() if isinstance(core, MultiAgentEnv) else core
-        super().__init__(played, render_mode, max_cycles)
+        super().__init__(played, render_mode, max_cycles, info)
         self._state: State | None = None
         self._given: dict[str, np.ndarray] = {}
         self._turns = [0] * len(self.possible_agents)
@@ -135,6 +140,26 @@ class AECFace(AgentsFace, AECEnv[str, dict[str, np.ndarray], Any]):
         if self.agents and agent != self.agent_selection:
             raise InvalidAction(f"{agent}: it is not its turn to act, but that of {self.agent_selection}")
         self.step(action)
+
+    def last(self, observe: bool = True) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """What the selected agent sees, what it has earned since its last turn, and whether all is over.
+
+        Raises:
+            gymnasium.error.ResetNeeded: all agents are gone, or no episode has begun.
+        """
+        if not self.agents:
+            self._current()
+            raise ResetNeeded("the episode is over: call reset() before the next last()")
+        return super().last(observe)
+
+    def agent_iter(self, max_iter: int = 2**63) -> Any:
+        """The agents in turn, for a loop over an episode that has begun.
+
+        Raises:
+            gymnasium.error.ResetNeeded: no episode has begun.
+        """
+        self._current()
+        return super().agent_iter(max_iter)
 
     def observe(self, agent: str) -> dict[str, np.ndarray]:
         """What ``agent`` sees now, whether it is selected or not."""
@@ -237,7 +262,7 @@ class AECFace(AgentsFace, AECEnv[str, dict[str, np.ndarray], Any]):
         truncated = self._over and (bool(state.truncated) or self._used_up())
         self.terminations = dict.fromkeys(self.agents, terminated)
         self.truncations = dict.fromkeys(self.agents, truncated)
-        info = information(state)
+        info = information(state, self.info)
         self.infos = {name: info.copy() for name in self.agents}
 
     def _earn(self, reward: float) -> None:

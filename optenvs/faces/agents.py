@@ -16,6 +16,7 @@ from optenvs.core.errors import UnknownName
 from optenvs.core.multi import MultiAgentEnv
 from optenvs.core.struct import replace
 
+from .info import check_form
 from .proposals import Proposals
 from .seeding import Episodes, instance_keys, over
 from .single import FaceState
@@ -30,11 +31,16 @@ class AgentsFace:
         core: the problem.
         possible_agents: all agents; ``agents`` are those of the episode, none once it is over.
         max_cycles: see the faces; it may be set at any time.
+        info: the form of the ``infos``, see :mod:`optenvs.faces.info`.
         resets: how many episodes have begun here.
     """
 
     def __init__(
-        self, core: MultiAgentEnv, render_mode: str | None = None, max_cycles: int | None = None
+        self,
+        core: MultiAgentEnv,
+        render_mode: str | None = None,
+        max_cycles: int | None = None,
+        info: str = "nested",
     ) -> None:
         if not isinstance(core, MultiAgentEnv):
             raise TypeError(f"core: expected a MultiAgentEnv, got {type(core).__name__}")
@@ -46,6 +52,7 @@ class AgentsFace:
         self.core = core
         self.render_mode = render_mode
         self.max_cycles = max_cycles
+        self.info = check_form(info)
         self.metadata: dict[str, Any] = {
             "name": core.name,
             "render_modes": list(RENDER_MODES),
@@ -92,11 +99,15 @@ class AgentsFace:
         return np.asarray(spaces.flatten(self.core.observation_space, arrays))
 
     def render(self) -> np.ndarray | None:
-        """The picture of the episode so far: an array, or in mode ``human`` a window that shows it."""
+        """The picture of the episode so far: an array, or in mode ``human`` a window that shows it.
+
+        Raises:
+            gymnasium.error.ResetNeeded: no episode has begun.
+        """
+        self._current()
         if self.render_mode is None:
             logger.warn("render() draws only with render_mode='rgb_array' or 'human'")
             return None
-        self._current()
         picture = self.core.picture(self._path)
         if self.render_mode == "rgb_array":
             return picture
@@ -135,9 +146,7 @@ class AgentsFace:
             episodes = Episodes.seeded(secrets.randbits(63), 1, device)
         else:
             episodes = self._episodes.next()
-        keys = episodes.keys()
-        if options and options.get("instance") is not None:
-            keys = instance_keys(options["instance"], 1, device)
+        keys = instance_keys(options, episodes.keys())
         with torch.no_grad():
             state = self.core.reset(keys)
         self._episodes = episodes

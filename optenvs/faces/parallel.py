@@ -12,7 +12,8 @@ from optenvs.core.env import State
 from optenvs.core.struct import replace
 
 from .agents import AgentsFace
-from .single import FaceState, information
+from .info import information
+from .single import FaceState
 
 
 class ParallelFace(AgentsFace, ParallelEnv[str, dict[str, np.ndarray], Any]):
@@ -30,6 +31,7 @@ class ParallelFace(AgentsFace, ParallelEnv[str, dict[str, np.ndarray], Any]):
         core: the problem.
         render_mode: ``"rgb_array"`` or ``"human"`` to draw the episode with :meth:`render`.
         max_cycles: steps after which an unfinished episode is truncated.
+        info: ``"flat"`` for ``infos`` of one level, see :mod:`optenvs.faces.info`.
     """
 
     _face: FaceState | None = None
@@ -109,5 +111,5 @@ class ParallelFace(AgentsFace, ParallelEnv[str, dict[str, np.ndarray], Any]):
         return dict(zip(self.possible_agents, views, strict=True))
 
     def _infos(self, state: State) -> dict[str, dict[str, Any]]:
-        info = information(state)
+        info = information(state, self.info)
         return {name: info.copy() for name in self.possible_agents}

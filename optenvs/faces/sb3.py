@@ -12,7 +12,9 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from optenvs.core.env import OptimizationEnv
+from optenvs.core.random import as_seed
 
+from .info import check_form, shaped
 from .vector import TorchVectorEnv, VectorState
 
 
@@ -21,13 +23,17 @@ class SB3VecEnv(VecEnv):
 
     ``infos[i]["terminal_observation"]`` is the end of a finished episode and
     ``infos[i]["TimeLimit.truncated"]`` says that its budget ran out (so that SB3 bootstraps its value).
-    ``infos[i]["calls"]`` and ``["metrics"]`` are given at the end of episodes. SB3 computes in float32.
+    ``infos[i]["calls"]`` and ``["metrics"]`` are given at the end of episodes. ``infos[i]["key"]`` is the
+    instance that was asked, ``reset_infos[i]["key"]`` that of the running episode; the two differ where an
+    episode has just ended. SB3 computes in float32.
 
     Raises:
         TypeError: the action has several fields or is unbounded; SB3 takes a single finite Box.
     """
 
-    def __init__(self, core: OptimizationEnv, num_envs: int = 1, render_mode: str | None = None) -> None:
+    def __init__(
+        self, core: OptimizationEnv, num_envs: int = 1, render_mode: str | None = None, info: str = "nested"
+    ) -> None:
         if not isinstance(core.action_space, spaces.Box):
             raise TypeError(
                 f"Stable-Baselines3 takes one Box of actions, {core.name} has "
@@ -42,23 +48,34 @@ class SB3VecEnv(VecEnv):
             core, num_envs, autoreset_mode=AutoresetMode.SAME_STEP, render_mode=render_mode
         )
         self.render_mode = render_mode
+        self._form = check_form(info)
         self._actions: np.ndarray | None = None
         self._seed: int | list[int] | None = None
         super().__init__(num_envs, core.observation_space, core.action_space)
 
     def reset(self) -> dict[str, np.ndarray]:  # type: ignore[override]
-        """Begin all episodes, with the seed set by :meth:`seed` if one was."""
-        instances = dict(self._options[0])
-        observation, info = self.batch.reset(seed=self._seed, options=instances)
-        self.reset_infos = [{"key": int(key)} for key in info["key"].tolist()]
+        """Begin all episodes: of the seed set by :meth:`seed`, of the options' instances, or the next.
+
+        Options are row by row: ``set_options([{"instance": 5}, {}])`` fixes the instance of the first row.
+        """
+        instances = [options.get("instance") for options in self._options]
+        observation, info = self.batch.reset(seed=self._seed, options={"instance": instances})
+        self.reset_infos = [{"key": key} for key in info["key"].tolist()]
         self._reset_seeds()
         self._reset_options()
         self._seed = None
         return _numpy(observation)
 
+    def set_options(self, options: list[dict] | dict | None = None) -> None:
+        """The options of the next :meth:`reset`: one dict for all rows, or one a row."""
+        rows = None if options is None or isinstance(options, dict) else len(options)
+        if rows not in (None, self.num_envs):
+            raise ValueError(f"options: expected a dict or {self.num_envs} of them, got {rows}")
+        super().set_options(options)
+
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
         """The instances of the next ``reset``: row i is instance i of ``seed``, at every batch size."""
-        self._seed = None if seed is None else int(seed)
+        self._seed = None if seed is None else as_seed(seed)
         return [self._seed] * self.num_envs
 
     def step_async(self, actions: np.ndarray) -> None:
@@ -69,31 +86,40 @@ class SB3VecEnv(VecEnv):
         """Ask the queries."""
         observation, reward, terminated, truncated, info = self.batch.step(self._actions)
         done = (terminated | truncated).cpu().numpy()
-        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        keys = info["key"].tolist()
+        infos: list[dict[str, Any]] = [{"key": key} for key in keys]
         if done.any():
             limited = (truncated & ~terminated).cpu().numpy()
             final = _numpy(info["final_obs"])
             ends = info["final_info"]
+            ended = ends["key"].tolist()
             for i in np.flatnonzero(done):
-                infos[i] = {
+                self.reset_infos[i] = {"key": keys[i]}
+                end = {
+                    "key": ended[i],
                     "terminal_observation": {key: value[i] for key, value in final.items()},
                     "TimeLimit.truncated": bool(limited[i]),
                     "calls": {kind: int(count[i]) for kind, count in ends["calls"].items()},
                     "metrics": {name: float(value[i]) for name, value in ends["metrics"].items()},
                 }
+                infos[i] = shaped(self._form, end)
         return _numpy(observation), reward.float().cpu().numpy(), done, infos
 
     def close(self) -> None:
         """Nothing to release."""
 
-    def get_images(self) -> Sequence[np.ndarray | None]:
-        """The picture of instance 0."""
-        return list(self.batch.render() or [])
-
     def render(self, mode: str | None = None) -> np.ndarray | None:
-        """The picture of instance 0's episode."""
-        images = self.get_images()
-        return images[0] if images else None
+        """The pictures of all episodes side by side.
+
+        Raises:
+            gymnasium.error.ResetNeeded: before the first ``reset``.
+        """
+        self.get_state()
+        return super().render(mode)
+
+    def get_images(self) -> Sequence[np.ndarray | None]:
+        """The pictures of the episodes, one an instance."""
+        return list(self.batch.render() or [])
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
         """An attribute of the batch, once for each of ``indices``."""

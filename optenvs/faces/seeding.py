@@ -1,12 +1,13 @@
 """Which instance an episode has, and when it is over: one rule for every face.
 
 Row i of ``reset(seed=s)`` is instance i of seed s at every batch size; the n-th automatic or unseeded reset
-after it is a function of that row's key and n alone.
+after it is a function of that row's key and n alone. ``options={"instance": key}`` meets an instance again;
+other options are left to whoever wraps the face.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -26,14 +27,15 @@ class Episodes:
     count: Tensor
 
     @classmethod
-    def seeded(cls, seed: int | Sequence[int], batch: int, device: torch.device) -> Episodes:
+    def seeded(cls, seed: Any, batch: int, device: torch.device) -> Episodes:
         """From one seed for the batch, or one seed a row (each row then is instance 0 of its seed)."""
-        if isinstance(seed, int | np.integer):
-            base = keys_from_seed(int(seed), batch, device)
+        given: Any = seed.tolist() if isinstance(seed, np.ndarray | Tensor) and seed.ndim == 1 else seed
+        if isinstance(given, list | tuple | range):
+            if len(given) != batch:
+                raise ValueError(f"seed: expected a whole number or {batch} of them, got {len(given)}")
+            base = torch.cat([keys_from_seed(s, 1, device) for s in given])
         else:
-            if len(seed) != batch:
-                raise ValueError(f"seed: expected an integer or {batch} of them, got {len(seed)}")
-            base = torch.cat([keys_from_seed(int(s), 1, device) for s in seed])
+            base = keys_from_seed(given, batch, device)
         return cls(base=base, count=torch.zeros_like(base))
 
     def keys(self) -> Keys:
@@ -46,19 +48,44 @@ class Episodes:
         return Episodes(base=self.base, count=self.count + step)
 
 
-def instance_keys(instance: Any, batch: int, device: torch.device) -> Keys:
-    """The keys of ``options={"instance": ...}``: an episode's key, or one a row.
+def instance_keys(options: Mapping[str, Any] | None, keys: Keys) -> Keys:
+    """``keys`` with those of ``options["instance"]`` in their place: one for all rows, or one a row.
+
+    In a list ``None`` leaves a row its own.
 
     Raises:
-        ValueError: neither an integer nor ``batch`` integers.
+        ValueError: neither a whole number nor ``B`` of them.
     """
-    keys = torch.as_tensor(np.asarray(instance) if not isinstance(instance, Tensor) else instance)
-    if keys.is_floating_point() or keys.dtype == torch.bool or keys.ndim > 1:
-        raise ValueError(f"instance: expected an integer key or {batch} of them, got {instance!r}")
-    keys = keys.to(device=device, dtype=torch.int64)
-    if keys.ndim == 1 and len(keys) != batch:
-        raise ValueError(f"instance: expected an integer key or {batch} of them, got {len(keys)}")
-    return keys.expand(batch).clone()
+    instance = None if options is None else options.get("instance")
+    if instance is None:
+        return keys
+    batch = len(keys)
+    if isinstance(instance, Tensor) and instance.ndim == 1 and instance.dtype == torch.int64:
+        _check_count(len(instance), batch)
+        return instance.to(keys.device, copy=True)  # such as info["key"], which may live on an accelerator
+    if isinstance(instance, np.ndarray | Tensor):
+        instance = instance.tolist()
+    if not isinstance(instance, list | tuple):
+        return torch.full_like(keys, _key(instance))
+    _check_count(len(instance), batch)
+    own = keys.tolist() if None in instance else instance
+    found = [mine if key is None else _key(key) for key, mine in zip(instance, own, strict=True)]
+    return torch.tensor(found, dtype=torch.int64, device=keys.device)
+
+
+def _check_count(count: int, batch: int) -> None:
+    if count != batch:
+        raise ValueError(f"instance: expected a whole number or {batch} of them, got {count}")
+
+
+def _key(key: Any) -> int:
+    """An instance's key: 64 bits, as a signed whole number."""
+    if isinstance(key, np.ndarray | Tensor) and key.ndim == 0:
+        key = key.item()
+    whole = isinstance(key, int | np.integer) and not isinstance(key, bool)
+    if not whole or not -(1 << 63) <= key < 1 << 63:
+        raise ValueError(f"instance: expected a whole number of 64 bits (an episode's key), got {key!r}")
+    return int(key)
 
 
 def over(state: State) -> Tensor:

@@ -10,9 +10,11 @@ import torch
 from gymnasium.error import ResetNeeded
 
 from optenvs.core.env import OptimizationEnv, State
+from optenvs.core.random import as_seed
 from optenvs.core.spaces import as_action, check_action
 from optenvs.core.struct import struct
 
+from .info import check_form, information
 from .seeding import Episodes, instance_keys, over
 
 
@@ -33,15 +35,17 @@ class GymEnv(gym.Env):
     Args:
         core: the problem.
         render_mode: ``"rgb_array"`` to draw the episode with :meth:`render`.
+        info: ``"flat"`` for an ``info`` of one level, see :mod:`optenvs.faces.info`.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (Gymnasium's)
 
-    def __init__(self, core: OptimizationEnv, render_mode: str | None = None) -> None:
+    def __init__(self, core: OptimizationEnv, render_mode: str | None = None, info: str = "nested") -> None:
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise ValueError(f"render_mode: expected 'rgb_array' or None, got {render_mode!r}")
         self.core = core
         self.render_mode = render_mode
+        self.info = check_form(info)
         self.observation_space = core.observation_space
         self.action_space = core.action_space
         self._face: FaceState | None = None
@@ -60,7 +64,7 @@ class GymEnv(gym.Env):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Begin an episode: of ``seed``, of ``options["instance"]``, or the next of the sequence."""
-        super().reset(seed=seed)
+        super().reset(seed=None if seed is None else as_seed(seed))
         device = self.core.torch_device
         if seed is not None:
             episodes = Episodes.seeded(seed, 1, device)
@@ -68,13 +72,11 @@ class GymEnv(gym.Env):
             episodes = Episodes.seeded(int(self.np_random.integers(2**63)), 1, device)
         else:
             episodes = self._face.episodes.next()
-        keys = episodes.keys()
-        if options and options.get("instance") is not None:
-            keys = instance_keys(options["instance"], 1, device)
+        keys = instance_keys(options, episodes.keys())
         with torch.no_grad():
             state = self.core.reset(keys)
         self._set(FaceState(state=state, episodes=episodes))
-        return self._observation(state), information(state)
+        return self._observation(state), information(state, self.info)
 
     def step(self, action: Any) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """Ask one query.
@@ -105,11 +107,16 @@ class GymEnv(gym.Env):
             state.reward.item(),
             state.terminated.item(),
             state.truncated.item(),
-            information(state),
+            information(state, self.info),
         )  # type: ignore[return-value]
 
     def render(self) -> np.ndarray | None:
-        """The picture of the episode so far, uint8 ``(height, width, 3)``, in mode ``rgb_array``."""
+        """The picture of the episode so far, uint8 ``(height, width, 3)``, in mode ``rgb_array``.
+
+        Raises:
+            gymnasium.error.ResetNeeded: no episode has begun.
+        """
+        self.get_state()
         if self.render_mode is None:
             gym.logger.warn("render() draws only with render_mode='rgb_array'")
             return None
@@ -134,14 +141,3 @@ class GymEnv(gym.Env):
     def _observation(self, state: State) -> dict[str, np.ndarray]:
         # copies, because numpy arrays can be written to and the state is immutable
         return {k: v.cpu().numpy()[0].copy() for k, v in state.observation.items()}
-
-
-def information(state: State) -> dict[str, Any]:
-    """What ``info`` says of an episode (a batch of one)."""
-    counts = state.calls.counts.tolist()[0]
-    return {
-        "calls": dict(zip(state.calls.kinds, counts, strict=True)),
-        "metrics": {name: value.item() for name, value in state.metrics.items()},
-        "key": state.key.item(),
-        "diverged": state.diverged.item(),
-    }

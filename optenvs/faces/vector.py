@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +19,7 @@ from optenvs.core.env import OptimizationEnv, State
 from optenvs.core.spaces import as_action, check_action, violations
 from optenvs.core.struct import rows, select, static, struct, tree_map
 
+from .info import check_form, shaped
 from .seeding import Episodes, instance_keys, over
 
 
@@ -47,6 +49,8 @@ class TorchVectorEnv(VectorEnv):
             yes on the CPU and no on an accelerator, where looking would wait for the device: there a bad
             row's instance stays as it was, unbilled, and ``infos["invalid"]`` marks it.
         max_episode_steps: a limit on steps besides the budget.
+        render_mode: ``"rgb_array"`` to draw the episodes with :meth:`render`.
+        info: ``"flat"`` for ``infos`` of one level, see :mod:`optenvs.faces.info`.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (Gymnasium's)
@@ -60,6 +64,7 @@ class TorchVectorEnv(VectorEnv):
         validate: bool | None = None,
         max_episode_steps: int | None = None,
         render_mode: str | None = None,
+        info: str = "nested",
     ) -> None:
         if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
             raise ValueError(f"num_envs: expected a whole number >= 1, got {num_envs!r}")
@@ -72,10 +77,11 @@ class TorchVectorEnv(VectorEnv):
         self.validate = core.torch_device.type == "cpu" if validate is None else validate
         self.max_episode_steps = max_episode_steps
         self.render_mode = render_mode
+        self.info = check_form(info)
         self.single_observation_space = core.observation_space
         self.single_action_space = core.action_space
         self._face: VectorState | None = None
-        self._path: list[State] = []
+        self._paths: list[list[State]] = []  # of each row's episode, where pictures are wanted
 
     # The spaces of the batch are built when asked for: they copy the bounds B times.
     @cached_property
@@ -104,24 +110,25 @@ class TorchVectorEnv(VectorEnv):
         mask = self._mask(options.pop("reset_mask", None))
         device, batch = self.core.torch_device, self.num_envs
         if seed is not None:
-            if isinstance(seed, int | np.integer):
-                super().reset(seed=int(seed))
             fresh = Episodes.seeded(seed, batch, device)
+            if not isinstance(seed, Sequence | np.ndarray | Tensor):
+                super().reset(seed=int(seed))
             episodes = fresh if mask is None else select(mask, fresh, self.get_state().episodes)
         elif self._face is None:
             episodes = Episodes.seeded(int(self.np_random.integers(2**63)), batch, device)
         else:
             episodes = self._face.episodes.next(mask)
-        keys = episodes.keys()
-        if options.get("instance") is not None:
-            keys = instance_keys(options["instance"], batch, device)
+        keys = instance_keys(options, episodes.keys())
         with torch.no_grad():
             state = self.core.reset(keys)
         pending, clock = torch.zeros_like(state.done), 0
         if mask is not None:
             face = self.get_state()
             state, pending, clock = select(mask, state, face.state), face.pending & ~mask, face.clock
-        self._set(VectorState(state=state, episodes=episodes, pending=pending, clock=clock))
+        else:
+            self._paths = []
+        self._face = VectorState(state=state, episodes=episodes, pending=pending, clock=clock)
+        self._remember(state)
         return state.observation, self._info(state)
 
     def step(self, actions: Any) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor, dict[str, Any]]:
@@ -179,8 +186,7 @@ class TorchVectorEnv(VectorEnv):
             )
             state = fresh
         self._face = VectorState(state=state, episodes=episodes, pending=pending, clock=face.clock + 1)
-        if self.render_mode is not None:
-            self._path.append(rows(state, slice(0, 1)))
+        self._remember(state)
         return (
             shown.observation,
             shown.reward,
@@ -222,19 +228,25 @@ class TorchVectorEnv(VectorEnv):
         return mask
 
     def _info(self, state: State) -> dict[str, Any]:
-        return {
+        info = {
             "calls": dict(state.calls.items()),
             "metrics": state.metrics,
             "key": state.key,
             "diverged": state.diverged,
         }
+        return shaped(self.info, info)
 
     def render(self) -> Any:
-        """The picture of instance 0's episode, in mode ``rgb_array``; a tuple of one, as Gymnasium asks."""
+        """The pictures of the episodes so far, in mode ``rgb_array``: a tuple of one an instance.
+
+        Raises:
+            ResetNeeded: before the first ``reset``.
+        """
+        self.get_state()
         if self.render_mode is None:
             gym.logger.warn("render() draws only with render_mode='rgb_array'")
             return None
-        return (self.core.picture(self._path),)
+        return tuple(self.core.picture(path) for path in self._paths)
 
     def get_state(self) -> VectorState:
         """The episodes and their place in the sequence; restore with :meth:`set_state`, or save it."""
@@ -250,7 +262,21 @@ class TorchVectorEnv(VectorEnv):
 
     def _set(self, face: VectorState) -> None:
         self._face = face
-        self._path = [rows(face.state, slice(0, 1))] if self.render_mode is not None else []
+        self._paths = []
+        self._remember(face.state)
+
+    def _remember(self, state: State) -> None:
+        """Lengthen the paths that are drawn; that of a row whose episode has just begun starts anew."""
+        if self.render_mode is None:
+            return
+        self._paths = self._paths or [[] for _ in range(self.num_envs)]
+        for i, path in enumerate(self._paths):
+            now = rows(state, slice(i, i + 1))
+            if path and torch.equal(now.key, path[-1].key) and int(now.k) == int(path[-1].k):
+                continue  # it rests, or was not reset by the mask
+            if int(now.k) == 0:
+                path.clear()
+            path.append(now)
 
 
 def _mode(mode: AutoresetMode | str) -> AutoresetMode:

@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from gymnasium.error import InvalidAction, NameNotFound, ResetNeeded
+from gymnasium.error import InvalidAction, NameNotFound
 
 import agents
 import optenvs
@@ -29,13 +29,13 @@ def test_unknown_ids_suggest_the_nearest() -> None:
 
 
 def test_unknown_keywords_suggest_the_nearest() -> None:
-    with pytest.raises(UnknownKeyword, match="takes no keyword 'dimm'; did you mean 'dim'"):
+    with pytest.raises(UnknownKeyword, match="got an unexpected keyword argument 'dimm'; did you mean 'dim'"):
         optenvs.make("Quadratic", dimm=3)
-    with pytest.raises(UnknownKeyword, match="takes no keyword 'budgets'"):
+    with pytest.raises(UnknownKeyword, match="got an unexpected keyword argument 'budgets'"):
         gym.make("optenvs/Quadratic-v0", budgets=3)
-    with pytest.raises(UnknownKeyword, match="Quadratic takes no keyword 'oracel'; did you mean 'oracle'"):
+    with pytest.raises(UnknownKeyword, match="Quadratic got an .* 'oracel'; did you mean 'oracle'"):
         optenvs.make("Quadratic").replace(oracel="value")
-    with pytest.raises(UnknownKeyword, match="sgd takes no keyword 'learning_rate'"):
+    with pytest.raises(UnknownKeyword, match="sgd got an unexpected keyword argument 'learning_rate'"):
         agents.make("sgd", learning_rate=1.0)
 
 
@@ -151,13 +151,6 @@ def test_integer_spaces_refuse_fractions() -> None:
     with pytest.raises(InvalidAction, match=r"torch.float32 cannot be cast to torch.int64"):
         as_action(space, torch.tensor([0.5, 1.0]), None, torch.device("cpu"))
     assert as_action(space, [1, 2], None, torch.device("cpu")).tolist() == [[1, 2]]
-
-
-def test_steps_before_a_reset() -> None:
-    name = "optenvs/Quadratic-v0"
-    for env in (gym.make(name).unwrapped, gym.make_vec(name, 2).unwrapped):
-        with pytest.raises(ResetNeeded, match=r"no episode has begun: call reset\(\) first"):
-            env.step(np.zeros(10, np.float32))
 
 
 def test_face_arguments() -> None:

@@ -50,7 +50,7 @@ def test_it_is_the_vector_face_in_the_same_step_mode() -> None:
             solved += bool(terminated[i])
             limited += infos[i]["TimeLimit.truncated"]
         for i in np.flatnonzero(~done):
-            assert infos[i] == {}
+            assert infos[i] == {"key": int(info["key"][i])}
     assert solved > 2
     assert limited > 2
 
@@ -81,6 +81,36 @@ def test_instances_by_option() -> None:
     env.reset()
     assert env.batch.state.key.tolist() == [42, 42]
     assert env.reset_infos == [{"key": 42}, {"key": 42}]
+
+
+def test_options_are_row_by_row() -> None:
+    env = made(3)
+    env.set_options([{"instance": 5}, {}, {"instance": 6}])
+    env.seed(1)
+    env.reset()
+    own = int(keys_from_seed(1, 3)[1])
+    assert env.batch.state.key.tolist() == [5, own, 6]
+    assert env.reset_infos == [{"key": 5}, {"key": own}, {"key": 6}]
+    env.reset()
+    assert not {5, own, 6} & {*env.batch.state.key.tolist()}, "options serve one reset"
+    with pytest.raises(ValueError, match="options: expected a dict or 3 of them, got 2"):
+        env.set_options([{}, {}])
+
+
+def test_infos_name_the_instances_of_each_episode() -> None:
+    env = made(4)
+    env.seed(3)
+    env.reset()
+    running = env.batch.state.key.tolist()
+    ended = 0
+    for action in actions():
+        _, _, done, infos = env.step(action)
+        assert [info["key"] for info in infos] == running, "an info speaks of the episode that was asked"
+        now = env.batch.state.key.tolist()
+        assert [one != other for one, other in zip(running, now, strict=True)] == done.tolist()
+        assert env.reset_infos == [{"key": key} for key in now], "reset_infos speak of those that run"
+        running, ended = now, ended + int(done.sum())
+    assert ended > 5
 
 
 def test_observations_belong_to_the_caller() -> None:
@@ -118,7 +148,9 @@ def test_pictures() -> None:
     picture = env.render()
     assert picture is not None
     assert picture.dtype == np.uint8
-    assert picture.ndim == 3
+    one, other = env.get_images()
+    assert picture.shape[0] * picture.shape[1] == 2 * one.shape[0] * one.shape[1], "side by side"
+    assert not np.array_equal(one, other)
 
 
 @pytest.mark.parametrize("name", LANDSCAPES)

@@ -21,6 +21,7 @@ from optenvs.core.random import keys_from_seed
 from optenvs.core.snapshot import load, save
 from optenvs.core.struct import tensors
 from optenvs.envs.landscapes.quadratic import Quadratic
+from optenvs.faces.single import GymEnv
 from optenvs.faces.vector import TorchVectorEnv
 
 
@@ -107,7 +108,7 @@ def test_lists_of_seeds() -> None:
     batch.reset(seed=[5, 6, 5])
     expected = torch.cat([keys_from_seed(s, 1) for s in (5, 6, 5)])
     assert torch.equal(batch.state.key, expected)
-    with pytest.raises(ValueError, match="seed: expected an integer or 3 of them, got 2"):
+    with pytest.raises(ValueError, match="seed: expected a whole number or 3 of them, got 2"):
         batch.reset(seed=[1, 2])
 
 
@@ -119,7 +120,7 @@ def test_instances_by_key() -> None:
     assert torch.equal(batch.state.key, keys)
     batch.reset(options={"instance": int(keys[0])})
     assert batch.state.key.tolist() == [int(keys[0])] * 3
-    with pytest.raises(ValueError, match="instance: expected an integer key or 3 of them, got 2"):
+    with pytest.raises(ValueError, match="instance: expected a whole number or 3 of them, got 2"):
         batch.reset(options={"instance": keys[:2]})
 
 
@@ -211,14 +212,31 @@ def test_divergence_shows_the_last_good_answer() -> None:
             assert torch.equal(value[1], start[name][1])
 
 
-def test_pictures_are_those_of_instance_0() -> None:
-    batch = gym.make_vec("optenvs/Beale-v0", num_envs=2, render_mode="rgb_array")
+@pytest.mark.parametrize("mode", ["next_step", "same_step", "disabled"])
+def test_pictures_are_one_an_instance_of_its_running_episode(mode: str) -> None:
+    problem = core(tolerance=None, budget=4)
+    batch = TorchVectorEnv(problem, 2, render_mode="rgb_array", autoreset_mode=mode)
     batch.reset(seed=0)
-    batch.step(torch.zeros(2, 2))
-    (picture,) = batch.render()
-    assert picture.dtype == np.uint8
-    assert picture.ndim == 3
-    single = gym.make("optenvs/Beale-v0", render_mode="rgb_array")
-    single.reset(options={"instance": int(batch.unwrapped.state.key[0])})
-    single.step(np.zeros(2, np.float32))
-    assert np.array_equal(single.render(), picture)
+    # of three steps each is an episode; which of five steps belong to the one that runs after the fifth
+    mine = {"next_step": (4, 5), "same_step": (3, 5), "disabled": (0, 3)}[mode]
+    for t in range(5):
+        batch.step(actions()[t][:2])
+    pictures = batch.render()
+    assert len(pictures) == 2
+    for i, picture in enumerate(pictures):
+        single = GymEnv(problem, render_mode="rgb_array")
+        single.reset(options={"instance": int(batch.state.key[i])})
+        for asked in actions()[slice(*mine)]:
+            single.step(asked[i].numpy())
+        assert picture.dtype == np.uint8
+        assert np.array_equal(single.render(), picture)
+
+
+def test_pictures_of_rows_that_a_mask_leaves_go_on() -> None:
+    batch = TorchVectorEnv(core(tolerance=None), 2, render_mode="rgb_array", autoreset_mode="disabled")
+    batch.reset(seed=0)
+    batch.step(actions()[0][:2])
+    before = batch.render()
+    batch.reset(options={"reset_mask": torch.tensor([True, False])})
+    assert np.array_equal(batch.render()[1], before[1])
+    assert not np.array_equal(batch.render()[0], before[0])

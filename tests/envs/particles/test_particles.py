@@ -240,12 +240,13 @@ def test_an_environment_inside_an_environment() -> None:
     assert (env.landscape.dim, env.landscape.dtype, env.limits) == (4, "float64", {"value": 600})
     assert isinstance(env.landscape, Rastrigin) and env.landscape.amplitude == 2.5
     with pytest.raises(
-        UnknownKeyword, match="Particles-v0 on optenvs/Rastrigin-v0 takes no keyword 'amplitud'; did"
+        UnknownKeyword,
+        match="Particles-v0 on optenvs/Rastrigin-v0 got an unexpected .* 'amplitud'; did",
     ):
         made(landscape="Rastrigin", amplitud=2.5)
     own = Particles(landscape=Rastrigin(dim=3), particles=7)
     assert own.action_space["query"].shape == (7, 3)
-    with pytest.raises(UnknownKeyword, match="takes no keyword 'dim'"):
+    with pytest.raises(UnknownKeyword, match="got an unexpected keyword argument 'dim'"):
         optenvs.make("Particles", landscape=Rastrigin(dim=3), dim=4)
     sb3 = optenvs.make_sb3("Particles", recommend="mean", particles=3)
     assert sb3.action_space.is_bounded() and sb3.action_space.shape == (3, 2)
