@@ -62,6 +62,10 @@ def _gelu_backward(delta: Tensor, z: Tensor, a: Tensor) -> Tensor:
     return delta * (below + z * density)
 
 
+def _cos_backward(delta: Tensor, z: Tensor, a: Tensor) -> Tensor:
+    return -delta * torch.sin(z)
+
+
 ACTIVATIONS: dict[str, Activation] = {
     "relu": Activation(functional.relu, _relu_backward),
     "lrelu": Activation(_lrelu, _lrelu_backward),
@@ -70,6 +74,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "tanh": Activation(torch.tanh, _tanh_backward),
     "sigmoid": Activation(torch.sigmoid, _sigmoid_backward),
     "gelu": Activation(functional.gelu, _gelu_backward),
+    "cos": Activation(torch.cos, _cos_backward),
 }
 
 

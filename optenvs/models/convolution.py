@@ -85,6 +85,7 @@ class CNN(Model):
         _check_image("cnn", self.shape)
         if not self.widths or min(self.shape[1:]) >> len(self.widths) == 0:
             raise ValueError(f"cnn: {len(self.widths)} blocks do not fit images of shape {self.shape}")
+        super().__post_init__()
 
     def build(self) -> tuple[Slot, ...]:
         slots: list[Slot] = []
@@ -139,6 +140,7 @@ class ResNet(Model):
         _check_image("resnet", self.shape)
         if self.depth not in _STAGES:
             raise ValueError(f"resnet: depth must be one of {tuple(_STAGES)}, got {self.depth}")
+        super().__post_init__()
 
     @cached_property
     def _blocks(self) -> tuple[_Block, ...]:

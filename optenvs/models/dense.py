@@ -9,7 +9,7 @@ contiguous.)
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float, Int64
@@ -24,26 +24,27 @@ _EPS = 1e-5  # torch's default for both normalisations
 _EPS_AFTER = 1e-4
 
 
-def _affine(
+def affine(
     x: Float[Tensor, "B m i"], weight: Float[Tensor, "B o i"], bias: Float[Tensor, "B o"]
 ) -> Float[Tensor, "B m o"]:
+    """Each network's own affine layer."""
     return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
 
 
 def _first_affine(
     x: Float[Tensor, "G m i"], weight: Float[Tensor, "B o i"], bias: Float[Tensor, "B o"]
 ) -> Float[Tensor, "B m o"]:
-    """:func:`_affine` of inputs that ``B / G`` networks share: one product, and no copy of the inputs."""
+    """:func:`affine` of inputs that ``B / G`` networks share: one product, and no copy of the inputs."""
     batch, outputs, inputs = weight.shape
     groups, samples, _ = x.shape
     if groups == batch:
-        return _affine(x, weight, bias)
+        return affine(x, weight, bias)
     product = torch.bmm(x, weight.reshape(groups, -1, inputs).mT)
     own = product.view(groups, samples, -1, outputs).transpose(1, 2).reshape(batch, samples, outputs)
     return own + bias.unsqueeze(1)
 
 
-def _standardise(z: Float[Tensor, "B m h"], dim: int) -> tuple[Tensor, Tensor]:
+def standardise(z: Float[Tensor, "B m h"], dim: int) -> tuple[Tensor, Tensor]:
     """``z`` with mean 0 and variance 1 along ``dim``, and what it was multiplied by."""
     centred = z - z.mean(dim, keepdim=True)
     factor = torch.rsqrt(centred.square().mean(dim, keepdim=True) + _EPS)
@@ -81,6 +82,7 @@ class MLP(Model):
         check_activation(self.activation)
         if self.norm not in NORMS:
             raise ValueError(f"norm: expected one of {', '.join(NORMS)}, got {self.norm!r}")
+        super().__post_init__()
 
     def build(self) -> tuple[Slot, ...]:
         slots: list[Slot] = []
@@ -98,40 +100,44 @@ class MLP(Model):
 
     def forward(self, parameters: Parameters, inputs: Tensor) -> Float[Tensor, "B m c"]:
         activate = ACTIVATIONS[self.activation].forward
-        x, affine = inputs.flatten(2), _first_affine
+        x, layer = inputs.flatten(2), _first_affine
         for i in range(1, len(self.widths) + 1):
-            z = affine(x, parameters[f"hidden{i}.weight"], parameters[f"hidden{i}.bias"])
-            affine = _affine
+            z = layer(x, parameters[f"hidden{i}.weight"], parameters[f"hidden{i}.bias"])
+            layer = affine
             if self.norm in ("layer", "batch"):
-                z, _ = _standardise(z, self._norm_dim)
+                z, _ = standardise(z, self._norm_dim)
                 scale, shift = parameters[f"norm{i}.scale"], parameters[f"norm{i}.shift"]
                 z = z * scale.unsqueeze(1) + shift.unsqueeze(1)
             x = activate(z)
             if self.norm == "after":
                 x = _standardise_after(x)
-        logits = affine(x, parameters["output.weight"], parameters["output.bias"])
+        logits = layer(x, parameters["output.weight"], parameters["output.bias"])
         return _standardise_after(activate(logits)) if self.norm == "after" else logits
 
     def closed_form(
-        self, flat: Float[Tensor, "B D"], inputs: Tensor, targets: Int64[Tensor, "B m"]
+        self,
+        flat: Float[Tensor, "B D"],
+        inputs: Tensor,
+        targets: Int64[Tensor, "B m"],
+        fixed: Float[Tensor, "G F"] | None = None,
     ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]] | None:
         if self.norm == "after":
             return None
-        p = self.unflatten(flat)
+        p = self.unflatten(flat, fixed)
         activate, through = ACTIVATIONS[self.activation]
         normed, dim = self.norm != "none", self._norm_dim
         x = share(inputs, flat.shape[0]).flatten(2)
         tape: list[tuple[Tensor, ...]] = []
         for i in range(1, len(self.widths) + 1):
-            z = _affine(x, p[f"hidden{i}.weight"], p[f"hidden{i}.bias"])
+            z = affine(x, p[f"hidden{i}.weight"], p[f"hidden{i}.bias"])
             unit = factor = z
             if normed:
-                unit, factor = _standardise(z, dim)
+                unit, factor = standardise(z, dim)
                 z = unit * p[f"norm{i}.scale"].unsqueeze(1) + p[f"norm{i}.shift"].unsqueeze(1)
             a = activate(z)
             tape.append((x, z, a, unit, factor))
             x = a
-        logits = _affine(x, p["output.weight"], p["output.bias"])
+        logits = affine(x, p["output.weight"], p["output.bias"])
 
         loss, exponentials, total = cross_entropy_parts(logits, targets)
         m = targets.shape[1]
@@ -165,3 +171,36 @@ class Logistic(MLP):
         super().__post_init__()
         if self.widths:
             raise ValueError(f"a logistic regression has no hidden widths, got {self.widths}")
+
+
+@dataclass(frozen=True)
+class RandomFeatures(MLP):
+    """One hidden layer that is drawn and stays (in ``fixed``); the affine layer on its features is trained.
+
+    With ``relu`` these are the random ReLU features of the double-descent literature, without biases; with
+    ``cos`` the Fourier features of Rahimi and Recht (2007): normal frequencies, phases uniform on the circle.
+
+    Attributes:
+        bandwidth: Of the hidden weights: their standard deviation is 1/bandwidth with ``cos`` (the width of
+            the Gaussian kernel), and 1/(bandwidth sqrt(inputs)) otherwise.
+    """
+
+    bandwidth: float = field(default=1.0, kw_only=True)
+    frozen: tuple[str, ...] = field(default=("hidden1",), kw_only=True)
+
+    def __post_init__(self) -> None:
+        if len(self.widths) != 1 or self.norm != "none":
+            raise ValueError(
+                f"random features: expected one hidden width without norm, got {self.widths}, {self.norm!r}"
+            )
+        if not 0 < self.bandwidth < math.inf:
+            raise ValueError(f"bandwidth: expected a number > 0, got {self.bandwidth!r}")
+        super().__post_init__()
+
+    def build(self) -> tuple[Slot, ...]:
+        weight, bias, *output = super().build()
+        fourier = self.activation == "cos"
+        fan_in = 1 if fourier else weight.fan_in
+        weight = replace(weight, init="normal", fan_in=fan_in, gain=1 / self.bandwidth, keeps=True)
+        phase = replace(bias, fan_in=1, gain=math.pi, keeps=True)
+        return (weight, phase if fourier else replace(bias, init="zeros"), *output)

@@ -37,7 +37,11 @@ def accuracy(logits: Float[Tensor, "B m c"], targets: Int64[Tensor, "B m"]) -> F
 
 
 def loss_and_gradient(
-    model: Model, flat: Float[Tensor, "B D"], inputs: Tensor, targets: Int64[Tensor, "B m"]
+    model: Model,
+    flat: Float[Tensor, "B D"],
+    inputs: Tensor,
+    targets: Int64[Tensor, "B m"],
+    fixed: Float[Tensor, "G F"] | None = None,
 ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
     """Mean cross-entropy of each network on its minibatch, and the gradient in its parameters.
 
@@ -50,20 +54,25 @@ def loss_and_gradient(
         flat: One network a row.
         inputs: ``(B, m, *shape)``, or ``(1, m, *shape)`` for inputs that all networks share.
         targets: Class numbers, a row a network.
+        fixed: The frozen slots, where the model has some.
 
     Returns:
         Loss ``(B,)`` and gradient ``(B, D)``.
     """
     recorded = torch.is_grad_enabled() and (flat.requires_grad or inputs.requires_grad)
     if not recorded:
-        answer = model.closed_form(flat, inputs, targets)
+        answer = model.closed_form(flat, inputs, targets, fixed)
         if answer is not None:
             return answer
-    return autograd_loss_and_gradient(model, flat, inputs, targets)
+    return autograd_loss_and_gradient(model, flat, inputs, targets, fixed)
 
 
 def autograd_loss_and_gradient(
-    model: Model, flat: Float[Tensor, "B D"], inputs: Tensor, targets: Int64[Tensor, "B m"]
+    model: Model,
+    flat: Float[Tensor, "B D"],
+    inputs: Tensor,
+    targets: Int64[Tensor, "B m"],
+    fixed: Float[Tensor, "G F"] | None = None,
 ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
     """As :func:`loss_and_gradient`, always by automatic differentiation of ``model.apply``."""
-    return value_and_gradient(lambda y: cross_entropy(model.apply(y, inputs), targets), flat)
+    return value_and_gradient(lambda y: cross_entropy(model.apply(y, inputs, fixed), targets), flat)

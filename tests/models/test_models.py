@@ -63,11 +63,16 @@ def instance(
     return flat.to(dtype), x.to(dtype), y
 
 
+class Cos(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.cos()
+
+
 def module(model: Model) -> nn.Module:
     """The same architecture out of torch's modules, with its parameters in the usual order."""
     act = {
         "relu": nn.ReLU, "lrelu": lambda: nn.LeakyReLU(0.1), "elu": nn.ELU, "selu": nn.SELU,
-        "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "gelu": nn.GELU,
+        "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "gelu": nn.GELU, "cos": Cos,
     }[model.activation]  # fmt: skip
     if isinstance(model, MLP):
         norm = {"layer": nn.LayerNorm, "batch": nn.BatchNorm1d}.get(model.norm)
