@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from optenvs.core.random import keys_from_seed, uniform
+from optenvs.core.sealed import read_tensors, write_tensors
 
 from ..core import Agent, require
 
-_FORMAT = "optenvs-learned-1"
+_FORMAT = "optenvs-learned-2"
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,29 +61,32 @@ class LearnedAgent(Agent):
         return self.net.parameters()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write weights (safetensors) and hyper-parameters (JSON, in the same file) to ``path``."""
+        """Write weights and hyper-parameters to one file (safetensors) under a checksum, atomically."""
         settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "net"}
-        tensors = {name: value.detach().clone() for name, value in self.net.state_dict().items()}
+        tensors = {name: value.detach().clone().contiguous() for name, value in self.net.state_dict().items()}
         metadata = {"format": _FORMAT, "agent": type(self).__name__, "settings": json.dumps(settings)}
-        save_file(tensors, str(path), metadata=metadata)
+        write_tensors(path, tensors, metadata)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Self:
         """The agent that :meth:`save` wrote.
 
         Raises:
-            ValueError: the file holds another agent.
+            ValueError: the file is damaged, or holds another agent. FileNotFoundError: there is none.
         """
-        with safe_open(str(path), framework="pt", device=str(device)) as file:
-            metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if (metadata.get("format"), metadata.get("agent")) != (_FORMAT, cls.__name__):
-            raise ValueError(
-                f"{path}: expected the weights of {cls.__name__}, got {metadata.get('agent')!r} in the "
-                f"format {metadata.get('format')!r}"
-            )
-        agent = cls(**json.loads(metadata["settings"]))
-        agent.net.to(device).load_state_dict(weights)
+        try:
+            metadata, weights = read_tensors(path, _FORMAT, device)
+            if metadata["agent"] != cls.__name__:
+                raise ValueError(f"expected the weights of {cls.__name__}, got {metadata['agent']!r}")
+            agent = cls(**json.loads(metadata["settings"]))
+            agent.net.to(device).load_state_dict(weights)
+        except (
+            ValueError,
+            TypeError,
+            LookupError,
+            RuntimeError,
+        ) as error:
+            raise ValueError(f"{path}: not a readable learned optimizer ({error})") from error
         return agent
 
 

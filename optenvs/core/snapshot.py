@@ -1,7 +1,9 @@
-"""States on disk: tensors in safetensors, their structure as JSON beside them in one file.
+"""States on disk: tensors in safetensors, their structure as JSON beside them, under one checksum.
 
-Nothing is unpickled. A file names the struct classes that it was made of; only classes of this project, and
-those that the caller passes, are built from it.
+Nothing is unpickled. A file names the classes that it was made of; only structs, frozen dataclasses and named
+tuples of this project, and those that the caller passes, are built from it. Tensors come back as they lay
+in memory (expanded, transposed): where strides differ, sums may differ in their last bit, and a resumed run
+is to be the run that was never interrupted.
 """
 
 from __future__ import annotations
@@ -11,41 +13,33 @@ import importlib
 import json
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from .struct import is_struct, tensors
+from .sealed import read_tensors, write_tensors
+from .struct import path_part
 
-_FORMAT = "optenvs-1"
-_TRUSTED = ("optenvs",)
+_FORMAT = "optenvs-2"
+_TRUSTED = "optenvs"
+_ALIGNED = 64  # bytes, of what torch allocates
+_FLOATING = (torch.bfloat16, torch.float16, torch.float32, torch.float64, torch.complex64)
+_WHOLE = (torch.bool, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8)
+_KINDS = {*_FLOATING, *_WHOLE, torch.uint16, torch.uint32, torch.uint64}
 
 
 def save(path: str | os.PathLike[str], tree: Any) -> Path:
     """Write a state (of an environment, an agent, a face, or any tree of structs) to ``path``, atomically.
 
     Raises:
-        TypeError: the tree holds something that is neither a tensor, a struct, a frozen dataclass, nor
-            plain JSON data.
+        TypeError: the tree holds something that is neither a tensor, a struct, a frozen dataclass, a named
+            tuple, nor plain data (dicts, tuples, lists, texts, numbers, ``None``).
     """
-    path = Path(path)
-    described = json.dumps(_describe(tree, ""))
-    # safetensors refuses tensors that share memory, and expanded ones
-    leaves = {name: leaf.detach().clone().contiguous() for name, leaf in tensors(tree).items()}
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    os.close(handle)
-    try:
-        save_file(leaves, temporary, metadata={"format": _FORMAT, "tree": described})
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path
+    leaves: dict[str, Tensor] = {}
+    described = json.dumps(_describe(tree, "tree", leaves))
+    return write_tensors(path, leaves, {"format": _FORMAT, "tree": described})
 
 
 def load(
@@ -58,78 +52,117 @@ def load(
     Args:
         path: the file.
         device: where its tensors go.
-        classes: struct classes of yours that the file may name, beside this project's.
+        classes: classes of yours that the file may name, beside this project's.
 
     Raises:
         ValueError: the file is damaged, of another format, or names a class that is not allowed.
+        FileNotFoundError: there is none.
     """
     try:
-        with safe_open(str(path), framework="pt", device=str(device)) as file:
-            metadata = file.metadata() or {}
-            leaves = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a readable snapshot ({error})") from error
-    if metadata.get("format") != _FORMAT:
-        raise ValueError(f"{path}: format {metadata.get('format')!r}, expected {_FORMAT!r}")
-    allowed = {_class_name(c): c for c in classes}
-    return _build(json.loads(metadata["tree"]), leaves, allowed)
+        metadata, leaves = read_tensors(path, _FORMAT, device)
+        return _build(json.loads(metadata["tree"]), leaves, {_class_name(c): c for c in classes})
+    except OSError:
+        raise
+    except Exception as error:
+        # whatever a file made by hand leads to: a class that is not there, brackets without end
+        told = f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
+        raise ValueError(f"{path}: not a readable snapshot ({told})") from error
 
 
 def _class_name(cls: type) -> str:
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
-def _describe(tree: Any, prefix: str) -> Any:
-    def child(name: str) -> str:
-        return f"{prefix}.{name}" if prefix else name
+def _describe(tree: Any, path: str, leaves: dict[str, Tensor]) -> dict[str, Any]:
+    """The structure of a tree; its tensors are put into ``leaves``, as they are stored."""
+
+    def child(name: Any, value: Any) -> dict[str, Any]:
+        return _describe(value, f"{path}.{path_part(name)}", leaves)
 
     if isinstance(tree, Tensor):
-        return {"tensor": prefix}
-    if is_struct(tree) or (dataclasses.is_dataclass(tree) and not isinstance(tree, type)):
-        fields = {
-            f.name: _describe(getattr(tree, f.name), child(f.name))
-            for f in dataclasses.fields(tree)
-            if f.init
-        }
+        return _store(tree, path, leaves)
+    if (names := _field_names(tree)) is not None:
+        fields = {name: child(name, getattr(tree, name)) for name in names}
         return {"class": _class_name(type(tree)), "fields": fields}
     if isinstance(tree, dict):
-        return {"dict": {str(k): _describe(v, child(str(k))) for k, v in tree.items()}}
+        for key in tree:
+            if not (key is None or isinstance(key, bool | int | float | str)):
+                raise TypeError(f"{path}: cannot be saved: the key {key!r} is no text or number")
+        return {"dict": [[key, child(key, value)] for key, value in tree.items()]}
     if isinstance(tree, tuple | list):
         kind = "tuple" if isinstance(tree, tuple) else "list"
-        return {kind: [_describe(v, child(str(i))) for i, v in enumerate(tree)]}
+        return {kind: [child(str(i), value) for i, value in enumerate(tree)]}
     if tree is None or isinstance(tree, bool | int | float | str):
         return {"json": tree}
-    raise TypeError(f"{prefix or 'tree'}: cannot be saved: {type(tree).__name__} is no tensor or struct")
+    raise TypeError(f"{path}: cannot be saved: {type(tree).__name__} is no tensor or struct")
+
+
+def _field_names(tree: Any) -> list[str] | None:
+    """The fields of a dataclass or a named tuple; None of anything else."""
+    if isinstance(tree, tuple):
+        return getattr(tree, "_fields", None)
+    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        return [f.name for f in dataclasses.fields(tree) if f.init]
+    return None
+
+
+def _store(tensor: Tensor, path: str, leaves: dict[str, Tensor]) -> dict[str, Any]:
+    """Put the numbers of a tensor into ``leaves``, each once, and say how they lay in memory."""
+    if tensor.dtype not in _KINDS or tensor.layout != torch.strided:
+        raise TypeError(f"{path}: cannot be saved: a tensor of {tensor.dtype}, {tensor.layout}")
+    bare = tensor.detach().resolve_conj().resolve_neg()
+    name = path.encode(errors="backslashreplace").decode()  # half a character, which the file cannot hold
+    node: dict[str, Any] = {"tensor": name}
+    offset = bare.storage_offset() % (_ALIGNED // bare.element_size())
+    if bare.numel() and (offset or bare.stride() != torch.empty(bare.shape, device="meta").stride()):
+        node |= {"size": list(bare.shape), "stride": list(bare.stride()), "offset": offset}
+        for dim, stride in enumerate(bare.stride()):
+            if stride == 0:  # expanded: one number for all places
+                bare = bare.narrow(dim, 0, 1)
+    leaves[name] = bare.clone(memory_format=torch.contiguous_format).cpu()
+    return node
+
+
+def _restore(node: dict[str, Any], leaves: dict[str, Tensor]) -> Tensor:
+    leaf = leaves[node["tensor"]]
+    if "stride" not in node:
+        return leaf
+    size, stride, offset = node["size"], node["stride"], node["offset"]
+    span = 1 + sum((n - 1) * step for n, step in zip(leaf.shape, stride, strict=True))
+    room = torch.zeros(offset + span, dtype=leaf.dtype, device=leaf.device)
+    room.as_strided(leaf.shape, stride, offset).copy_(leaf)
+    return room.as_strided(size, stride, offset)
 
 
 def _build(node: dict[str, Any], leaves: dict[str, Tensor], allowed: dict[str, type]) -> Any:
     ((kind, content), *rest) = node.items()
     if kind == "tensor":
-        return leaves[content]
+        return _restore(node, leaves)
     if kind == "json":
         return content
     if kind == "dict":
-        return {k: _build(v, leaves, allowed) for k, v in content.items()}
+        return {key: _build(value, leaves, allowed) for key, value in content}
     if kind in ("tuple", "list"):
-        items = [_build(v, leaves, allowed) for v in content]
+        items = [_build(value, leaves, allowed) for value in content]
         return tuple(items) if kind == "tuple" else items
     if kind == "class":
-        fields = {k: _build(v, leaves, allowed) for k, v in dict(rest)["fields"].items()}
+        fields = {name: _build(value, leaves, allowed) for name, value in dict(rest)["fields"].items()}
         return _resolve(content, allowed)(**fields)
-    raise ValueError(f"snapshot: unknown node {kind!r}")
+    raise ValueError(f"unknown node {kind!r}")
 
 
 def _resolve(name: str, allowed: dict[str, type]) -> type:
     if name in allowed:
         return allowed[name]
     module_name, _, path = name.partition(":")
-    if module_name.partition(".")[0] not in _TRUSTED:
-        raise ValueError(f"snapshot: it names the class {name}; allow it with classes=(...,)")
+    if module_name.partition(".")[0] != _TRUSTED:
+        raise ValueError(f"it names the class {name}; allow it with classes=(...,)")
     if module_name not in sys.modules:
         importlib.import_module(module_name)
     found: Any = sys.modules[module_name]
     for part in path.split("."):
         found = getattr(found, part)
-    if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
-        raise ValueError(f"snapshot: {name} is no struct")
+    named = isinstance(found, type) and issubclass(found, tuple) and hasattr(found, "_fields")
+    if not (isinstance(found, type) and (named or dataclasses.is_dataclass(found))):
+        raise ValueError(f"{name} is no struct")
     return found

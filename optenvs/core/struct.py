@@ -3,7 +3,7 @@
 A ``@struct`` class is immutable, prints its fields, and is understood by ``torch.func.vmap`` and
 ``torch.utils._pytree`` (the registry that ``torch.func`` reads; torch has no public spelling of it in
 2.8). Fields are tensors or nested structs, dicts and tuples of tensors; a field declared with
-:func:`static` is configuration and no leaf.
+:func:`static` is configuration and no leaf, and neither is one that is ``None``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def static(**kwargs: Any) -> Any:
 def struct(cls: type[T]) -> type[T]:
     """Make ``cls`` a frozen dataclass that is a pytree of its non-static fields.
 
-    Static fields must be hashable; two structs have the same tree definition when theirs are equal.
+    Static fields must be hashable; two structs have the same tree definition when theirs are equal, and the
+    same fields are ``None``. (``torch.func.vmap`` maps over every leaf, and would not take ``None`` for one.)
     """
     made = dataclasses.dataclass(frozen=True, eq=False)(cls)
     fields = dataclasses.fields(made)  # type: ignore[arg-type]
@@ -38,14 +39,20 @@ def struct(cls: type[T]) -> type[T]:
     setattr(made, _LEAVES, leaves)
 
     def flatten(value: Any) -> tuple[list[Any], tuple[Any, ...]]:
-        return [getattr(value, n) for n in leaves], tuple(getattr(value, n) for n in constants)
+        there = tuple(n for n in leaves if getattr(value, n) is not None)
+        return [getattr(value, n) for n in there], (there, *(getattr(value, n) for n in constants))
 
     def flatten_with_keys(value: Any) -> tuple[list[tuple[Any, Any]], tuple[Any, ...]]:
         children, context = flatten(value)
-        return [(_pytree.GetAttrKey(n), c) for n, c in zip(leaves, children, strict=True)], context
+        return [(_pytree.GetAttrKey(n), c) for n, c in zip(context[0], children, strict=True)], context
 
     def unflatten(children: Any, context: tuple[Any, ...]) -> Any:
-        return made(**dict(zip(leaves, children, strict=True)), **dict(zip(constants, context, strict=True)))
+        there, *rest = context
+        value = object.__new__(made)  # torch puts other things than tensors into trees: dimensions, marks
+        value.__dict__.update(dict.fromkeys(leaves))
+        value.__dict__.update(zip(there, children, strict=True))
+        value.__dict__.update(zip(constants, rest, strict=True))
+        return value
 
     _pytree.register_pytree_node(made, flatten, unflatten, flatten_with_keys_fn=flatten_with_keys)
     return made
@@ -104,8 +111,17 @@ def tree_map(function: Callable[..., Any], tree: T, *others: T) -> T:
     return tree
 
 
+def path_part(key: Any) -> str:
+    """A key as a part of a dotted path: no two paths of a tree read alike, whatever its keys are."""
+    if not isinstance(key, str):
+        return f"\\{key!r}".replace(".", "\\.")
+    if not key:
+        return "\\_"
+    return key.replace("\\", "\\\\").replace(".", "\\.") if "." in key or "\\" in key else key
+
+
 def tensors(tree: Any, prefix: str = "") -> dict[str, Tensor]:
-    """Every tensor of ``tree`` under its dotted path, in field order."""
+    """Every tensor of ``tree`` under its dotted path (see :func:`path_part`), in field order."""
     found: dict[str, Tensor] = {}
     if isinstance(tree, Tensor):
         found[prefix] = tree
@@ -114,7 +130,7 @@ def tensors(tree: Any, prefix: str = "") -> dict[str, Tensor]:
             found |= tensors(getattr(tree, name), f"{prefix}.{name}" if prefix else name)
     elif isinstance(tree, Mapping):
         for key, value in tree.items():
-            found |= tensors(value, f"{prefix}.{key}" if prefix else str(key))
+            found |= tensors(value, f"{prefix}.{path_part(key)}" if prefix else path_part(key))
     elif isinstance(tree, tuple | list):
         for i, value in enumerate(tree):
             found |= tensors(value, f"{prefix}.{i}" if prefix else str(i))

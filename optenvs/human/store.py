@@ -1,18 +1,20 @@
-"""A session on disk: one JSON file, which is replaced whole after every answer."""
+"""A session on disk: one JSON file under a checksum, which is replaced whole after every answer."""
 
 from __future__ import annotations
 
 import json
 import os
-import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from optenvs.core.files import replace_file
+from optenvs.core.sealed import UNSEALED, check_seal, sealed
 from optenvs.version import installed
 
 FILE = "session.json"
-_FORMAT = "optenvs-ranking-session-1"
+_FORMAT = "optenvs-ranking-session-2"
+_UNSEALED_FORMAT = "optenvs-ranking-session-1"  # without a checksum; the work of people is read all the same
 
 
 class SessionError(ValueError):
@@ -63,33 +65,35 @@ class Record:
 
     def to_json(self) -> str:
         """The text of the file."""
-        content = {"format": _FORMAT, "optenvs": installed()} | asdict(self.settings)
+        content = {"format": _FORMAT, "sha256": UNSEALED, "optenvs": installed()} | asdict(self.settings)
         rounds = [{"ranking": list(said.ranking), "shades": list(said.shades)} for said in self.said]
         # a line a round: a person may want to read it
         head = json.dumps(content | {"undone": self.undone}, indent=2).removesuffix("\n}")
         lines = ",".join(f"\n    {json.dumps(entry)}" for entry in rounds)
-        return f'{head},\n  "rounds": [{lines}\n  ]\n}}\n'
+        return sealed(f'{head},\n  "rounds": [{lines}\n  ]\n}}\n'.encode()).decode()
 
 
 def read(path: str | os.PathLike[str]) -> Record:
     """The record of a file, or of the folder that holds it.
 
     Raises:
-        FileNotFoundError: there is none. ValueError: it is no session.
+        FileNotFoundError: there is none. ValueError: it is no session, or not as it was written.
     """
     path = Path(path)
     path = path / FILE if path.is_dir() else path
     if not path.is_file():
         raise FileNotFoundError(f"no session at {path}")
     try:
-        return _parsed(path.read_text(encoding="utf-8"))
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        return _parsed(path.read_bytes())
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path}: not a readable session ({error})") from error
 
 
-def _parsed(text: str) -> Record:
+def _parsed(text: bytes) -> Record:
     content = json.loads(text)
-    if content["format"] != _FORMAT:
+    if content["format"] == _FORMAT:
+        check_seal(text)
+    elif content["format"] != _UNSEALED_FORMAT:
         raise ValueError(f"format {content['format']!r}, expected {_FORMAT!r}")
     keywords = {
         name: tuple(value) if isinstance(value, list) else value
@@ -138,14 +142,5 @@ class Store:
         if there != self._written:
             raise SessionError(f"{self.path}: somebody else has changed it; start again to go on from there")
         text = record.to_json()
-        handle, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=FILE, suffix=".part")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        replace_file(self.path, text.encode())
         self._written = text

@@ -11,6 +11,7 @@ import optenvs
 from agents.learned.lstm import LSTMCell
 from optenvs.core import keys_from_seed
 from optenvs.core.random import normal
+from optenvs.core.sealed import write_tensors
 
 QUADRATIC = optenvs.make("Quadratic", dim=5, budget=None, tolerance=None)
 LEARNED = {"lstm_optimizer": agents.LSTMOptimizer, "lolv2": agents.LOLv2}
@@ -58,8 +59,31 @@ def test_a_file_of_another_agent_is_refused(tmp_path) -> None:
     with pytest.raises(ValueError, match="expected the weights of LSTMOptimizer, got 'LOLv2'"):
         agents.LSTMOptimizer.load(tmp_path / "lolv2")
     save_file({"w": torch.zeros(1)}, tmp_path / "bare")
-    with pytest.raises(ValueError, match="expected the weights of LOLv2, got None"):
+    with pytest.raises(ValueError, match="bare: not a readable learned optimizer .it has no checksum"):
         agents.LOLv2.load(tmp_path / "bare")
+    with pytest.raises(ValueError, match="other: .*format 'optenvs-2', expected 'optenvs-learned-2'"):
+        agents.LOLv2.load(optenvs.save(tmp_path / "other", {}))
+    for settings in ("[" * 100_000, '{"hiden": 3}', '{"hidden": 3}', "[]"):
+        path = tmp_path / "crafted"
+        write_tensors(path, {}, {"format": "optenvs-learned-2", "agent": "LOLv2", "settings": settings})
+        with pytest.raises(ValueError, match=f"^{path}: not a readable learned optimizer"):
+            agents.LOLv2.load(path)
+    with pytest.raises(FileNotFoundError):
+        agents.LOLv2.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_a_flipped_bit_is_always_refused(name: str, tmp_path) -> None:
+    agent = agents.make(name, hidden=3)
+    path = tmp_path / "weights"
+    agent.save(path)
+    whole = path.read_bytes()
+    for bit in range(0, 8 * len(whole), 29):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=f"^{path}: not a readable learned optimizer"):
+            type(agent).load(path)
 
 
 def test_replace_keeps_the_trained_network() -> None:

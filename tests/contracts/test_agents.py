@@ -155,8 +155,8 @@ def test_a_row_of_the_batch_is_a_run_of_its_own(name: str) -> None:
 def test_a_resumed_run_is_the_long_run_bit_for_bit(name: str, tmp_path: Path) -> None:
     agent = made(name)
     env = problem(agent, noise=0.1)
-    whole = rollout(env, agent, batch=2, steps=9)
-    half: Run = rollout(env, agent, batch=2, steps=4)
+    whole = rollout(env, agent, batch=4, steps=9)
+    half: Run = rollout(env, agent, batch=4, steps=4)
     resumed = rollout(env, made(name), steps=5, resume=load(save(tmp_path / "run", half)))
     assert_equal(resumed.agent_state, whole.agent_state)
     assert_equal(resumed.state, whole.state)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree
 
+import optenvs
+from optenvs.core.random import keys_from_seed
 from optenvs.core.struct import detach, rows, select, stack, static, struct, tensors, tree_map
 
 
@@ -60,6 +62,41 @@ def test_paths_name_fields() -> None:
 def test_vmap_walks_structs() -> None:
     doubled = torch.func.vmap(lambda t: Inner(a=2 * t.a))(Inner(a=torch.arange(4.0)))
     assert torch.equal(doubled.a, 2 * torch.arange(4.0))
+
+
+def test_vmap_walks_structs_that_hold_none() -> None:
+    holds = tree()
+    assert holds.nothing is None
+    found = torch.func.vmap(lambda t: dataclasses.replace(t, inner=Inner(a=t.table["b"] + t.pair[0])))(holds)
+    assert found.nothing is None
+    assert torch.equal(found.inner.a, holds.table["b"] + holds.pair[0])
+    filled = dataclasses.replace(holds, nothing=torch.ones(3))
+    assert torch.equal(torch.func.vmap(lambda t: t.nothing + 1)(filled), torch.full((3,), 2.0))
+    assert _pytree.tree_structure(filled) != _pytree.tree_structure(holds)
+
+
+@pytest.mark.parametrize("dim", [2, 5])
+def test_vmap_over_the_states_of_an_environment(dim: int) -> None:
+    env = optenvs.make("Rosenbrock", dim=dim, budget=None)
+    singles = [env.reset(keys_from_seed(seed, 1)) for seed in range(4)]
+    parts = (singles[0], singles[0].problem, singles[0].hidden)
+    assert any(value is None for part in parts for value in vars(part).values())
+    many = stack(singles)
+    queries = many.observation["point"] + 0.1
+    found = torch.func.vmap(env.step)(many, queries)
+    expected = stack([env.step(single, query) for single, query in zip(singles, queries, strict=True)])
+    left, right = tensors(found), tensors(expected)
+    assert left.keys() == right.keys()
+    for path, value in left.items():
+        torch.testing.assert_close(value, right[path], msg=path)
+
+
+def test_paths_tell_all_keys_apart() -> None:
+    leaf = torch.ones(1)
+    odd = {"a.b": leaf, "a": {"b": leaf}, "": {"b": leaf, "": leaf}, "\\": leaf}
+    odd |= {1: {"5": leaf}, 1.5: leaf, "1": leaf}
+    assert len(tensors(odd)) == 8
+    assert list(tensors({"x": {"a.b": leaf}})) == ["x.a\\.b"]
 
 
 def test_tree_map_keeps_what_is_no_tensor() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from persons import ROUNDS, probability, settings, taste
 import agents
 import optenvs
 from optenvs.core.errors import OracleMismatch
+from optenvs.core.sealed import UNSEALED, sealed
 from optenvs.core.struct import tensors
 from optenvs.human.rounds import Round
 from optenvs.human.session import OutOfDate, Session, open_session
-from optenvs.human.store import FILE, Record, SessionError
+from optenvs.human.store import FILE, Record, SessionError, read
 
 
 def same(one: Any, other: Any) -> bool:
@@ -253,7 +255,10 @@ def test_other_settings_than_the_folder_has(tmp_path: Path) -> None:
         optenvs.replay_session(tmp_path / "elsewhere")
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"format": "other"}', '{"format": ["optenvs'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}", "[1]", '{"format": "other"}', '{"format": ["optenvs', pytest.param("[" * 100_000, id="deep")],
+)
 def test_a_file_that_is_no_session(text: str, tmp_path: Path) -> None:
     (tmp_path / FILE).write_text(text, encoding="utf-8")
     for call in (lambda: open_session(settings(), tmp_path), lambda: optenvs.replay_session(tmp_path)):
@@ -263,9 +268,46 @@ def test_a_file_that_is_no_session(text: str, tmp_path: Path) -> None:
 
 
 def changed(folder: Path, change: Any) -> None:
+    """Somebody who changes a session and takes care of its checksum."""
     file = json.loads((folder / FILE).read_text(encoding="utf-8"))
     change(file)
-    (folder / FILE).write_text(json.dumps(file), encoding="utf-8")
+    file["sha256"] = UNSEALED
+    (folder / FILE).write_bytes(sealed(json.dumps(file).encode()))
+
+
+def test_a_flipped_bit_is_always_refused(tmp_path: Path) -> None:
+    session = open_session(settings(question='is "sha256": "0" one?'), tmp_path)
+    session.answer(taste(session))
+    path = tmp_path / FILE
+    whole = path.read_bytes()
+    for bit in range(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=f"^{path}: not a readable session"):
+            read(path)
+    path.write_bytes(whole)
+    assert read(path) == session.record
+
+
+def test_a_session_from_before_there_were_checksums_is_gone_on_with(tmp_path: Path) -> None:
+    session = open_session(settings(), tmp_path)
+    session.answer(taste(session))
+    file = json.loads((tmp_path / FILE).read_text(encoding="utf-8"))
+    del file["sha256"]
+    old = json.dumps(file | {"format": "optenvs-ranking-session-1"})
+    (tmp_path / FILE).write_text(old, encoding="utf-8")
+    assert open_session(None, tmp_path).record == session.record
+    assert json.loads((tmp_path / FILE).read_text(encoding="utf-8"))["format"] == "optenvs-ranking-session-2"
+
+
+def test_a_session_is_readable_by_whom_the_umask_lets(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        open_session(settings(), tmp_path)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / FILE).stat().st_mode) == 0o644
 
 
 def test_answers_to_other_pictures_are_not_believed(tmp_path: Path) -> None:
