@@ -20,6 +20,7 @@ from torch import Tensor
 from optenvs.core.errors import check_oracles
 from optenvs.core.multi import MultiAgentEnv
 from optenvs.core.rollout import SupportsActing, agent_keys
+from optenvs.core.stepper import finished
 from optenvs.core.struct import select, tree_map
 
 from .by_agent import PolicyByAgent
@@ -83,12 +84,18 @@ class Policy:
             self._begin(self._tensors(observation))
 
     def __call__(self, observation: dict[str, Any]) -> Any:
-        """The action: a numpy array (or a dict of them) for one instance, a tensor for a batch."""
+        """The action: a numpy array (or a dict of them) for one instance, a tensor for a batch.
+
+        Where the agent has finished, the next step ends the episode, whatever the action, unbilled.
+        """
         self._check(observation)
         with torch.no_grad():
             seen = self._tensors(observation)
             self._begin(seen)
             action, self.state = self.agent.act(self.state, seen)
+            said = finished(self.state)
+            if said is not None and bool(said.any()):
+                self._base.finish(said) if self._batched else self._base.finish()
         self._begun = False
         if self._batched:
             return action

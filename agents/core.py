@@ -77,7 +77,7 @@ class GradientAgent(Agent):
         """The learning rate now: a plain number where it is one (then kernels can fuse it)."""
         rate: Any = by_row("lr", self.lr, observation["point"])
         if self.schedule is not None:
-            rate = rate * self.schedule(observation["k"], observation["N"])
+            rate = rate * self.schedule(*clock(observation))
         return rate
 
 
@@ -107,6 +107,19 @@ def each_row(field: str, value: Any, like: Float[Tensor, "B *shape"]) -> Float[T
     """
     rows = torch.as_tensor(by_row(field, value, like), dtype=like.dtype, device=like.device)
     return rows.flatten().expand(len(like)).reshape(-1, 1, 1)
+
+
+def clock(observation: Observation) -> tuple[Float[Tensor, "B 1"], Float[Tensor, "B 1"]]:
+    """The step ``k`` and the horizon ``N`` for a schedule, ``(B, 1)`` each.
+
+    Where queries differ in cost the horizon is not known: it is the one at which the budget would be spent if
+    it went on as so far, so that ``k / N`` is the share that has been used.
+    """
+    k, horizon = observation["k"], observation["N"]
+    if "spent" not in observation:
+        return k, horizon
+    spent = observation["spent"]
+    return k, torch.where((spent > 0) & (k > 0), k / spent, horizon)
 
 
 def require(agent: Agent, field: str, condition: Any, expected: str) -> None:

@@ -167,7 +167,7 @@ def train(
                 raise ValueError(
                     f"{path}: made with {field} {other}, now {value}; give another --out, or remove the file"
                 )
-    history, run, period = saved["history"], saved["run"], core.evaluation_period
+    history, run, period = saved["history"], saved["run"], core.evaluations
     assert period is not None
     with tqdm(total=epochs * period, initial=len(history) * period, desc=name, leave=False) as bar:
 

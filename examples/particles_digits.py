@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     arguments = parser.parse_args()
     env = optenvs.make("optenvs/ParticlesDigits-v0", epochs=arguments.epochs)
-    epoch = env.evaluation_period
+    epoch = env.evaluations
     assert epoch is not None
     agent = agents.CBO(
         noise="anisotropic",

@@ -82,7 +82,7 @@ def test_rates_fall_at_the_published_epoch(example: ModuleType) -> None:
 def test_the_horizon_is_the_recipe(example: ModuleType, tmp_path: Path) -> None:
     example.generate(tmp_path, count=40)
     core = optenvs.make("optenvs/TrainCifar10-v0", folder=tmp_path, check=False, batch_size=32, epochs=200)
-    assert core.evaluation_period == 6 and core.horizon == 1200
+    assert core.evaluations == 6 and core.horizon == 1200
 
 
 def test_generated_files_are_learnable_and_their_own(example: ModuleType, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from optenvs.core.random import Keys
@@ -55,6 +55,7 @@ class AskTellState:
         asked: its last question, ``(B, n)``, whose value comes next.
         values: the answers to its questions, ``(B, room)``, or ``(B, room, w)`` where an answer is w numbers.
         count: questions so far, ``(B,)``.
+        finished: whether the object says that it asks nothing more, ``(B,)``.
     """
 
     seed: Int64[Tensor, "B"]
@@ -62,6 +63,7 @@ class AskTellState:
     asked: Float[Tensor, "B n"]
     values: Float[Tensor, "B room *w"]
     count: Int64[Tensor, "B"]
+    finished: Bool[Tensor, "B"]
 
 
 class _Live:
@@ -73,6 +75,11 @@ class _Live:
         self._points: list[np.ndarray] = []
         self._values: list[Any] = []
         self._single = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether the object says that it has finished: its attribute of that name, where it has one."""
+        return getattr(self._optimizer, "finished", False) is True
 
     def ask(self) -> np.ndarray:
         """The next point."""
@@ -120,6 +127,7 @@ class ReplayedAgent(Agent):
             asked=start,
             values=answer.new_zeros((len(start), max(room, 1), *answer.shape[1:])),
             count=torch.zeros_like(keys),
+            finished=torch.zeros_like(keys, dtype=torch.bool),
         )
 
     def act(self, state: Any, observation: Observation) -> tuple[Tensor, Any]:
@@ -141,7 +149,8 @@ class ReplayedAgent(Agent):
             raise ValueError(
                 f"ask(): expected points of {state.start.shape[1]} coordinates, got {asked.shape[1]}"
             )
-        after = replace(state, asked=asked, values=values, count=state.count + 1)
+        ended = torch.tensor([live.finished for live in objects], device=asked.device)
+        after = replace(state, asked=asked, values=values, count=state.count + 1, finished=ended)
         self._live.update(values=values, objects=objects)
         return asked, after
 

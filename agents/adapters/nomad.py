@@ -91,6 +91,11 @@ class NomadProcess:
         }
         self._say({"start": start.tolist(), "parameters": parameters, **bounds})
 
+    @property
+    def finished(self) -> bool:
+        """Whether NOMAD has converged, and asks nothing more."""
+        return self.evaluations is not None
+
     def ask(self) -> np.ndarray:
         """The point that NOMAD wants to know."""
         if self.evaluations is not None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from optenvs.core.env import Action
 from optenvs.core.random import Keys, normal, permutation
 
-from ..core import Agent, Observation, Schedule, by_row, require
+from ..core import Agent, Observation, Schedule, by_row, clock, require
 
 Number = float | Float[Tensor, "B"]
 Scale = float | Float[Tensor, "B 1"]
@@ -97,7 +97,7 @@ def scaled(field: str, value: Number, schedule: Schedule | None, observation: Ob
     """A hyper-parameter now: a plain number where it is one, else ``(B, 1)``."""
     number: Any = by_row(field, value, observation["value"])
     if schedule is not None:
-        number = number * schedule(observation["k"], observation["N"])
+        number = number * schedule(*clock(observation))
     return number
 
 

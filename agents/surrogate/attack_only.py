@@ -35,7 +35,7 @@ class AttackState:
         ready: whether ``offset`` is known; else the query asks for the product, ``(B,)``.
         place: how far the radii of this iteration are tried, ``(B,)``.
         begun: whether this memory has asked anything, ``(B,)``.
-        stopped: whether the attacks are over, ``(B,)``.
+        finished: whether the attacks are over, ``(B,)``.
     """
 
     problem: Any
@@ -45,7 +45,7 @@ class AttackState:
     ready: Bool[Tensor, "B"]
     place: Int64[Tensor, "B"]
     begun: Bool[Tensor, "B"]
-    stopped: Bool[Tensor, "B"]
+    finished: Bool[Tensor, "B"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,12 +85,12 @@ class AttackOnly(Agent):
             ready=zero > 0,
             place=zero,
             begun=zero > 0,
-            stopped=zero > 0,
+            finished=zero > 0,
         )
 
     def act(self, state: AttackState, observation: Observation) -> tuple[Action, AttackState]:
         count, room = len(self.multipliers), observation["point"].shape[1]
-        tried = state.ready & ~state.stopped
+        tried = state.ready & ~state.finished
         found, index, best = improved(observation, state.best)
         found = found & tried
         lost = tried & ~found & (state.place + room >= count)
@@ -109,12 +109,12 @@ class AttackOnly(Agent):
             ready=ready,
             place=torch.where(tried & ~found & ~lost, state.place + room, 0),
             begun=torch.ones_like(state.begun),
-            stopped=state.stopped | (lost & (radius < self.limits[0])),
+            finished=state.finished | (lost & (radius < self.limits[0])),
         )
         trials = best.point.unsqueeze(1) + self._radii(radius).unsqueeze(-1) * offset.unsqueeze(1)
         along = cotangent(state.problem.slope(best.outputs), state.problem.active, self.loss)
-        along = torch.where((ready | state.stopped).unsqueeze(-1), 0.0, along)
-        end = torch.where(ready & ~state.stopped, count, 0)
+        along = torch.where((ready | state.finished).unsqueeze(-1), 0.0, along)
+        end = torch.where(ready & ~state.finished, count, 0)
         return query(state.problem, observation, best, trials, state.place, end, along=along), state
 
     def _radii(self, radius: Float[Tensor, "B"]) -> Float[Tensor, "B m"]:

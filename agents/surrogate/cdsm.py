@@ -40,7 +40,7 @@ class CDSMState:
         turn: iterations so far, ``(B,)``.
         searches: searches so far, ``(B,)``.
         place: how far the trial points of this iteration are asked, ``(B,)``; -1 before the first.
-        stopped: whether the search is over, ``(B,)``.
+        finished: whether the search is over, ``(B,)``.
     """
 
     problem: Any
@@ -50,7 +50,7 @@ class CDSMState:
     turn: Int64[Tensor, "B"]
     searches: Int64[Tensor, "B"]
     place: Int64[Tensor, "B"]
-    stopped: Bool[Tensor, "B"]
+    finished: Bool[Tensor, "B"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,18 +89,18 @@ class CDSM(Agent):
             turn=zero,
             searches=zero,
             place=zero - 1,
-            stopped=zero > 0,
+            finished=zero > 0,
         )
 
     def act(self, state: CDSMState, observation: Observation) -> tuple[Action, CDSMState]:
         state = self._learn(state, observation)
         trials = self._trials(state)
-        end = torch.where(state.stopped, 0, trials.shape[1])
+        end = torch.where(state.finished, 0, trials.shape[1])
         return query(state.problem, observation, state.best, trials, state.place, end), state
 
     def _learn(self, state: CDSMState, observation: Observation) -> CDSMState:
         room, size = observation["point"].shape[1:]
-        asked = (state.place >= 0) & ~state.stopped
+        asked = (state.place >= 0) & ~state.finished
         found, index, best = improved(observation, state.best)
         found = found & asked
         lost = asked & ~found & (state.place + room >= 2 + 2 * size)
@@ -116,7 +116,7 @@ class CDSM(Agent):
             turn=state.turn + over.long(),
             searches=state.searches + (lost | (found & (rank > 0))).long(),
             place=torch.where(over | ~asked, 0, state.place + room),
-            stopped=state.stopped | (over & (radius <= low)),
+            finished=state.finished | (over & (radius <= low)),
         )
 
     def _trials(self, state: CDSMState) -> Float[Tensor, "B m n"]:

@@ -64,7 +64,7 @@ class DirectionalAttackState:
         turn: iterations so far, ``(B,)``.
         searches: searches so far, ``(B,)``.
         place: how far attack, covering, search and poll are asked, ``(B,)``.
-        stopped: whether the search is over, ``(B,)``.
+        finished: whether the search is over, ``(B,)``.
     """
 
     problem: Any
@@ -77,7 +77,7 @@ class DirectionalAttackState:
     turn: Int64[Tensor, "B"]
     searches: Int64[Tensor, "B"]
     place: Int64[Tensor, "B"]
-    stopped: Bool[Tensor, "B"]
+    finished: Bool[Tensor, "B"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +146,7 @@ class DirectionalAttack(Agent):
             turn=zero,
             searches=zero,
             place=zero,
-            stopped=zero > 0,
+            finished=zero > 0,
         )
 
     def act(self, state: DirectionalAttackState, observation: Observation) -> tuple[Action, Any]:
@@ -155,9 +155,9 @@ class DirectionalAttack(Agent):
         # where the poll's radius is at its least value the list ends with the covering
         whole = torch.where(state.poll_radius > self.poll_limits[0], trials.shape[1], 2)
         asks = self._aimed(state.inner) | (state.place > 0)
-        end = torch.where(asks & ~state.stopped, whole, 0)
+        end = torch.where(asks & ~state.finished, whole, 0)
         base = x + state.attack_radius.unsqueeze(-1) * state.offset
-        along = torch.where((asks | state.stopped).unsqueeze(-1), 0.0, self._cotangent(state, base))
+        along = torch.where((asks | state.finished).unsqueeze(-1), 0.0, self._cotangent(state, base))
         return query(
             state.problem, observation, state.best, trials, state.place, end, base, along
         ), state  # fmt: skip
@@ -176,7 +176,7 @@ class DirectionalAttack(Agent):
 
     def _aim(self, state: DirectionalAttackState, observation: Observation) -> DirectionalAttackState:
         """Take a product into account, where the last query asked for one."""
-        asked = (state.inner >= 0) & ~self._aimed(state.inner) & (state.place == 0) & ~state.stopped
+        asked = (state.inner >= 0) & ~self._aimed(state.inner) & (state.place == 0) & ~state.finished
         offset = moved(state.offset, observation["vjp"], self.attack)
         return replace(
             state,
@@ -189,7 +189,7 @@ class DirectionalAttack(Agent):
     ) -> DirectionalAttackState:
         """Take the trial points into account, where the last query asked for some."""
         room, size = observation["point"].shape[1:]
-        asked = (self._aimed(before.inner) | (before.place > 0)) & ~before.stopped
+        asked = (self._aimed(before.inner) | (before.place > 0)) & ~before.finished
         found, index, best = improved(observation, state.best)
         found = found & asked
         rank = state.place + index  # 0: attack, 1: covering, 2: search, later: poll
@@ -230,7 +230,7 @@ class DirectionalAttack(Agent):
             turn=state.turn + over.long(),
             searches=state.searches + (lost | (won & (rank > 1))).long(),
             place=torch.where(over | ~asked, 0, place),
-            stopped=state.stopped | (over & (poll <= least) & (attack <= low)),
+            finished=state.finished | (over & (poll <= least) & (attack <= low)),
         )
 
     def _cotangent(self, state: DirectionalAttackState, base: Tensor) -> Float[Tensor, "B p"]:

@@ -35,7 +35,7 @@ class LineSearchState:
         turn: iterations so far, ``(B,)``.
         failures: those in a row, ``(B,)``.
         place: how far the trial points of this iteration are asked, ``(B,)``; -1 before the first.
-        stopped: whether the search is over, ``(B,)``.
+        finished: whether the search is over, ``(B,)``.
     """
 
     problem: Any
@@ -45,7 +45,7 @@ class LineSearchState:
     turn: Int64[Tensor, "B"]
     failures: Int64[Tensor, "B"]
     place: Int64[Tensor, "B"]
-    stopped: Bool[Tensor, "B"]
+    finished: Bool[Tensor, "B"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,14 +85,14 @@ class RandomLineSearch(Agent):
             turn=zero,
             failures=zero,
             place=zero - 1,
-            stopped=zero > 0,
+            finished=zero > 0,
         )
 
     def act(self, state: LineSearchState, observation: Observation) -> tuple[Action, LineSearchState]:
         count = self.directions * len(self.multipliers)
         lengths = torch.tensor(self.multipliers, dtype=state.radius.dtype, device=state.radius.device)
         room, size = observation["point"].shape[1:]
-        asked = (state.place >= 0) & ~state.stopped
+        asked = (state.place >= 0) & ~state.finished
         found, index, best = improved(observation, state.best)
         found = found & asked
         lost = asked & ~found & (state.place + room >= count)
@@ -110,10 +110,10 @@ class RandomLineSearch(Agent):
             turn=state.turn + over.long(),
             failures=failures,
             place=torch.where(over | ~asked, 0, state.place + room),
-            stopped=state.stopped | (over & (radius <= low)),
+            finished=state.finished | (over & (radius <= low)),
         )
         drawn = unit_inf(state.keys, "line", state.turn, best.point, self.directions)
         steps = drawn.unsqueeze(2) * lengths[:, None] * radius[:, None, None, None]
         trials = best.point.unsqueeze(1) + steps.flatten(1, 2)
-        end = torch.where(state.stopped, 0, count)
+        end = torch.where(state.finished, 0, count)
         return query(state.problem, observation, best, trials, state.place, end), state

@@ -9,6 +9,7 @@ from torch import Tensor
 from optenvs.bench.plan import error_name
 from optenvs.bench.results import CALLS, EVALUATED, METRICS
 from optenvs.core.env import OptimizationEnv
+from optenvs.core.evaluations import due, times
 from optenvs.core.rollout import Run
 
 ROWS = 512
@@ -20,8 +21,7 @@ def measure_end(env: OptimizationEnv, run: Run) -> dict[str, Tensor]:
 
     A budget need not end with an epoch; without this the value at the budget would be an epoch old.
     """
-    period = env.evaluation_period
-    if period is None or not bool((run.state.k % period != 0).any()):
+    if env.evaluations is None or all(due(env.evaluations, k) for k in run.state.k.tolist()):
         return run.metrics
     with torch.no_grad():
         end = env.evaluate(run.state).metrics
@@ -50,27 +50,36 @@ def split_curves(
         some rows only, "evaluated" marks these.
     """
     batch = len(run.state.k)
-    columns = {METRICS + name: values for name, values in measure_end(env, run).items()}
-    columns.setdefault(METRICS + "merit", run.merit)
+    columns = {METRICS + name: _credited(run, values) for name, values in measure_end(env, run).items()}
+    columns.setdefault(METRICS + "merit", _credited(run, run.merit))
     for name in list(columns):
         if derived := error_name(name):
             columns[derived] = 1 - columns[name]
     columns |= {CALLS + kind: counts for kind, counts in run.calls.items()}
     arrays = {name: values.detach().cpu().numpy() for name, values in columns.items()}
     done, seconds = run.done.cpu().numpy(), run.seconds.cpu().numpy() / batch
-    period = env.evaluation_period
     curves = []
     for i in range(batch):
         ends = np.flatnonzero(done[:, i])
         count = int(ends[0]) + 1 if ends.size else len(done)
         mine = {name: values[:count, i] for name, values in arrays.items()} | {"time": seconds[:count]}
         measured = np.arange(0)
-        if period:
-            measured = np.unique(np.append(np.arange(0, count, period), count - 1))
+        if env.evaluations is not None:
+            measured = np.unique([*times(env.evaluations, count), count - 1])
             mine[EVALUATED] = np.isin(np.arange(count), measured)
         keep = kept_rows(mine[cost], mine[metric], measured, rows)
         curves.append({name: values[keep] for name, values in mine.items()})
     return curves
+
+
+def _credited(run: Run, values: Tensor) -> Tensor:
+    """A metric ``(T + 1, B)``; where the recommendation was outside of its bounds, as it was before."""
+    outside = run.metrics.get("outside")
+    if outside is None or not bool(outside.any()):
+        return values
+    row = torch.arange(len(values), device=values.device).unsqueeze(-1)
+    last = torch.where(outside > 0, 0, row).cummax(0).values  # the start lies inside
+    return values.gather(0, last)
 
 
 def kept_rows(cost: np.ndarray, values: np.ndarray, always: np.ndarray, limit: int = ROWS) -> np.ndarray:

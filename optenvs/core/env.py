@@ -12,103 +12,27 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from .errors import check_keywords, suggest
+from .evaluations import Evaluations, check_evaluations
 from .ledger import Ledger
 from .named import named
 from .random import Keys
 from .rewards import REWARDS, Progress
-from .spaces import box
-from .struct import replace, struct
+from .spaces import bounded, box, outside_of
+from .state import Action, Answer, Instance, State
+from .struct import replace
 
-Action = Tensor | dict[str, Tensor]
 _UNLIMITED = torch.iinfo(torch.int64).max
 
-
-@struct
-class Instance:
-    """What a key stands for: the problem, its hidden truth, and the first query.
-
-    Attributes:
-        problem: what the agent may know, a struct of tensors with leading dimension ``B``.
-        hidden: what it may not (the optimum, held-out data) and the environment's own memory.
-        start: the first query, of the form of an action; ``reset`` asks and bills it.
-        floor: a lower bound of the merit, ``(B,)``, or ``None`` where none is known.
-    """
-
-    problem: Any
-    hidden: Any
-    start: Action
-    floor: Float[Tensor, "B"] | None = None
-
-
-@struct
-class Answer:
-    """What the oracle says to one query, and what the environment notes about it.
-
-    Attributes:
-        observation: the answer, a dict of tensors with leading dimension ``B``.
-        merit: what is minimised, at the recommendation, unbilled and without noise, ``(B,)``.
-        metrics: the truth for plots, a dict of tensors ``(B,)``.
-        solved: whether the recommendation is within the tolerance, ``(B,)``; ``None`` for never.
-        hidden: the environment's next memory; ``None`` leaves it.
-        calls: the bill by oracle kind where it differs from :attr:`OptimizationEnv.bill`.
-        ended: whether the episode is over for another reason than solution or budget (the environment's own
-            clock has run out), ``(B,)``; such an episode is truncated. ``None`` for never.
-    """
-
-    observation: dict[str, Tensor]
-    merit: Float[Tensor, "B"]
-    metrics: dict[str, Tensor]
-    solved: Bool[Tensor, "B"] | None = None
-    hidden: Any = None
-    calls: dict[str, Any] | None = None
-    ended: Bool[Tensor, "B"] | None = None
-
-
-@struct
-class State:
-    """An episode of ``B`` instances, whole: what a step needs, what the faces show.
-
-    Attributes:
-        key: one 64-bit key an instance; all randomness of the episode comes from it.
-        k: queries answered since ``reset``; the first query, which ``reset`` asks, is number 0.
-        problem, hidden: see :class:`Instance`.
-        observation: the last answer, with ``k`` and the horizon ``N``, each ``(B, 1)``.
-        reward, terminated, truncated: of the last query; the latter two also mark a finished episode.
-        diverged: whether the merit is no finite number; such an episode is truncated.
-        calls: the oracle ledger.
-        metrics: the truth at the last recommendation; never shown to an agent.
-        merit, best: the merit now and the best so far (the worst possible until one is finite).
-        floor: see :class:`Instance`.
-    """
-
-    key: Keys
-    k: Int64[Tensor, "B"]
-    problem: Any
-    hidden: Any
-    observation: dict[str, Tensor]
-    reward: Float[Tensor, "B"]
-    terminated: Bool[Tensor, "B"]
-    truncated: Bool[Tensor, "B"]
-    diverged: Bool[Tensor, "B"]
-    calls: Ledger
-    metrics: dict[str, Tensor]
-    merit: Float[Tensor, "B"]
-    best: Float[Tensor, "B"]
-    floor: Float[Tensor, "B"] | None
-
-    @property
-    def done(self) -> Bool[Tensor, "B"]:
-        """Whether the episode is over, for either reason."""
-        return self.terminated | self.truncated
+__all__ = ["Action", "Answer", "Instance", "OptimizationEnv", "State"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -118,8 +42,8 @@ class OptimizationEnv(abc.ABC):
     Subclasses are frozen dataclasses whose fields are their keywords; these are common to all:
 
     Args:
-        budget: oracle calls an episode may spend: a number of calls of the main oracle, or numbers by
-            oracle kind, or ``None`` for no limit. The query that ``reset`` asks is part of it.
+        budget: oracle calls an episode may spend, and never exceeds: a number of calls of the main oracle,
+            or numbers by oracle kind, or ``None`` for no limit. The query that ``reset`` asks is part of it.
         reward: ``improvement`` (decrease of the best merit so far), ``negative_value``,
             ``log_improvement`` (decades of the gap closed), or ``none`` (always 0).
         tolerance: a gap at which the episode terminates as solved, or ``None`` for never.
@@ -136,7 +60,7 @@ class OptimizationEnv(abc.ABC):
     device: str = "cpu"
     dtype: str = "float32"
 
-    live: ClassVar[tuple[str, ...]] = ("point", "k", "N")
+    live: ClassVar[tuple[str, ...]] = ("point", "k", "N", "spent")
     """Observation keys that are not the oracle's answer: first-order unrolling keeps their gradients."""
     painter: ClassVar[str] = "optenvs.core.picture:progress"
     """What draws an episode, ``(env, states) -> picture``, by its place: drawing alone loads matplotlib."""
@@ -160,8 +84,17 @@ class OptimizationEnv(abc.ABC):
 
     @property
     def fixed_cost(self) -> bool:
-        """Whether every query costs what :attr:`bill` states, so that a budget fixes the number of steps."""
+        """Whether every query costs what :attr:`bill` states, so that a budget fixes the number of steps.
+
+        Where it does not, the observation carries ``spent``, and :meth:`answer` keeps within what is
+        :meth:`left`: what the rest does not pay is neither answered nor billed.
+        """
         return True
+
+    @property
+    def measures_merit(self) -> bool:
+        """Whether the merit itself is too dear for every step, so that :meth:`evaluate` sets it."""
+        return False
 
     @property
     def ends(self) -> bool:
@@ -178,13 +111,26 @@ class OptimizationEnv(abc.ABC):
     def bill(self) -> dict[str, int]:
         """What one query costs, by oracle kind. The first kind is the main oracle, the budget's unit."""
 
+    @property
+    def first_bill(self) -> dict[str, int]:
+        """What the query of ``reset`` costs, by oracle kind: the least that a budget must pay."""
+        return self.bill
+
+    @property
+    def least_bill(self) -> dict[str, int]:
+        """The least an answer costs, by oracle kind: the episode ends when a limited one cannot be paid.
+
+        A kind that is not named never ends it by itself.
+        """
+        return self.bill if self.fixed_cost else {kind: min(cost, 1) for kind, cost in self.bill.items()}
+
     @abc.abstractmethod
     def action_fields(self) -> spaces.Box | dict[str, spaces.Space]:
         """The space of one query; a dict where a query has several parts."""
 
     @abc.abstractmethod
     def observation_fields(self) -> dict[str, spaces.Space]:
-        """The spaces of one answer, without ``k`` and ``N``."""
+        """The spaces of one answer, without the :attr:`time_fields`."""
 
     @abc.abstractmethod
     def sample(self, keys: Keys) -> Instance:
@@ -201,14 +147,24 @@ class OptimizationEnv(abc.ABC):
     def evaluate(self, state: State) -> State:
         """Measure what is too dear for every step (held-out accuracy); pure, unbilled.
 
-        Whoever runs the episode calls it at the start and after every :attr:`evaluation_period` queries.
+        Whoever runs the episode calls it at the start and at the :attr:`evaluations`. It changes metrics and
+        hidden memory, and with :attr:`measures_merit` merit, best and reward.
         """
         return state
 
     @property
-    def evaluation_period(self) -> int | None:
-        """Queries between two calls of :meth:`evaluate`; ``None`` where there is nothing to measure."""
+    def evaluation_period(self) -> Evaluations:
+        """Queries between two calls of :meth:`evaluate`, or the numbers of the queries that it follows.
+
+        A family that measures dear things has a keyword of this name, ``None`` for its own choice;
+        :attr:`evaluations` is what holds.
+        """
         return None
+
+    @property
+    def evaluations(self) -> Evaluations:
+        """When :meth:`evaluate` is called: see :attr:`evaluation_period`; ``None`` for the start alone."""
+        return self.evaluation_period
 
     def recordable(self, state: State) -> dict[str, Tensor]:
         """What :func:`optenvs.rollout` can record besides the observation, by name, ``(B, ...)`` each."""
@@ -237,10 +193,12 @@ class OptimizationEnv(abc.ABC):
             raise ValueError(
                 f"device: {self.device!r} cannot be used here ({reason}); device='cpu' always can"
             ) from error
+        check_evaluations(self.evaluation_period)
+        first = self.first_bill
         for kind, limit in self.limits.items():
-            if limit < self.bill[kind]:
+            if limit < first.get(kind, 0):
                 raise ValueError(
-                    f"budget: {limit} {kind} calls do not pay the first query, which costs {self.bill[kind]}"
+                    f"budget: {limit} {kind} calls do not pay the first query, which costs {first[kind]}"
                 )
 
     @property
@@ -279,12 +237,21 @@ class OptimizationEnv(abc.ABC):
 
     @cached_property
     def horizon(self) -> int | None:
-        """``N``: the number of steps after ``reset`` until the budget is spent; ``None`` if unlimited.
+        """``N``: the number of steps after ``reset`` that the budget pays; ``None`` if unlimited.
 
-        With queries of varying cost, the number at the cost that :attr:`bill` states.
+        Where cost varies it is the number at the cost that :attr:`bill` states: an episode may well go on.
         """
-        steps = [-(-limit // self.bill[kind]) - 1 for kind, limit in self.limits.items() if self.bill[kind]]
-        return min(steps, default=None)
+        steps = [limit // self.bill[kind] - 1 for kind, limit in self.limits.items() if self.bill[kind]]
+        least = 0 if self.fixed_cost else 1
+        return max(min(steps), least) if steps else None
+
+    @property
+    def time_fields(self) -> tuple[str, ...]:
+        """Observation fields that every environment has: ``k``, ``N``, and ``spent`` where cost varies.
+
+        ``spent`` is the largest share of a limit that has been used, 0 without a budget.
+        """
+        return ("k", "N") if self.fixed_cost else ("k", "N", "spent")
 
     @cached_property
     def action_space(self) -> spaces.Space:
@@ -295,20 +262,42 @@ class OptimizationEnv(abc.ABC):
     @cached_property
     def observation_space(self) -> spaces.Dict:
         """The space of one instance's observation."""
-        time = {key: box((1,), self.dtype, low=0.0) for key in ("k", "N")}
+        time = {key: box((1,), self.dtype, low=0.0) for key in self.time_fields}
         return spaces.Dict(self.observation_fields() | time)
 
     @cached_property
-    def _constants(self) -> tuple[Tensor, Tensor, Tensor, float]:
-        kinds = tuple(self.bill)
-        device = self.torch_device
-        bill = torch.tensor([self.bill[k] for k in kinds], dtype=torch.int64, device=device)
-        limits = torch.tensor(
-            [self.limits.get(k, _UNLIMITED) for k in kinds], dtype=torch.int64, device=device
+    def _constants(self) -> _Constants:
+        kinds, device = tuple(self.bill), self.torch_device
+        limits, least = self.limits, self.least_bill
+
+        def row(numbers: list[Any], dtype: torch.dtype = torch.int64) -> Tensor:
+            return torch.tensor(numbers, dtype=dtype, device=device)
+
+        ends = [
+            limits[kind] - least[kind] + 1 if kind in limits and kind in least else None for kind in kinds
+        ]
+        return _Constants(
+            bill=row([self.bill[kind] for kind in kinds]),
+            over=row([_UNLIMITED if end is None else end for end in ends]),
+            finite=any(end is not None for end in ends),
+            share=row([1 / limits[kind] if kind in limits else 0.0 for kind in kinds], self.torch_dtype),
+            worst=torch.full((1,), torch.inf, dtype=self.torch_dtype, device=device),
+            horizon=float("inf") if self.horizon is None else float(self.horizon),
+            bounded=bounded(self.action_space),
         )
-        worst = torch.full((1,), torch.inf, dtype=self.torch_dtype, device=device)
-        horizon = float("inf") if self.horizon is None else float(self.horizon)
-        return bill, limits, worst, horizon
+
+    def left(self, state: State, kind: str) -> Int64[Tensor, "B"] | None:
+        """How many calls of ``kind`` the budget still pays, ``(B,)``; ``None`` where it has no limit."""
+        limit = self.limits.get(kind)
+        return None if limit is None else limit - state.calls[kind]
+
+    def billed(self, state: State, answer: Answer) -> Ledger:
+        """The ledger of ``state`` with the bill of ``answer``."""
+        return state.calls.bill(self._constants.bill if answer.calls is None else answer.calls)
+
+    def spent(self, calls: Ledger) -> Float[Tensor, "B 1"]:
+        """The largest share of a limit that has been used; 0 without a budget."""
+        return (calls.counts * self._constants.share).amax(-1, keepdim=True)
 
     def reset(self, keys: Keys) -> State:
         """One independent instance a key, and the answer to its first query (billed).
@@ -317,9 +306,9 @@ class OptimizationEnv(abc.ABC):
             keys: int64 ``(B,)`` on this environment's device, see :func:`optenvs.core.random.keys_from_seed`.
         """
         batch, device, dtype = len(keys), self.torch_device, self.torch_dtype
-        _, _, worst, horizon = self._constants
+        constants = self._constants
         instance = self.sample(keys)
-        infinity = worst.expand(batch)
+        infinity = constants.worst.expand(batch)
         zero = torch.zeros(batch, dtype=dtype, device=device)
         no = torch.zeros(batch, dtype=torch.bool, device=device)
         before = State(
@@ -327,7 +316,7 @@ class OptimizationEnv(abc.ABC):
             k=torch.full((batch,), -1, dtype=torch.int64, device=device),
             problem=instance.problem,
             hidden=instance.hidden,
-            observation={"N": torch.full((batch, 1), horizon, dtype=dtype, device=device)},
+            observation={"N": torch.full((batch, 1), constants.horizon, dtype=dtype, device=device)},
             reward=zero,
             terminated=no,
             truncated=no,
@@ -350,27 +339,34 @@ class OptimizationEnv(abc.ABC):
             action: the query, ``(B, *shape)`` or a dict of such; its validity is the caller's business
                 (the faces check it).
 
-        A row whose merit is not finite is truncated: its episode has diverged. Rows already finished are
-        answered and billed like any other; :func:`optenvs.rollout` and the faces do not ask for them.
+        A row whose merit is not finite is truncated: its episode has diverged. A recommendation outside of
+        the action's bounds is answered and billed, and earns no credit: neither best, nor reward, nor solved;
+        the metric ``outside`` says so. Rows already finished are answered and billed like any other;
+        :func:`optenvs.rollout` and the faces do not ask for them.
         """
-        bill, limits, worst, _ = self._constants
+        constants = self._constants
         k = state.k + 1
-        asked = replace(state, k=k)
-        answer = self.answer(asked, action)
-        calls = state.calls.bill(bill if answer.calls is None else answer.calls)
-        finite = answer.merit.abs() < worst  # torch.isfinite takes three times as long
+        answer = self.answer(replace(state, k=k), action)
+        calls = self.billed(state, answer)
+        finite = answer.merit.abs() < constants.worst  # torch.isfinite takes three times as long
         merit = torch.where(finite, answer.merit, state.merit)
-        best = torch.minimum(state.best, merit)
-        reward = REWARDS[self.reward](Progress(merit, best, state.best, state.floor))
+        counted, solved, metrics = merit, answer.solved, answer.metrics
+        if constants.bounded:
+            outside = outside_of(self.action_space, action) if answer.outside is None else answer.outside
+            counted = torch.where(outside, torch.maximum(merit, state.best), merit)
+            solved = None if solved is None else solved & ~outside
+            metrics = {"outside": outside.to(merit.dtype)} | metrics
+        best = torch.minimum(state.best, counted)
+        reward = REWARDS[self.reward](Progress(counted, best, state.best, state.floor))
         diverged = ~finite
-        truncated = calls.spent(limits) | diverged if self.limits else diverged
+        truncated = calls.spent(constants.over) | diverged if constants.finite else diverged
         if answer.ended is not None:
             truncated = truncated | answer.ended
-        # a merit of minus infinity is below every tolerance, and still no solution
-        solved = torch.zeros_like(finite) if answer.solved is None else answer.solved & finite
         observation = dict(answer.observation)
         observation["k"] = k.to(self.torch_dtype).unsqueeze(-1)
         observation["N"] = state.observation["N"]
+        if not self.fixed_cost:
+            observation["spent"] = self.spent(calls)
         return State(
             key=state.key,
             k=k,
@@ -378,12 +374,35 @@ class OptimizationEnv(abc.ABC):
             hidden=state.hidden if answer.hidden is None else answer.hidden,
             observation=observation,
             reward=reward,
-            terminated=solved,
+            # a merit of minus infinity is below every tolerance, and still no solution
+            terminated=torch.zeros_like(finite) if solved is None else solved & finite,
             truncated=truncated,
             diverged=diverged,
             calls=calls,
-            metrics=answer.metrics,
+            metrics=metrics,
             merit=merit,
             best=best,
             floor=state.floor,
         )
+
+
+class _Constants(NamedTuple):
+    """What every step of an environment reads, made once.
+
+    Attributes:
+        bill: of one query, ``(kinds,)``.
+        over: the counts at which an episode is over: then the least bill is more than what is left.
+        finite: whether there are such counts.
+        share: one over the limit of each kind, 0 where there is none.
+        worst: infinity, ``(1,)``.
+        horizon: the observation's ``N``.
+        bounded: whether a query can lie outside of the action's bounds.
+    """
+
+    bill: Int64[Tensor, "kinds"]
+    over: Int64[Tensor, "kinds"]
+    finite: bool
+    share: Tensor
+    worst: Tensor
+    horizon: float
+    bounded: bool

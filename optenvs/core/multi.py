@@ -39,8 +39,6 @@ class MultiAgentEnv(OptimizationEnv):
 
     agent_name: ClassVar[str] = "agent"
     """What one agent is called: ``node`` makes ``node_0``, ``node_1``, ..."""
-    common: ClassVar[tuple[str, ...]] = ("k", "N")
-    """Observation fields without agent dimension that every agent sees."""
     public: ClassVar[tuple[str, ...]] = ()
     """Observation fields of the agents that each of them sees whole, as ``all_<name>``."""
     announcement: ClassVar[tuple[str, ...]] = ()
@@ -110,6 +108,11 @@ class MultiAgentEnv(OptimizationEnv):
             Metrics by name, ``(R,)`` each.
         """
         raise TypeError(f"{self.name}: its {self.agent_name}s cannot run in processes of their own")
+
+    @property
+    def common(self) -> tuple[str, ...]:
+        """Observation fields without agent dimension that every agent sees; by default the time."""
+        return self.time_fields
 
     # What it gets ------------------------------------------------------------------------------
 

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from .env import Action, OptimizationEnv, State
 from .errors import check_oracles
+from .evaluations import due, until_next
 from .ledger import Ledger
 from .random import Keys, fold_in, keys_from_seed
-from .stepper import Entry, Fused, History, Place, Stepper, Trees
+from .stepper import Entry, Fused, History, Idle, Place, Stepper, Trees, finished
 from .struct import detach, replace, struct, tree_map
 from .work import Path, find, ledger_at
 
@@ -69,6 +70,23 @@ class Run:
         """Instances that ended because the merit was no finite number."""
         return self.state.diverged
 
+    @property
+    def finished(self) -> Bool[Tensor, "B"]:
+        """Instances that ended because the agent said that it had finished."""
+        said = finished(self.agent_state)
+        return torch.zeros_like(self.state.truncated) if said is None else said
+
+    @property
+    def outside(self) -> Float[Tensor, "B"]:
+        """How many recommendations were outside of the bounds, and earned no credit; 0 without bounds."""
+        told = self.metrics.get("outside")
+        return torch.zeros_like(self.merit[0]) if told is None else (told * ~_over_before(self.done)).sum(0)
+
+
+def _over_before(done: Bool[Tensor, "T1 B"]) -> Bool[Tensor, "T1 B"]:
+    """Whether an episode was over before an entry, which then repeats an earlier one."""
+    return torch.cat((torch.zeros_like(done[:1]), done[:-1]))
+
 
 def agent_keys(keys: Keys) -> Keys:
     """The keys of the agents that meet the instances ``keys``."""
@@ -100,8 +118,8 @@ def rollout(
         agent: anything with ``init`` and ``act`` (see ``agents``).
         seed: names the instances; instance i is the same at every batch size.
         batch: how many instances.
-        steps: how many queries after the first. By default the horizon of the budget, or until all episodes
-            are over where the environment ends them itself.
+        steps: how many queries after the first. By default as many as the budget pays: where cost varies, and
+            where the environment ends its episodes itself, until all of them are over.
         keys: int64 ``(B,)`` in place of ``seed`` and ``batch``.
         record: observation fields to keep, for example ``("point",)``, and what the environment offers
             besides: ``"recommendation"`` of swarms and networks, ``"best_point"`` of surrogates.
@@ -116,6 +134,8 @@ def rollout(
     Raises:
         OracleMismatch: the agent needs an oracle that the environment does not answer.
         ValueError: no ``steps`` and no budget, an unknown ``record`` field, or a negative ``compile``.
+        RuntimeError: the agent asks nothing that is billed, for a thousand steps of a run that only the
+            budget ends.
         TypeError: compiled, an agent or environment that looks at numbers to decide, or computes on the host.
     """
     if isinstance(compile, bool) or not isinstance(compile, int) or compile < 0:
@@ -202,9 +222,10 @@ def _drive(
     if unknown:
         raise ValueError(f"record: no field {unknown[0]!r} in {known}")
 
-    period = env.evaluation_period
+    moments = env.evaluations
     # A resumed run goes on with the clock of its rows, which entered it in lockstep.
-    clock = 0 if resume is None or period is None else int(place.state.k.max())
+    clock = 0 if resume is None or moments is None else int(place.state.k.max())
+    idle = Idle(stepper) if limit == math.inf and not env.ends else None
     history, seconds, spent = History(stepper.entry(place.trees)), [0.0], 0.0
     fused: dict[bool, Fused] = {}
     step = 0
@@ -213,7 +234,7 @@ def _drive(
         over = _any(done)
         if over and (limit == math.inf or done.device.type == "cpu") and _all_done(done, step):
             break
-        room = limit - step if period is None else min(limit - step, period - (clock + step) % period)
+        room = min(limit - step, until_next(moments, clock + step))
         # the first step of a run is never compiled: it fills what an environment or an agent caches
         at_once = step > 0 and 0 < compile <= room
         if at_once and over not in fused:
@@ -227,10 +248,12 @@ def _drive(
         spent, begun = spent + time.perf_counter() - start, spent
         seconds += [begun + (spent - begun) * (i + 1) / len(entries) for i in range(len(entries))]
         step += len(entries)
-        if period is not None and (clock + step) % period == 0:
+        if due(moments, clock + step):
             place = Place((place.trees[0], env.evaluate(place.state)))
             entries[-1] = stepper.entry(place.trees)
         history.extend(entries)
+        if idle is not None:
+            idle.look(step, place)
         if on_step is not None:
             on_step(step, place.state)
     return _assemble(history.stacked(), seconds, limit, place, stepper.work)
@@ -257,9 +280,9 @@ def _limit(env: OptimizationEnv, steps: int | None) -> float:
     """How many steps at most."""
     if steps is not None:
         return steps
-    if env.horizon is not None:
+    if env.fixed_cost and env.horizon is not None:
         return env.horizon
-    if not env.ends:
+    if not env.ends and not env.limits:
         raise ValueError("steps: needed for an environment without a budget")
     return math.inf
 

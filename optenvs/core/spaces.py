@@ -170,6 +170,25 @@ def violations(space: spaces.Space, action: Any) -> Bool[Tensor, "B"]:
     return torch.stack(fields).any(0) if len(fields) > 1 else fields[0]
 
 
+def bounded(space: spaces.Space) -> bool:
+    """Whether a floating field of an action has bounds that a point could lie outside of."""
+    return any(_floating(part) and _facts(part).bounded for _, part in _names(space))
+
+
+def outside_of(space: spaces.Space, action: Any) -> Bool[Tensor, "B"]:
+    """The rows of ``action`` with a floating field that is out of its bounds, or no number."""
+    fields = [
+        _violates(part, _field(action, name))
+        for name, part in _names(space)
+        if _floating(part) and _facts(part).bounded
+    ]
+    return torch.stack(fields).any(0) if len(fields) > 1 else fields[0]
+
+
+def _floating(space: spaces.Space) -> bool:
+    return isinstance(space, spaces.Box) and space.dtype.kind == "f"
+
+
 def check_action(space: spaces.Space, action: Any, rows: Tensor | None = None) -> None:
     """Raise :class:`~gymnasium.error.InvalidAction` for the first field that :func:`violations` names.
 

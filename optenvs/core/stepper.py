@@ -14,6 +14,7 @@ from torch.utils import _pytree
 
 from .compiled import Program
 from .env import OptimizationEnv, State
+from .state import stopped
 from .struct import select, stack, tensors, tree_map
 from .work import Path, ledger_at, resting
 
@@ -71,6 +72,43 @@ def freeze(before: State, after: State) -> State:
     return select(before.done, still, after)
 
 
+def finished(memory: Any) -> Tensor | None:
+    """The rows whose agent has finished, ``(B,)``: the field of that name of its memory; ``None`` without."""
+    said = getattr(memory, "finished", None)
+    return said if isinstance(said, Tensor) else None
+
+
+class Idle:
+    """Notices a run that only its budget would end, and that asks nothing any more."""
+
+    PATIENCE = 1000
+    """Steps without a bill in any live row after which it cannot be thinking."""
+
+    def __init__(self, stepper: Stepper) -> None:
+        self._stepper = stepper
+        self._before: tuple[Tensor, Any] | None = None
+        self._next = self.PATIENCE
+
+    def look(self, step: int, place: Place) -> None:
+        """Raise ``RuntimeError`` where nothing was billed and no agent worked since the last look."""
+        if step < self._next:
+            return
+        memory, state = place.trees
+        work = self._stepper.work
+        now = state.calls.counts, None if work is None else ledger_at(memory, work).counts
+        before, self._before, self._next = self._before, now, step + self.PATIENCE
+        if before is None:
+            return
+        unbilled = (now[0] == before[0]).all(-1)
+        at_work = torch.zeros_like(unbilled) if now[1] is None else (now[1] != before[1]).any(-1)
+        if bool((state.done | (unbilled & ~at_work)).all()) and not bool(state.done.all()):
+            agent, env = type(self._stepper.agent).__name__, self._stepper.env.name
+            raise RuntimeError(
+                f"rollout: {agent} has asked nothing of {env} that is billed for {self.PATIENCE} steps, and "
+                "only the budget ends this run; give steps=, or let the agent's memory say finished"
+            )
+
+
 @dataclasses.dataclass(frozen=True)
 class Stepper:
     """Steps of one agent on one environment, and what the record keeps of them.
@@ -113,6 +151,9 @@ class Stepper:
         """One step; ``over`` says whether a row may be done."""
         action, memory = self.agent.act(agent_state, self.sight(state))
         after = self.env.step(state, action)
+        said = finished(memory)
+        if said is not None:
+            after = select(said, stopped(state), after)
         if not over:
             return memory, after
         if self.work is not None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from optenvs.core.env import Action, State
 from optenvs.core.errors import UnknownName
+from optenvs.core.evaluations import due
 from optenvs.core.multi import MultiAgentEnv
 from optenvs.core.struct import replace
 
@@ -67,7 +68,7 @@ class AgentsFace:
         self._index = {name: i for i, name in enumerate(self.possible_agents)}
         self._on_host = core.torch_device.type == "cpu"
         self._proposals = Proposals(core, self.possible_agents)
-        self._period = core.evaluation_period
+        self._evaluations = core.evaluations
         self._shared = {name: name for name in core.common} | {f"all_{name}": name for name in core.public}
         self._own = tuple(core.agent_observation_fields())
         self._fields = tuple({*self._own, *self._shared.values()})
@@ -157,7 +158,7 @@ class AgentsFace:
         """The next answer. One that is no number would poison a learner: the last one stands, then."""
         with torch.no_grad():
             after = self.core.step(state, query)
-            if self._period is not None and int(after.k) % self._period == 0:
+            if self._evaluations is not None and due(self._evaluations, int(after.k)):
                 after = self.core.evaluate(after)
         return replace(after, observation=state.observation) if bool(after.diverged) else after
 

@@ -10,8 +10,10 @@ import torch
 from gymnasium.error import ResetNeeded
 
 from optenvs.core.env import OptimizationEnv, State
+from optenvs.core.evaluations import due
 from optenvs.core.random import as_seed
 from optenvs.core.spaces import as_action, check_action
+from optenvs.core.state import stopped
 from optenvs.core.struct import struct
 
 from .info import check_form, information
@@ -50,6 +52,7 @@ class GymEnv(gym.Env):
         self.action_space = core.action_space
         self._face: FaceState | None = None
         self._path: list[State] = []
+        self._finished = False
 
     @property
     def state(self) -> State:
@@ -89,15 +92,17 @@ class GymEnv(gym.Env):
         # the two flags alone answer nearly always, in a fifth of the time
         if (bool(face.state.terminated) or bool(face.state.truncated)) and bool(over(face.state)):
             raise ResetNeeded("the episode is over: call reset() before the next step()")
-        query = as_action(self.core.action_space, action, None, self.core.torch_device)
-        check_action(self.core.action_space, query)
         core = self.core
         with torch.no_grad():
-            state = core.step(face.state, query)
-            period = core.evaluation_period
-            if period is not None and int(state.k) % period == 0:
+            if self._finished:
+                state = stopped(face.state)
+            else:
+                query = as_action(core.action_space, action, None, core.torch_device)
+                check_action(core.action_space, query)
+                state = core.step(face.state, query)
+            if core.evaluations is not None and due(core.evaluations, int(state.k)):
                 state = core.evaluate(state)
-        self._face = FaceState(state=state, episodes=face.episodes)
+        self._face, self._finished = FaceState(state=state, episodes=face.episodes), False
         if self.render_mode is not None:
             self._path.append(state)
         # an answer that is no number would poison a learner: the last one stands, and info says so
@@ -122,6 +127,11 @@ class GymEnv(gym.Env):
             return None
         return self.core.picture(self._path)
 
+    def finish(self) -> None:
+        """End the episode: the next step asks nothing, bills nothing, and is ``truncated``."""
+        self.get_state()
+        self._finished = True
+
     def get_state(self) -> FaceState:
         """The episode and its place in the sequence; restore with :meth:`set_state`, or save it."""
         if self._face is None:
@@ -135,7 +145,7 @@ class GymEnv(gym.Env):
         self._set(face)
 
     def _set(self, face: FaceState) -> None:
-        self._face = face
+        self._face, self._finished = face, False
         self._path = [face.state] if self.render_mode is not None else []
 
     def _observation(self, state: State) -> dict[str, np.ndarray]:

@@ -16,7 +16,9 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from optenvs.core.env import OptimizationEnv, State
+from optenvs.core.evaluations import due
 from optenvs.core.spaces import as_action, check_action, violations
+from optenvs.core.state import stopped
 from optenvs.core.struct import rows, select, static, struct, tree_map
 
 from .info import check_form, shaped
@@ -82,6 +84,7 @@ class TorchVectorEnv(VectorEnv):
         self.single_action_space = core.action_space
         self._face: VectorState | None = None
         self._paths: list[list[State]] = []  # of each row's episode, where pictures are wanted
+        self._finished: Tensor | None = None
 
     # The spaces of the batch are built when asked for: they copy the bounds B times.
     @cached_property
@@ -142,8 +145,9 @@ class TorchVectorEnv(VectorEnv):
         query = as_action(core.action_space, actions, self.num_envs, core.torch_device)
         info: dict[str, Any] = {}
         resting = over(face.state) if self.autoreset_mode is AutoresetMode.DISABLED else face.pending
+        finished, self._finished = self._finished, None
         if self.validate:
-            check_action(core.action_space, query, ~resting)
+            check_action(core.action_space, query, ~resting if finished is None else ~(resting | finished))
         with torch.no_grad():
             state = core.step(face.state, query)
             if not self.validate:
@@ -151,6 +155,8 @@ class TorchVectorEnv(VectorEnv):
                 kept = dataclasses.replace(face.state, reward=torch.zeros_like(state.reward))
                 state = select(invalid, kept, state)
                 info["invalid"] = invalid
+            if finished is not None:
+                state = select(finished, stopped(face.state), state)
             state = self._limit(state)
             if self._maybe(state.diverged):
                 # an answer that is no number would poison a learner: the last one stands
@@ -159,7 +165,7 @@ class TorchVectorEnv(VectorEnv):
             if self._maybe(resting) and self.autoreset_mode is AutoresetMode.DISABLED:
                 still = dataclasses.replace(face.state, reward=torch.zeros_like(state.reward))
                 state = select(resting, still, state)
-            if core.evaluation_period is not None and (face.clock + 1) % core.evaluation_period == 0:
+            if due(core.evaluations, face.clock + 1):
                 state = core.evaluate(state)
             return self._autoreset(face, state, info)
 
@@ -247,6 +253,14 @@ class TorchVectorEnv(VectorEnv):
             gym.logger.warn("render() draws only with render_mode='rgb_array'")
             return None
         return tuple(self.core.picture(path) for path in self._paths)
+
+    def finish(self, rows: Tensor) -> None:
+        """End the episodes of ``rows``, bool ``(B,)``: their next step asks, bills and rewards nothing.
+
+        It is then truncated, and the action of such a row is not looked at.
+        """
+        self.get_state()
+        self._finished = rows
 
     def get_state(self) -> VectorState:
         """The episodes and their place in the sequence; restore with :meth:`set_state`, or save it."""

@@ -17,6 +17,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from optenvs.core.env import Action, Answer, Instance, OptimizationEnv, State
+from optenvs.core.evaluations import Evaluations
 from optenvs.core.random import Keys
 from optenvs.core.struct import struct
 
@@ -117,8 +118,32 @@ class Wrapper(OptimizationEnv):
         return self.env.bill
 
     @property
-    def evaluation_period(self) -> int | None:
+    def fixed_cost(self) -> bool:
+        return self.env.fixed_cost
+
+    @property
+    def ends(self) -> bool:
+        return self.env.ends
+
+    @property
+    def first_bill(self) -> dict[str, int]:
+        return self.env.first_bill
+
+    @property
+    def least_bill(self) -> dict[str, int]:
+        return self.env.least_bill
+
+    @property
+    def measures_merit(self) -> bool:
+        return self.env.measures_merit
+
+    @property
+    def evaluation_period(self) -> Evaluations:
         return self.env.evaluation_period
+
+    @property
+    def evaluations(self) -> Evaluations:
+        return self.env.evaluations
 
     @cached_property
     def limits(self) -> dict[str, int]:
@@ -141,7 +166,7 @@ class Wrapper(OptimizationEnv):
     def inner(self, state: State) -> State:
         """The episode ``state`` as the environment inside has it."""
         held: Wrapped = state.hidden
-        time = {name: state.observation[name] for name in ("k", "N") if name in state.observation}
+        time = {name: state.observation[name] for name in self.time_fields if name in state.observation}
         return dataclasses.replace(
             state,
             problem=state.problem if held.problem is None else held.problem,
@@ -180,10 +205,7 @@ class Wrapper(OptimizationEnv):
         held: Wrapped = state.hidden
         inner = self.inner(state)
         answer = self.env.answer(inner, self.query(action, held.memory))
-        seen = answer.observation | {
-            "k": state.k.to(self.torch_dtype).unsqueeze(-1),
-            "N": state.observation["N"],
-        }
+        seen = answer.observation | self._time(state, answer)
         memory = self.remember(held.memory, action, seen)
         return dataclasses.replace(
             answer,
@@ -196,10 +218,19 @@ class Wrapper(OptimizationEnv):
             ),
         )
 
+    def _time(self, state: State, answer: Answer) -> Observation:
+        """The fields that tell the time, as they will be after ``answer``."""
+        time = {"k": state.k.to(self.torch_dtype).unsqueeze(-1), "N": state.observation["N"]}
+        return time if self.fixed_cost else time | {"spent": self.spent(self.billed(state, answer))}
+
     def evaluate(self, state: State) -> State:
         inner = self.env.evaluate(self.inner(state))
-        hidden = dataclasses.replace(state.hidden, hidden=inner.hidden)
-        return dataclasses.replace(state, metrics=inner.metrics, hidden=hidden)
+        return self.measured(state, inner, dataclasses.replace(state.hidden, hidden=inner.hidden))
+
+    def measured(self, state: State, inner: State, hidden: Any) -> State:
+        """``state`` with what the evaluation of the episode ``inner`` has set."""
+        told = ("metrics", "merit", "best", "reward") if self.measures_merit else ("metrics",)
+        return dataclasses.replace(state, hidden=hidden, **{name: getattr(inner, name) for name in told})
 
     def recordable(self, state: State) -> dict[str, Tensor]:
         return self.env.recordable(self.inner(state))

@@ -79,8 +79,8 @@ class CoordinateFeatures(Wrapper):
 class TimeFeatures(Wrapper):
     """Adds ``time`` ``(12,)`` to the observation.
 
-    The share ``k / N`` of the horizon (0 without a budget), and ``tanh(k / c - 1)`` for eleven time scales
-    ``c`` from 1 to 100,000 steps.
+    The share ``k / N`` of the horizon (0 without a budget; ``spent`` where cost varies), and
+    ``tanh(k / c - 1)`` for eleven time scales ``c`` from 1 to 100,000 steps.
     """
 
     def observation_fields(self) -> dict[str, spaces.Space]:
@@ -88,5 +88,5 @@ class TimeFeatures(Wrapper):
         return self.env.observation_fields() | {"time": time}
 
     def show(self, seen: Observation, problem: Any, memory: Any) -> Observation:
-        share = seen["k"] / seen["N"]
+        share = seen["k"] / seen["N"] if self.fixed_cost else seen["spent"]
         return seen | {"time": torch.cat((share, time_features(seen["k"])), -1)}

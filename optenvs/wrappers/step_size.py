@@ -19,6 +19,7 @@ from torch import Tensor
 
 from optenvs.core.env import Action, Answer, Instance, State
 from optenvs.core.errors import check_oracles
+from optenvs.core.evaluations import Evaluations, stretched
 from optenvs.core.features import spread, tensor_means, tensor_sizes
 from optenvs.core.random import Keys, keys_from_seed
 from optenvs.core.rollout import agent_keys
@@ -130,9 +131,13 @@ class StepSizeControl(Wrapper):
         return None if inner is None else -(-inner // self.repeat)
 
     @property
-    def evaluation_period(self) -> int | None:
-        inner = self.env.evaluation_period
-        return None if inner is None else -(-inner // self.repeat)
+    def fixed_cost(self) -> bool:
+        """Whether an action always lasts ``repeat`` queries: the last one of several may be cut short."""
+        return self.repeat == 1 and self.env.fixed_cost
+
+    @property
+    def evaluations(self) -> Evaluations:
+        return stretched(self.env.evaluations, self.repeat)
 
     def action_fields(self) -> spaces.Box:
         return box((len(self.sizes),), self.dtype, -1.0, 1.0)
@@ -171,7 +176,10 @@ class StepSizeControl(Wrapper):
             value=before.observation["value"],
             first=first,
         )
-        time = state.k.to(self.torch_dtype).unsqueeze(-1) / state.observation["N"]
+        if self.env.fixed_cost:
+            time = state.k.to(self.torch_dtype).unsqueeze(-1) / state.observation["N"]
+        else:
+            time = inner.observation["spent"]
         return Answer(
             observation={"features": self.features(inner.observation, control, time)},
             merit=torch.where(inner.diverged, torch.nan, inner.merit),
@@ -199,7 +207,7 @@ class StepSizeControl(Wrapper):
     def evaluate(self, state: State) -> State:
         inner = self.env.evaluate(self.inner(state))
         hidden = dataclasses.replace(state.hidden, inner=_keep(inner))
-        return dataclasses.replace(state, metrics=inner.metrics, hidden=hidden)
+        return self.measured(state, inner, hidden)
 
     def features(
         self, seen: dict[str, Tensor], memory: Control, time: Float[Tensor, "B 1"]

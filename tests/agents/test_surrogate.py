@@ -162,7 +162,7 @@ def test_it_is_the_method_point_by_point(name: str, points: int) -> None:
     agent = AGENTS[name]
     env = disc(agent, points)
     run = optenvs.rollout(env, agent, batch=BATCH, steps={3: 500, 20: 200}[points])
-    assert run.agent_state.stopped.all()
+    assert run.agent_state.finished.all()
     for row in range(BATCH):
         loop = Loop(env, row)
         LOOPS[name](loop, agent)

@@ -92,7 +92,7 @@ def test_rows_end_when_they_are_solved(at_once: int) -> None:
 def test_measurements_at_the_end_of_an_epoch() -> None:
     env = optenvs.make("TrainBreastCancer", model="logistic", batch_size=128, dtype="float64")
     agent = agents.make("sgd", lr=0.1)
-    period = env.evaluation_period
+    period = env.evaluations
     assert period is not None
     run = rollout(env, agent, batch=2, steps=2 * period + 1, compile=2)
     close(run, rollout(env, agent, batch=2, steps=2 * period + 1))

@@ -132,7 +132,7 @@ def median_at(run: Run, points: int) -> float:
 
 def test_attacks_alone_stop_on_the_diagonal() -> None:
     run = reactor(agents.AttackOnly(), batch=1, steps=90, points=2)
-    assert run.agent_state.stopped.all()
+    assert run.agent_state.finished.all()
     assert points_of(run)[-1].tolist() == [81]
     assert float(-run.best[-1]) == pytest.approx(1.147282, abs=2e-6)
     assert run.agent_state.best.point[0].tolist() == pytest.approx([0.473406, 0.440073], abs=2e-6)
@@ -142,7 +142,7 @@ def test_attacks_alone_stop_on_the_diagonal() -> None:
 def test_the_hybrid_leads_early() -> None:
     run = reactor(agents.DirectionalAttack(), batch=10, steps=270, budget=500)
     # a longer run than that, of one in ten, does not move the median out of its window
-    assert (run.agent_state.stopped | run.state.done).sum() >= 9
+    assert (run.agent_state.finished | run.state.done).sum() >= 9
     assert 1.15 <= median_at(run, 500) <= 1.40
     assert median_at(run, 30) >= 1.05
     assert 1.10 <= median_at(run, 100) <= 1.30
@@ -150,7 +150,7 @@ def test_the_hybrid_leads_early() -> None:
 
 def test_direct_search_ends_higher() -> None:
     run = reactor(agents.CDSM(), batch=10, steps=300)
-    assert run.agent_state.stopped.all()
+    assert run.agent_state.finished.all()
     assert 1.50 <= median_at(run, 10**6) <= 1.75
     assert median_at(run, 30) <= 0.75
 

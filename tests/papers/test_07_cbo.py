@@ -256,7 +256,7 @@ def test_digits() -> None:
     """The recipe is there after 6 of its 20 epochs; the example ``particles_digits.py`` takes all."""
     env = optenvs.make("ParticlesDigits", epochs=6)
     epoch = MINIBATCHES * BLOCKS
-    assert env.evaluation_period == epoch
+    assert env.evaluations == epoch
     agent = agents.CBO(
         noise="anisotropic", sigma=math.sqrt(0.4), alpha=50.0, dt=0.1, batch_size=10, kick=1e-5,
         alpha_schedule=agents.schedules.Growth(2.0, period=epoch),

@@ -102,7 +102,7 @@ def test_features_say_what_happened() -> None:
 
 def test_evaluation_reaches_inside() -> None:
     env = StepSizeControl(DIGITS, agents.SGD(), repeat=6)
-    assert (DIGITS.evaluation_period, env.evaluation_period) == (6, 1)
+    assert (DIGITS.evaluations, env.evaluations) == (6, 1)
     run = optenvs.rollout(env, Constant([0.6]), seed=0, batch=2)
     accuracy = run.metrics["test_accuracy"]
     assert (accuracy[-1] > accuracy[0] + 0.2).all()

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 import torch
 
 from optenvs.core.env import OptimizationEnv
+from optenvs.core.evaluations import check_evaluations
 from optenvs.core.ledger import Ledger
+from optenvs.core.stepper import freeze
 
 from .probe import ROUNDING, Probe, near, same
 
@@ -39,7 +41,7 @@ def ledger(probe: Probe) -> Iterator[str]:
 
 
 def budget(probe: Probe) -> Iterator[str]:
-    """An episode is truncated when its budget is spent, not before and not later."""
+    """A budget is never exceeded; an episode is truncated when the next answer cannot be paid, not before."""
     env = probe.env
     main, cost = next(iter(env.bill.items()))
     tight = env.replace(budget={main: 3 * cost})
@@ -55,20 +57,27 @@ def budget(probe: Probe) -> Iterator[str]:
 
 
 def _steps(probe: Probe, budget: Mapping[str, int]) -> int:
-    """The steps that ``budget`` pays for after the first query, which may cost less than a step does."""
+    """The steps that ``budget`` pays for after the first query."""
     first, bill = probe.states[0].calls, probe.env.bill
     rest = {kind: limit - int(first[kind].max()) for kind, limit in budget.items() if bill[kind]}
-    return min(-(-max(left, 0) // bill[kind]) for kind, left in rest.items())
+    return min(max(left, 0) // bill[kind] for kind, left in rest.items())
 
 
 def _truncation(env: OptimizationEnv, probe: Probe, limits: dict[str, int], when: str) -> Iterator[str]:
     state = env.reset(probe.keys)
     for number in range(4):
         if number:
-            state = env.step(state, near(env, probe.keys, probe.start, number))
-        spent = torch.stack([state.calls[kind] >= limit for kind, limit in limits.items()]).any(0)
-        expected = spent | state.diverged
-        if not same(expected, state.truncated):
+            state = freeze(state, env.step(state, near(env, probe.keys, probe.start, number)))
+        left = {kind: limit - state.calls[kind] for kind, limit in limits.items()}
+        if any(bool((rest < 0).any()) for rest in left.values()):
+            counts = {kind: state.calls[kind].tolist() for kind in limits}
+            yield f"{when}, after query {number}: the budget {limits} is exceeded: the ledger has {counts}"
+            return
+        least = env.least_bill
+        over = [left[kind] < least[kind] for kind in limits if kind in least]
+        expected = torch.stack([state.diverged, *over]).any(0)
+        # where cost varies, a query that the rest does not pay may end an episode too
+        if not same(expected, state.truncated & expected if not env.fixed_cost else state.truncated):
             yield (
                 f"{when}, after query {number}: truncated: expected {expected.tolist()} with the ledger "
                 f"{ {kind: state.calls[kind].tolist() for kind in limits} }, got {state.truncated.tolist()}"
@@ -104,12 +113,14 @@ def reward(probe: Probe) -> Iterator[str]:
 def evaluation(probe: Probe) -> Iterator[str]:
     """``evaluate`` measures: it bills nothing and changes nothing but metrics and hidden memory."""
     state, after = probe.states[-1], probe.measured
-    period = probe.env.evaluation_period
-    if period is not None and (isinstance(period, bool) or period < 1):
-        yield f"evaluation_period: expected a whole number >= 1 or None, got {period!r}"
+    try:
+        check_evaluations(probe.env.evaluations)
+    except ValueError as error:
+        yield str(error)
     if not same(state.calls.counts, after.calls.counts):
         yield "evaluate: expected an unchanged ledger, it billed calls"
-    for name in ("key", "k", "reward", "terminated", "truncated", "diverged", "merit", "best"):
+    fixed = ["key", "k", "terminated", "truncated", "diverged"]
+    for name in fixed if probe.env.measures_merit else [*fixed, "reward", "merit", "best"]:
         if not same(getattr(state, name), getattr(after, name)):
             yield f"evaluate: {name}: expected it unchanged"
     for name, value in state.observation.items():

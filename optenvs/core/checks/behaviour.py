@@ -16,7 +16,7 @@ from optenvs.core import snapshot
 from optenvs.core.env import Action, State
 from optenvs.core.struct import is_struct, rows, tensors
 
-from .probe import NotApplicable, Probe, assemble, copy, differences, fields, generators, part
+from .probe import TIME, NotApplicable, Probe, assemble, copy, differences, fields, generators, part
 
 _HUGE = 1e30  # its square overflows float32
 
@@ -94,7 +94,7 @@ def independence(probe: Probe) -> Iterator[str]:
             if told := _row_differences(after, alone, i):
                 yield f"step {number} of row {i} alone differs from row {i} of the batch: {_words(told)}"
                 return
-    if probe.env.evaluation_period is None:
+    if probe.env.evaluations is None:
         return
     for i in range(probe.batch):
         alone = probe.env.evaluate(rows(probe.states[-1], slice(i, i + 1)))
@@ -157,7 +157,7 @@ def divergence(probe: Probe) -> Iterator[str]:
         if not bool(after.truncated[0]) or bool(after.terminated[0]):
             yield "a diverged row: expected truncated and not terminated"
         return
-    told = {name: value for name, value in after.observation.items() if name not in ("k", "N")}
+    told = {name: value for name, value in after.observation.items() if name not in TIME}
     poisoned = [name for name, value in tensors(told).items() if not bool(value[0].isfinite().all())]
     if poisoned:
         yield (

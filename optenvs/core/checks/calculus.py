@@ -12,7 +12,7 @@ from optenvs.core.env import Action, OptimizationEnv, State
 from optenvs.core.random import normal
 from optenvs.core.struct import tensors
 
-from .probe import NotApplicable, Probe, assemble, differences, fields, near, part
+from .probe import TIME, NotApplicable, Probe, assemble, differences, fields, near, part
 
 _STEP = 1e-5  # near the cube root of float64's precision, where a central difference is best
 _AGREEMENT = 1e-3
@@ -102,7 +102,7 @@ def _outputs(state: State) -> dict[str, Tensor]:
     """What a gradient may come from: merit, reward, metrics, observation, each ``(B,)`` or summed to it."""
     named = {"merit": state.merit, "reward": state.reward}
     named |= {f"metrics.{name}": value for name, value in state.metrics.items()}
-    named |= {f"observation.{n}": v for n, v in state.observation.items() if n not in ("k", "N")}
+    named |= {f"observation.{n}": v for n, v in state.observation.items() if n not in TIME}
     mixed = {}
     for name, value in named.items():
         if value.is_floating_point():

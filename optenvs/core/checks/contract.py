@@ -100,9 +100,9 @@ def _on(device: torch.device, wanted: torch.device) -> bool:
 
 
 def observations(probe: Probe) -> Iterator[str]:
-    """Every observation lies in the observation space, with ``k`` and ``N``."""
+    """Every observation lies in the observation space, with the fields that tell the time."""
     declared = dict(probe.env.observation_space.items())
-    for name in ("k", "N"):
+    for name in probe.env.time_fields:
         if name not in declared:
             yield f"observation_space: expected the field {name!r}"
     for number, state in enumerate(probe.states):
@@ -201,13 +201,19 @@ def _accepted(probe: Probe, parts: dict[str, Any]) -> bool:
 
 
 def time(probe: Probe) -> Iterator[str]:
-    """``k`` counts the queries after the first, ``N`` is the horizon, and the keys stay."""
+    """``k`` counts the queries, ``N`` is the horizon, ``spent`` what is used, and the keys stay."""
     horizon = float("inf") if probe.env.horizon is None else float(probe.env.horizon)
     for number, state in enumerate(probe.states):
         if not bool((state.k == number).all()):
             yield f"query {number}: state.k: expected {number}, got {state.k.tolist()}"
         yield from _told(number, state, "k", float(number))
         yield from _told(number, state, "N", horizon)
+        spent = state.observation.get("spent")
+        if spent is not None:
+            shares = [state.calls[kind] / limit for kind, limit in probe.env.limits.items()]
+            used = torch.stack(shares).amax(0) if shares else torch.zeros_like(state.merit)
+            if not torch.allclose(spent[:, 0].to(used), used, rtol=1e-5):
+                yield f"query {number}: observation['spent']: expected {used.tolist()}, got {spent.tolist()}"
         if not torch.equal(state.key, probe.keys):
             yield f"query {number}: state.key: expected the keys of reset, they were changed"
 

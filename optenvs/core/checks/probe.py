@@ -19,6 +19,9 @@ from optenvs.core.struct import tensors, tree_map
 
 T = TypeVar("T")
 
+TIME = ("k", "N", "spent")
+"""Observation fields that tell the time, and are no answer."""
+
 PERTURBATION = 0.05
 """Size of the steps away from the start: large enough to move the merit, small enough for a network."""
 

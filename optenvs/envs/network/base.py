@@ -37,7 +37,7 @@ from .graphs import Graph, make_network
 from .node import NetworkNode, own_agenda, own_rates
 from .parts import Draw, Functions, Hidden, Local, Problem, check_whole
 from .rates import EdgeRates, edge_rates, equal_rates
-from .traffic import Asynchronous, Synchronous
+from .traffic import COMPUTATION, Asynchronous, Synchronous
 
 ORACLES = ("gradient", "conjugate")
 
@@ -224,6 +224,10 @@ class Network(MultiAgentEnv):
         computing = self.agents if self.clock == "rounds" else 1
         return {self.oracle: computing} | self.traffic.bill
 
+    @property
+    def first_bill(self) -> dict[str, int]:
+        return {self.oracle: self.traffic.first_computations} | self.traffic.first_bill
+
     @cached_property
     def horizon(self) -> int | None:
         return None  # the clocks end an episode, after a number of steps that they draw
@@ -282,7 +286,10 @@ class Network(MultiAgentEnv):
         assert isinstance(action, dict)
         hidden: Hidden = state.hidden
         functions, point = hidden.functions, action["query"]
-        service = self.traffic.serve(hidden.traffic, action)
+        left = {kind: self.left(state, kind) for kind in self.limits}
+        if self.oracle in left:
+            left[COMPUTATION] = left.pop(self.oracle)
+        service = self.traffic.serve(hidden.traffic, action, left)
         gradient = self._gradient(state, functions, point)
         gradient = torch.where(service.computes.unsqueeze(-1), gradient, 0.0)
         published = self._published(state, action["recommendation"])

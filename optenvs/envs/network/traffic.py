@@ -25,6 +25,12 @@ from .events import EXCHANGE, GRADIENT, REPORT, Agenda, Clocks, Places, Wave
 from .graphs import Graph
 from .spectra import condition, metropolis
 
+COMPUTATION = "computation"
+"""The gradients of a step, whatever the ledger calls them."""
+
+Left = dict[str, Int64[Tensor, "B"]]
+"""What a budget still pays, by kind, for the kinds that have a limit."""
+
 PATIENCE = 1024
 """Rounds of gossip for one of computation that are allowed at least, however small the network."""
 
@@ -111,15 +117,31 @@ class Asynchronous:
         wave = Wave(kind=nothing, peer=alone.clone(), time=places.time, elapsed=places.time)
         return Events(agenda=self.clocks.draw(keys), places=places, wave=wave)
 
-    def serve(self, traffic: Events, action: dict[str, Tensor]) -> Service:
-        """Answer the wave that was announced, and announce the next."""
+    @property
+    def first_bill(self) -> dict[str, int]:
+        """Nothing is said before the first event."""
+        return {"exchange": 0}
+
+    first_computations = 0
+
+    def serve(self, traffic: Events, action: dict[str, Tensor], left: Left) -> Service:
+        """Answer the events of the wave that was announced, as far as the budget pays, and announce the next.
+
+        Of what it does not pay in full the nodes with the lowest numbers are answered.
+        """
         wave, said = traffic.wave, action["message"]
         computes, exchanges = wave.kind == GRADIENT, wave.kind == EXCHANGE
+        if COMPUTATION in left:
+            computes = _first(computes, left[COMPUTATION])
+        if "exchange" in left:
+            node = torch.arange(exchanges.shape[1], device=exchanges.device)
+            paid = _first(exchanges & (node < wave.peer), left["exchange"])
+            exchanges = paid | (exchanges & paid.gather(1, wave.peer))
         index = wave.peer[..., None, None].expand_as(said)
         heard = torch.where(exchanges[..., None, None], said.gather(1, index), 0.0)
         following, places = self.clocks.wave(traffic.agenda, traffic.places)
         observation = {
-            "answered": (wave.kind * (wave.kind < REPORT)).unsqueeze(-1),
+            "answered": (wave.kind * (computes | exchanges)).unsqueeze(-1),
             "message": heard,
             "event": following.kind.unsqueeze(-1),
             "peer": following.peer.unsqueeze(-1),
@@ -168,7 +190,7 @@ class Synchronous:
     oracle = "gossip"
     announcement: tuple[str, ...] = ()
     reply: tuple[str, ...] = ()
-    common = ("k", "N")
+    common = ("k", "N", "spent")
 
     @cached_property
     def patience(self) -> int:
@@ -246,18 +268,37 @@ class Synchronous:
         nothing = torch.zeros_like(keys)
         return Rounds(computed=nothing, gossiped=nothing, waited=nothing)
 
-    def serve(self, traffic: Rounds, action: dict[str, Tensor]) -> Service:
-        """One round."""
+    @property
+    def first_bill(self) -> dict[str, int]:
+        """All nodes compute at the start, and none says anything."""
+        return {"exchange": 0, "message": 0, "round": 1, "gossip": 0}
+
+    @property
+    def first_computations(self) -> int:
+        """Gradients of the first query."""
+        return self.graphs[0].nodes
+
+    def serve(self, traffic: Rounds, action: dict[str, Tensor], left: Left) -> Service:
+        """One round: what the budget does not pay, the gradients or the gossip, is left out and ends it."""
         computes, count = action["compute"].squeeze(-1) > 0, action["send"]
         batch, nodes = computes.shape
-        channel = torch.arange(self.channels, device=count.device)
-        sent = torch.where((channel < count).unsqueeze(-1), action["message"], 0.0)
-        total, mixed = self._heard(sent, traffic.gossiped)
         one, other = (self._of(ends, traffic.gossiped).expand(batch, -1) for ends in self._ends)
         vectors = torch.maximum(count[..., 0].gather(1, one), count[..., 0].gather(1, other))
         vectors = torch.where(one == other, 0, vectors)
-        speaks = (count > 0).flatten(1).any(-1)
-        working = computes.any(-1)
+        working, speaks = computes.any(-1), (count > 0).flatten(1).any(-1)
+        computing = {COMPUTATION: computes.sum(-1), "round": working.long()}
+        talking = {"exchange": (vectors > 0).sum(-1), "message": vectors.sum(-1), "gossip": speaks.long()}
+        refused = torch.zeros_like(working)
+        if left:
+            idle, silent = _beyond(computing, left, refused), _beyond(talking, left, refused)
+            computes, working = computes & ~idle.unsqueeze(-1), working & ~idle
+            count, speaks = torch.where(silent[:, None, None], 0, count), speaks & ~silent
+            computing = {kind: torch.where(idle, 0, number) for kind, number in computing.items()}
+            talking = {kind: torch.where(silent, 0, number) for kind, number in talking.items()}
+            refused = idle | silent
+        channel = torch.arange(self.channels, device=count.device)
+        sent = torch.where((channel < count).unsqueeze(-1), action["message"], 0.0)
+        total, mixed = self._heard(sent, traffic.gossiped)
         computed = traffic.computed + working
         gossiped = traffic.gossiped + speaks
         waited = torch.where(working, 0, traffic.waited + 1)
@@ -268,14 +309,24 @@ class Synchronous:
             "degree": self._of(self._degree, gossiped).expand(batch, -1, -1),
             "time": time[:, None, None].expand(-1, nodes, 1),
         }
-        calls = {"exchange": (vectors > 0).sum(-1), "message": vectors.sum(-1)}
-        calls |= {"round": working.long(), "gossip": speaks.long()}
         return Service(
             computes=computes,
             observation=observation,
             traffic=Rounds(computed=computed, gossiped=gossiped, waited=waited),
-            calls=calls,
+            calls=talking | {"round": computing["round"]},
             measured=torch.ones_like(speaks),
             time=time,
-            ended=(time >= self.t_max) | (waited > self.patience),
+            ended=(time >= self.t_max) | (waited > self.patience) | refused,
         )
+
+
+def _first(mask: Bool[Tensor, "B N"], count: Int64[Tensor, "B"]) -> Bool[Tensor, "B N"]:
+    """The first ``count`` entries of each row that hold."""
+    return mask & (mask.cumsum(-1) <= count.unsqueeze(-1))
+
+
+def _beyond(wanted: dict[str, Tensor], left: Left, nothing: Bool[Tensor, "B"]) -> Bool[Tensor, "B"]:
+    """The rows in which more is wanted of a kind than is left of it."""
+    for kind in wanted.keys() & left.keys():
+        nothing = nothing | (wanted[kind] > left[kind])
+    return nothing

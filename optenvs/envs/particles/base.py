@@ -4,7 +4,8 @@
 * Query: N points; with ``recommend="agent"`` also the point that the team recommends.
 * Answer: points and values; with ``oracle="gradient"`` also the gradients.
 * Bill: one value (and gradient) for each point that has moved. A point asked again, bit for bit, of an oracle
-  that would say the same is not billed again, so that a partial update costs what it moves.
+  that would say the same is not billed again, so that a partial update costs what it moves. Points that the
+  rest of the budget does not pay stay, with their answers, where they were last: ``point`` says so.
 * Merit and metrics are measured at the recommendation, exact and unbilled.
 
 A swarm of another oracle is a subclass with :meth:`Swarm.ask`, :meth:`Swarm.judge` and what they need.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -24,7 +26,7 @@ from torch import Tensor
 from optenvs.core.env import Action, Answer, State
 from optenvs.core.multi import MultiAgentEnv
 from optenvs.core.named import named
-from optenvs.core.spaces import box
+from optenvs.core.spaces import bounded, box, outside_of
 from optenvs.core.struct import struct
 
 RECOMMENDATIONS = ("agent", "best", "mean")
@@ -79,7 +81,6 @@ class Swarm(MultiAgentEnv):
 
     agent_name: ClassVar[str] = "particle"
     painter: ClassVar[str] = "optenvs.envs.particles.picture:swarm"
-    live: ClassVar[tuple[str, ...]] = ("point", "k", "N")
 
     # What an author writes ---------------------------------------------------------------------
 
@@ -143,15 +144,21 @@ class Swarm(MultiAgentEnv):
     def fixed_cost(self) -> bool:
         return False
 
+    @property
+    def least_bill(self) -> dict[str, int]:
+        return self.bill if self.fixed_cost else self.price | {"swarm": 1}
+
     def agent_action_fields(self) -> spaces.Box | dict[str, spaces.Box]:
         return box((self.size,), self.dtype)
 
-    def team_action_fields(self) -> dict[str, spaces.Box]:
-        if self.recommend != "agent":
-            return {}
+    @cached_property
+    def _point_space(self) -> spaces.Box:
         fields = self.agent_action_fields()
         assert isinstance(fields, spaces.Box)
-        return {"recommendation": fields}
+        return fields
+
+    def team_action_fields(self) -> dict[str, spaces.Box]:
+        return {"recommendation": self._point_space} if self.recommend == "agent" else {}
 
     def agent_observation_fields(self) -> dict[str, spaces.Box]:
         point = box((self.size,), self.dtype)
@@ -178,9 +185,11 @@ class Swarm(MultiAgentEnv):
 
     def answer(self, state: State, action: Action) -> Answer:
         memory: Memory = state.hidden
-        points = action["query"] if isinstance(action, dict) else action
+        points, calls = self._paid(state, action["query"] if isinstance(action, dict) else action)
         reply = self.ask(state, points)
-        value, index = _numbers(reply.value).min(1)
+        outside = self._outside(points)
+        credited = _credited(reply.value, outside)
+        value, index = credited.min(1)
         better = value < memory.best_value
         found = points.gather(1, index[:, None, None].expand(-1, 1, self.size)).squeeze(1)
         best_point = torch.where(better.unsqueeze(-1), found, memory.best_point)
@@ -188,7 +197,7 @@ class Swarm(MultiAgentEnv):
             recommendation = action["recommendation"]
         else:
             recommendation = best_point if self.recommend == "best" else points.mean(1)
-        exact = value if reply.exact is reply.value else _numbers(reply.exact).amin(1)
+        exact = value if reply.exact is reply.value else _credited(reply.exact, outside).amin(1)
         lowest = torch.minimum(memory.lowest, exact)
         merit = self.judge(state, recommendation)
         metrics = {"value": merit, "best_particle": exact, "best_ever": lowest}
@@ -202,7 +211,8 @@ class Swarm(MultiAgentEnv):
         if reply.gradient is not None:
             observation["gradient"] = reply.gradient
         # a swarm none of whose points has a finite value has nothing to go on by: it has diverged
-        merit = torch.where(value < torch.inf, merit, torch.nan)
+        finite = (value if outside is None else _credited(reply.value).amin(1)) < torch.inf
+        merit = torch.where(finite, merit, torch.nan)
         kept = Memory(
             oracle=memory.oracle,
             recommendation=recommendation,
@@ -217,22 +227,38 @@ class Swarm(MultiAgentEnv):
             metrics=metrics,
             solved=solved,
             hidden=kept,
-            calls=self._calls(state, points),
+            calls=calls,
+            outside=None if outside is None else self._outside(recommendation.unsqueeze(1)).squeeze(1),
         )
 
-    def _calls(self, state: State, points: Tensor) -> dict[str, Tensor] | None:
-        """The bill: the price of each point that has moved since the last query."""
+    def _outside(self, points: Float[Tensor, "B m d"]) -> Bool[Tensor, "B m"] | None:
+        """The points outside of their bounds, which are answered and billed but earn no credit."""
+        space = self._point_space
+        return outside_of(space, points.flatten(0, 1)).view(points.shape[:2]) if bounded(space) else None
+
+    def _paid(self, state: State, points: Tensor) -> tuple[Tensor, dict[str, Tensor] | None]:
+        """The points of the answer, and its bill: the price of each that has moved since the last query.
+
+        Points that the rest of the budget does not pay stay where they were last answered.
+        """
         alike = self.repeated(state)
         if alike is False or "point" not in state.observation:
-            return None
+            return points, None
+        before = state.observation["point"]
         # what has not moved has changes that sum to 0; comparing and asking for any takes twice the time
-        change = points.detach() - state.observation["point"].detach()
-        moved = change.abs_().sum(-1) != 0
+        change = points.detach() - before.detach()
+        asked = change.abs_().sum(-1) != 0
         if isinstance(alike, Tensor):
-            moved = moved | ~alike.unsqueeze(-1)
-        count = moved.sum(-1)
+            asked = asked | ~alike.unsqueeze(-1)
+        for kind, cost in self.price.items():
+            left = self.left(state, kind)
+            if left is not None:
+                paid = asked.cumsum(-1) <= (left // cost).unsqueeze(-1)
+                points = torch.where((paid | ~asked).unsqueeze(-1), points, before)
+                asked = asked & paid
+        count = asked.sum(-1)
         bill = {kind: count if cost == 1 else count * cost for kind, cost in self.price.items()}
-        return bill | {"swarm": torch.ones_like(count)}
+        return points, bill | {"swarm": torch.ones_like(count)}
 
     def recordable(self, state: State) -> dict[str, Tensor]:
         """``recommendation``: the point that the team stands behind, ``(B, d)``."""
@@ -250,6 +276,7 @@ class Swarm(MultiAgentEnv):
         named("optenvs.envs.particles.picture:film")(self, states, path, fps)
 
 
-def _numbers(value: Tensor) -> Tensor:
-    """Values in which what is no number is worse than any."""
-    return torch.where(value == value, value, torch.inf)
+def _credited(value: Tensor, outside: Tensor | None = None) -> Tensor:
+    """Values in which what is no number, or of a point that earns no credit, is worse than any."""
+    credited = value == value
+    return torch.where(credited if outside is None else credited & ~outside, value, torch.inf)

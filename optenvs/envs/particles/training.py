@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int32
 from torch import Tensor
 
 from optenvs.core.env import Instance, State
+from optenvs.core.evaluations import Evaluations
 from optenvs.core.random import Keys, normal
 from optenvs.core.struct import static, struct
 from optenvs.envs.training.base import Training
@@ -55,6 +56,8 @@ class ParticlesTraining(Swarm):
         queries_per_minibatch: how many queries in a row meet the same minibatch.
         loss_scale: what the mean cross-entropy is multiplied by.
         start_std: the standard deviation of the particles' Gaussian start about 0.
+        evaluation_period: queries between two measurements on all data, or the numbers of the queries that
+            they follow; ``None`` for an epoch.
         budget: oracle calls of an episode; ``None`` for as many as the ``epochs`` of ``training`` take.
         particles, recommend, sees: see :class:`~optenvs.envs.particles.base.Swarm`.
         reward, tolerance, device, dtype: see :class:`optenvs.core.OptimizationEnv`. The merit is the value.
@@ -64,6 +67,7 @@ class ParticlesTraining(Swarm):
     queries_per_minibatch: int = 10
     loss_scale: float = 0.1
     start_std: float = 1.0
+    evaluation_period: Evaluations = None
     budget: int | Mapping[str, int] | None = None
 
     painter = "optenvs.envs.training.picture:training"
@@ -104,15 +108,19 @@ class ParticlesTraining(Swarm):
         return {"value": 1, "samples": self.training.batch_size}
 
     @property
-    def evaluation_period(self) -> int:
-        return self.training.evaluation_period * self.queries_per_minibatch
+    def evaluations(self) -> Evaluations:
+        return self._epoch if self.evaluation_period is None else self.evaluation_period
+
+    @property
+    def _epoch(self) -> int:
+        return self.training.epoch * self.queries_per_minibatch
 
     @cached_property
     def limits(self) -> dict[str, int]:
         if self.budget is not None:
             return super().limits
         # one query more than updates: the points after the last update are answered too
-        return {"value": self.particles * (self.training.epochs * self.evaluation_period + 1)}
+        return {"value": self.particles * (self.training.epochs * self._epoch + 1)}
 
     def sample(self, keys: Keys) -> Instance:
         points = normal(keys, "particles", (self.particles, self.size), dtype=self.torch_dtype)

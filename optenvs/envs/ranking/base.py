@@ -28,7 +28,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from optenvs.core.env import Action, Answer, OptimizationEnv, State
-from optenvs.core.spaces import box, stacked
+from optenvs.core.spaces import bounded, box, outside_of, stacked
 from optenvs.core.struct import static, struct
 
 from .judges import Judge
@@ -116,6 +116,10 @@ class RankingOracle(OptimizationEnv):
 
     # What it gets ------------------------------------------------------------------------------
 
+    @cached_property
+    def _space(self) -> spaces.Box:
+        return self.point_space()
+
     def __post_init__(self) -> None:
         for name in ("shown", "ranked"):
             value, least = getattr(self, name), 2 if name == "shown" else 1
@@ -172,6 +176,10 @@ class RankingOracle(OptimizationEnv):
     def fixed_cost(self) -> bool:
         return False
 
+    @property
+    def first_bill(self) -> dict[str, int]:
+        return {"points": 1, "ranking": 1}
+
     def action_fields(self) -> spaces.Box | dict[str, spaces.Space]:
         point = self.point_space()
         query = stacked(point, self.shown)
@@ -213,6 +221,9 @@ class RankingOracle(OptimizationEnv):
         # the first query shows the start alone, whatever its form
         first = (state.k == 0).unsqueeze(-1)
         count = torch.where(first, 1, action["count"] if isinstance(action, dict) else self.shown)
+        left = self.left(state, "points")
+        if left is not None:  # points that the rest does not pay are not shown
+            count = torch.minimum(count.expand(len(points), 1), left.unsqueeze(-1))
         keep = torch.minimum(count, action["keep"]) if isinstance(action, dict) else count
         place = torch.arange(self.shown, device=points.device)
         shown = place < count
@@ -232,7 +243,11 @@ class RankingOracle(OptimizationEnv):
             top = best[:, :1].clamp_min(0)  # the first point where none is named
             recommendation = points.gather(1, top.unsqueeze(-1).expand(-1, 1, self.size)).squeeze(1)
         merit = self.truth(state, recommendation)
-        seen = torch.where(shown & (values == values), values, torch.inf).amin(-1)
+        credited, outside, space = shown & (values == values), None, self._space
+        if bounded(space):  # what lies outside is ranked and billed, and earns no credit
+            credited = credited & ~outside_of(space, points.flatten(0, 1)).view(shown.shape)
+            outside = outside_of(space, recommendation)
+        seen = torch.where(credited, values, torch.inf).amin(-1)
         lowest = torch.minimum(state.hidden.lowest, seen)
         metrics = {"value": merit, "best_shown": lowest} | self.measure(state, recommendation)
         solved = None
@@ -248,4 +263,5 @@ class RankingOracle(OptimizationEnv):
             hidden=Memory(oracle=state.hidden.oracle, lowest=lowest),
             calls={"points": count.squeeze(-1).expand(len(points)), "ranking": 1},
             ended=ended,
+            outside=outside,
         )

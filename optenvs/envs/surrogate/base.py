@@ -152,6 +152,11 @@ class Surrogate(OptimizationEnv):
     def fixed_cost(self) -> bool:
         return self.points is None
 
+    @property
+    def first_bill(self) -> dict[str, int]:
+        kinds = dict.fromkeys(self.bill, 1)
+        return kinds if self.oracle == "value" else kinds | {self.oracle: int(self.oracle == "jacobian")}
+
     def action_fields(self) -> spaces.Box | dict[str, spaces.Space]:
         low, high = self.box_limits
         if self.points is None:
@@ -253,6 +258,9 @@ class Surrogate(OptimizationEnv):
             points, count = action["points"], action["count"]
         else:
             points, count = action.unsqueeze(1), torch.ones_like(state.k).unsqueeze(-1)
+        for kind in ("value", "forward"):  # points that the rest does not pay are not answered
+            left = None if self.points is None else self.left(state, kind)
+            count = count if left is None else torch.minimum(count, left.unsqueeze(-1))
         seen = self.look(data, points, state.problem.aim)
         place = torch.arange(points.shape[1], device=points.device)
         answered = place < count
@@ -263,7 +271,11 @@ class Surrogate(OptimizationEnv):
             # all up to the first success, and it
             answered = answered & ((success.cumsum(-1) - success.long()) == 0)
         merit = self._merit(seen)
-        least, index = torch.where(answered, merit, torch.inf).min(-1)
+        low, high = self.box_limits
+        credited = answered  # points outside of the box are answered and billed, and earn no credit
+        if math.isfinite(low):
+            credited = answered & ((points >= low) & (points <= high)).all(-1)
+        least, index = torch.where(credited, merit, torch.inf).min(-1)
         best = points.gather(1, index[:, None, None].expand(-1, 1, self.size)).squeeze(1)
         better = least < memory.best_merit
         best_point = torch.where(better.unsqueeze(-1), best, memory.best_point)
@@ -293,6 +305,7 @@ class Surrogate(OptimizationEnv):
             solved=solved,
             hidden=Memory(data=memory.data, best_point=best_point, best_merit=best_merit),
             calls=calls,
+            outside=answered.any(-1) & ~credited.any(-1),
         )
 
     def recordable(self, state: State) -> dict[str, Tensor]:

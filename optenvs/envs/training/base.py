@@ -27,6 +27,7 @@ from torch import Tensor
 
 from optenvs import data
 from optenvs.core.env import Action, Answer, Instance, OptimizationEnv, State
+from optenvs.core.evaluations import Evaluations
 from optenvs.core.random import Keys, uniform, uniform_at
 from optenvs.core.spaces import box
 from optenvs.core.struct import static, struct
@@ -81,6 +82,8 @@ class Training(OptimizationEnv):
         augment: ``none``, or ``crop_flip``: training images are cropped at random out of a frame of 4 black
             pixels and mirrored with probability 1/2, anew at every query (see :mod:`.augmentation`). The
             metrics are of the images as they are, of both parts.
+        evaluation_period: queries between two measurements of loss and accuracy on all data, or the numbers
+            of the queries that they follow; ``None`` for an epoch.
         budget, reward, tolerance, device, dtype: see :class:`optenvs.core.OptimizationEnv`. The merit is
             the minibatch loss.
     """
@@ -97,6 +100,7 @@ class Training(OptimizationEnv):
     samples: int | None = None
     standardise: str = "scalar"
     augment: str = "none"
+    evaluation_period: Evaluations = None
     budget: int | Mapping[str, int] | None = None
 
     painter = "optenvs.envs.training.picture:training"
@@ -164,15 +168,16 @@ class Training(OptimizationEnv):
         if self.budget is not None:
             return super().limits
         # one query more than updates: the point after the last update is answered too
-        return {next(iter(self.bill)): self.epochs * self._period + 1}
+        return {next(iter(self.bill)): self.epochs * self.epoch + 1}
 
     @property
-    def _period(self) -> int:
+    def epoch(self) -> int:
+        """Queries of an epoch: whole minibatches that the training data hold."""
         return self._train_count // self.batch_size
 
     @property
-    def evaluation_period(self) -> int:
-        return self._period
+    def evaluations(self) -> Evaluations:
+        return self.epoch if self.evaluation_period is None else self.evaluation_period
 
     def action_fields(self) -> spaces.Box:
         return box((self.network.size,), self.dtype)

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from optenvs.core.env import State
+from optenvs.core.evaluations import Evaluations, due
 from optenvs.core.picture import new_figure, to_array
 
 _BATCH, _TRAIN, _TEST = "#999999", "#0072B2", "#D55E00"
@@ -26,7 +27,7 @@ class Trains(Protocol):
         ...
 
     @property
-    def evaluation_period(self) -> int | None:
+    def evaluations(self) -> Evaluations:
         """Queries between two measurements on all data."""
         ...
 
@@ -37,8 +38,7 @@ def training(env: Trains, states: list[State]) -> np.ndarray:
     losses, accuracies = figure.subplots(1, 2)
     main = states[0].calls.kinds[0]
     calls = np.array([int(s.calls[main][0]) for s in states])
-    period = env.evaluation_period or 1
-    ends = [i for i, s in enumerate(states) if int(s.k[0]) % period == 0]
+    ends = [i for i, s in enumerate(states) if due(env.evaluations, int(s.k[0]))]
     losses.plot(calls, _series(states, "loss"), color=_BATCH, linewidth=0.8, label="minibatch")
     for part, color in (("train", _TRAIN), ("test", _TEST)):
         marks = {"color": color, "marker": "o", "markersize": 4, "label": part}

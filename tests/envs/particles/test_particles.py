@@ -332,7 +332,7 @@ def test_networks_share_minibatches_for_some_queries() -> None:
     # where nothing has moved, only a new minibatch costs something
     bills = torch.stack(spent).diff(dim=0)
     assert bills[:, 0].tolist() == [[0, 0, 1], [0, 0, 1], [4, 32, 1], [0, 0, 1], [0, 0, 1], [4, 32, 1]]
-    assert env.evaluation_period == 8 * 3 and env.limits["value"] == 4 * (20 * 24 + 1)
+    assert env.evaluations == 8 * 3 and env.limits["value"] == 4 * (20 * 24 + 1)
 
 
 def test_the_value_is_a_tenth_of_the_cross_entropy() -> None:
