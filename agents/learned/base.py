@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils import _pytree
 
 from optenvs.core.random import keys_from_seed, uniform
 from optenvs.core.sealed import read_tensors, write_tensors
@@ -20,21 +23,27 @@ from optenvs.core.sealed import read_tensors, write_tensors
 from ..core import Agent, require
 
 _FORMAT = "optenvs-learned-2"
+_ROWS = "weights of rows"  # no name of a module's parameter holds a blank
 
 
 @dataclass(frozen=True, eq=False)
 class LearnedAgent(Agent):
     """An optimizer whose step a network computes. ``act`` is differentiable in the network's parameters.
 
+    Wherever it runs, its weights follow the observation's device and dtype.
+
     Args:
         seed: names the initial weights; no global generator is used.
-        dtype: of the weights, ``float32`` or ``float64``; that of the environment.
+        dtype: of the weights that are made, ``float32`` or ``float64``; best that of the environment.
         net: the network, to share or to bring trained weights; made from ``seed`` by default.
+        weights: one set of weights a row, ``(B, D)`` as :attr:`flat` lays them out, in place of the network's
+            own, which all rows share; a population of ``B`` rules is then one agent. Differentiable.
     """
 
     seed: int = 0
     dtype: str = "float32"
     net: Any = None
+    weights: Float[Tensor, "B D"] | None = None
 
     needs: ClassVar[tuple[str, ...]] = ("gradient",)
 
@@ -47,14 +56,62 @@ class LearnedAgent(Agent):
         fresh = self.build()
         if self.net is None:
             object.__setattr__(self, "net", initialise(fresh, self.seed))
-            return
-        wanted, came = _shapes(fresh), _shapes(self.net)
-        require(self, "net", wanted == came, f"a network with the parameters {wanted} (or net=None)")
+        else:
+            wanted, came = _shapes(fresh), _shapes(self.net)
+            require(self, "net", wanted == came, f"a network with the parameters {wanted} (or net=None)")
+        if self.weights is not None and (
+            not isinstance(self.weights, Tensor) or self.weights.shape[1:] != (self.size,)
+        ):
+            came = getattr(self.weights, "shape", type(self.weights).__name__)
+            raise ValueError(
+                f"{type(self).__name__}: weights: expected a tensor (B, {self.size}) or None, got {came}"
+            )
 
     @property
     def torch_dtype(self) -> torch.dtype:
         """The dtype of the weights as torch names it."""
         return getattr(torch, self.dtype)
+
+    @property
+    def size(self) -> int:
+        """D, the number of weights in one set."""
+        return sum(value.numel() for value in self.net.parameters())
+
+    @property
+    def flat(self) -> Float[Tensor, "D"]:
+        """The network's own weights side by side: a row of ``weights``."""
+        return nn.utils.parameters_to_vector(self.net.parameters())
+
+    def run(self, like: Tensor, *more: Any) -> Any:
+        """The network's answer to inputs with rows first; ``like`` is one and says the device and dtype."""
+        inputs = (like, *more)
+        own = dict(self.net.named_parameters())
+        if self.weights is None:
+            first = next(iter(own.values()))
+            if (first.device, first.dtype) == (like.device, like.dtype):
+                return self.net(*inputs)
+            return functional_call(self.net, {name: value.to(like) for name, value in own.items()}, inputs)
+        if len(self.weights) != len(like):
+            raise ValueError(
+                f"{type(self).__name__}: weights: expected a set for each of {len(like)} rows, got "
+                f"{len(self.weights)}"
+            )
+        parts = self.weights.to(like).split([value.numel() for value in own.values()], dim=1)
+        sets = {
+            name: part.unflatten(1, value.shape)
+            for (name, value), part in zip(own.items(), parts, strict=True)
+        }
+        leaves, form = _pytree.tree_flatten(inputs)
+        forms = []
+
+        def single(own: dict[str, Tensor], *row: Tensor) -> tuple[Tensor, ...]:
+            one = _pytree.tree_unflatten([leaf.unsqueeze(0) for leaf in row], form)
+            parts, answer = _pytree.tree_flatten(functional_call(self.net, own, one))
+            forms.append(answer)
+            return tuple(part.squeeze(0) for part in parts)
+
+        answers = torch.func.vmap(single)(sets, *leaves)
+        return _pytree.tree_unflatten(answers, forms[0])
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """The meta-parameters, for an outer ``torch.optim`` optimizer."""
@@ -62,8 +119,11 @@ class LearnedAgent(Agent):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights and hyper-parameters to one file (safetensors) under a checksum, atomically."""
-        settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "net"}
+        apart = ("net", "weights")
+        settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in apart}
         tensors = {name: value.detach().clone().contiguous() for name, value in self.net.state_dict().items()}
+        if self.weights is not None:
+            tensors[_ROWS] = self.weights.detach().clone().contiguous()
         metadata = {"format": _FORMAT, "agent": type(self).__name__, "settings": json.dumps(settings)}
         write_tensors(path, tensors, metadata)
 
@@ -78,7 +138,7 @@ class LearnedAgent(Agent):
             metadata, weights = read_tensors(path, _FORMAT, device)
             if metadata["agent"] != cls.__name__:
                 raise ValueError(f"expected the weights of {cls.__name__}, got {metadata['agent']!r}")
-            agent = cls(**json.loads(metadata["settings"]))
+            agent = cls(**json.loads(metadata["settings"]), weights=weights.pop(_ROWS, None))
             agent.net.to(device).load_state_dict(weights)
         except (
             ValueError,

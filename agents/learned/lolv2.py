@@ -52,7 +52,7 @@ class LOLv2(LearnedAgent):
         layers: hidden layers.
         step_multiplier: the factor on the step.
         exp_multiplier: the factor on its log-magnitude.
-        seed, dtype, net: see :class:`agents.learned.base.LearnedAgent`.
+        seed, dtype, net, weights: see :class:`agents.learned.base.LearnedAgent`.
     """
 
     hidden: int = 32
@@ -82,7 +82,7 @@ class LOLv2(LearnedAgent):
         point, gradient = observation["point"], observation["gradient"]
         momenta = update_momenta(state.momenta, gradient)
         seen = lolv2_features(point, gradient, momenta, observation["k"], state.sizes)
-        direction, magnitude = self.net(seen).unbind(-1)
+        direction, magnitude = self.run(seen).unbind(-1)
         step = direction * torch.exp(self.exp_multiplier * magnitude)
         action = descend(point, step, self.step_multiplier)
         return action, LOLv2State(momenta=momenta, sizes=state.sizes)

@@ -80,7 +80,7 @@ class LSTMOptimizer(LearnedAgent):
         preprocess: ``log_sign`` (appendix A, k = 5) or ``raw``, the gradient itself.
         scale: the factor on the network's output: in the authors' code 0.01 for networks, 1 for
             quadratics.
-        seed, dtype, net: see :class:`agents.learned.base.LearnedAgent`.
+        seed, dtype, net, weights: see :class:`agents.learned.base.LearnedAgent`.
     """
 
     hidden: int = 20
@@ -107,5 +107,5 @@ class LSTMOptimizer(LearnedAgent):
     def act(self, state: LSTMState, observation: Observation) -> tuple[Tensor, LSTMState]:
         gradient = observation["gradient"]
         seen = log_and_sign(gradient) if self.preprocess == "log_sign" else gradient.unsqueeze(-1)
-        update, state = self.net(seen, state)
+        update, state = self.run(seen, state)
         return torch.add(observation["point"], update, alpha=self.scale), state

@@ -54,6 +54,57 @@ def test_saved_and_loaded(name: str, tmp_path) -> None:
     assert torch.equal(runs[0].merit, runs[1].merit)
 
 
+@pytest.mark.parametrize("name", LEARNED)
+def test_a_set_of_weights_a_row(name: str, tmp_path) -> None:
+    """Three rules as one agent are the three rules, in every mode, and to and from disk."""
+    env = QUADRATIC.replace(dtype="float64")
+    rules = [agents.make(name, hidden=4, seed=seed, dtype="float64") for seed in range(3)]
+    sets = torch.stack([rule.flat for rule in rules]).detach()
+    population = rules[0].replace(weights=sets)
+    assert sets.shape == (3, population.size) == (3, _count(population))
+    keys = keys_from_seed(0, 3)
+    together = optenvs.rollout(env, population, keys=keys, steps=4)
+    for row, rule in enumerate(rules):
+        alone = optenvs.rollout(env, rule, keys=keys[row : row + 1], steps=4)
+        torch.testing.assert_close(together.merit[:, row], alone.merit[:, 0])
+    assert not torch.allclose(together.merit[-1, 0], together.merit[-1, 1])
+    population.save(tmp_path / "rules")
+    loaded = type(population).load(tmp_path / "rules")
+    assert torch.equal(loaded.weights, sets)
+
+    leaf = sets.clone().requires_grad_()
+    run = optenvs.unroll(env, population.replace(weights=leaf), keys=keys, steps=3)
+    (slopes,) = torch.autograd.grad(run.merit[-1].sum(), leaf, create_graph=True)
+    for row, rule in enumerate(rules):
+        alone = optenvs.unroll(env, rule, keys=keys[row : row + 1], steps=3)
+        slope = torch.autograd.grad(alone.merit[-1].sum(), list(rule.parameters()))
+        torch.testing.assert_close(slopes[row], torch.cat([part.flatten() for part in slope]))
+    assert torch.autograd.grad((slopes**2).sum(), leaf)[0].isfinite().all()
+
+
+@pytest.mark.parametrize("name", LEARNED)
+@pytest.mark.parametrize("rows", [False, True])
+def test_weights_follow_the_observation(name: str, rows: bool) -> None:
+    agent = agents.make(name, hidden=4)
+    if rows:
+        agent = agent.replace(weights=agent.flat.detach().expand(2, -1))
+    exact = agents.make(name, hidden=4, dtype="float64", net=agent.net)
+    env = QUADRATIC.replace(dtype="float64")
+    run = optenvs.rollout(env, agent, seed=0, batch=2, steps=3)
+    assert run.merit.dtype == torch.float64
+    exact.net.double()
+    torch.testing.assert_close(run.merit, optenvs.rollout(env, exact, seed=0, batch=2, steps=3).merit)
+
+
+def test_sets_of_weights_that_do_not_fit_are_named() -> None:
+    agent = agents.LOLv2(hidden=4)
+    with pytest.raises(ValueError, match=rf"LOLv2: weights: expected a tensor \(B, {agent.size}\) or None"):
+        agent.replace(weights=torch.zeros(3, agent.size + 1))
+    three = agent.replace(weights=torch.zeros(3, agent.size))
+    with pytest.raises(ValueError, match="weights: expected a set for each of 2 rows, got 3"):
+        optenvs.rollout(QUADRATIC, three, seed=0, batch=2, steps=1)
+
+
 def test_a_file_of_another_agent_is_refused(tmp_path) -> None:
     agents.LOLv2().save(tmp_path / "lolv2")
     with pytest.raises(ValueError, match="expected the weights of LSTMOptimizer, got 'LOLv2'"):
