@@ -7,7 +7,9 @@ name of the same package, for where ``agents`` is somebody else's; its modules i
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
+import importlib.metadata
 from typing import Any
 
 from optenvs import second_name
@@ -25,6 +27,7 @@ _AGENTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
 _LAZY = {cls: module for module, cls, _ in _AGENTS.values()} | {
     "Agent": f"{_HERE}.core",
     "GradientAgent": f"{_HERE}.core",
+    "LearnedAgent": f"{_HERE}.learned.base",
     "bind": f"{_HERE}.binding",
     "from_ask_rank": f"{_HERE}.adapters.ask_rank",
     "from_ask_tell": f"{_HERE}.adapters.ask_tell",
@@ -53,21 +56,45 @@ def __dir__() -> list[str]:
 def make(name: str, **hyperparameters: Any) -> Any:
     """The agent of a name, with its paper's defaults where nothing is given.
 
+    One of your own needs no name: ``module:Class``, or ``module:name`` of one that the module has made, or
+    that it registers when it is imported.
+
     Raises:
         UnknownName: no such agent. UnknownKeyword: no such hyper-parameter. ValueError: a value out of range.
     """
     from optenvs.core.errors import UnknownName, check_keywords, suggest
+    from optenvs.core.imports import imported, part
 
-    if name not in _AGENTS:
+    load_plugins()
+    home, known = imported(name, "agent") if ":" in name else (None, name)
+    if known in _AGENTS:
+        module, known, _ = _AGENTS[known]
+        home = importlib.import_module(module)
+    if home is None:
         raise UnknownName(f"no agent {name!r}{suggest(name, _AGENTS)}")
-    module, cls_name, _ = _AGENTS[name]
-    cls = getattr(importlib.import_module(module), cls_name)
-    check_keywords(name, hyperparameters, (f.name for f in dataclasses.fields(cls) if f.init))
-    return cls(**hyperparameters)
+    found = part(home, known, f"agent {name!r}")
+    if not (callable(getattr(found, "init", None)) and callable(getattr(found, "act", None))):
+        raise TypeError(f"agent {name!r}: expected something with init and act, got {found!r}")
+    if dataclasses.is_dataclass(found):
+        check_keywords(name, hyperparameters, (f.name for f in dataclasses.fields(found) if f.init))
+        return (
+            found(**hyperparameters)
+            if isinstance(found, type)
+            else dataclasses.replace(found, **hyperparameters)
+        )
+    return found(**hyperparameters) if isinstance(found, type) or hyperparameters else found
+
+
+@functools.cache
+def load_plugins() -> None:
+    """Call the declaring function of every installed package that offers agents (``optenvs.agents``)."""
+    for entry in importlib.metadata.entry_points(group="optenvs.agents"):
+        entry.load()()
 
 
 def list_agents(needs: str | None = None) -> list[str]:
     """The names of the agents, or of those that need the oracle kind ``needs``, or it or another one."""
+    load_plugins()
     return sorted(
         name for name, (_, _, kinds) in _AGENTS.items() if needs in (None, *"|".join(kinds).split("|"))
     )
@@ -75,6 +102,9 @@ def list_agents(needs: str | None = None) -> list[str]:
 
 def register(name: str, entry_point: str, needs: tuple[str, ...] = ()) -> None:
     """Add an agent of yours: ``module:Class``, and the oracle kinds that it needs.
+
+    An installed package does so by an entry point of the group ``optenvs.agents``, which names a function
+    that calls this one.
 
     Raises:
         ValueError: the name is taken by another class.

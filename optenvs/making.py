@@ -10,6 +10,7 @@ from typing import Any
 from envs_registry import ENVIRONMENTS, EnvSpec
 from optenvs.core.env import OptimizationEnv
 from optenvs.core.errors import UnknownName, check_keywords, suggest
+from optenvs.core.imports import imported, part
 from optenvs.faces.arrays import NumpyVectorEnv
 from optenvs.faces.function import BilledFunction
 from optenvs.faces.single import GymEnv
@@ -23,13 +24,26 @@ _VECTOR_FACES = {"torch": TorchVectorEnv, "numpy": NumpyVectorEnv}
 def find(env_id: str) -> EnvSpec:
     """The declaration of ``env_id``; the namespace and the version may be left out.
 
+    One of your own needs no id: ``module:Class``, or ``module:name`` of one that the module has made, or that
+    it registers when it is imported.
+
     Raises:
         UnknownName: nothing is registered under that id.
     """
-    for candidate in (env_id, f"optenvs/{env_id}", f"optenvs/{env_id}-v0"):
+    module, name = imported(env_id, "environment") if ":" in env_id else (None, env_id)
+    for candidate in (name, f"optenvs/{name}", f"optenvs/{name}-v0"):
         if candidate in ENVIRONMENTS:
             return ENVIRONMENTS[candidate]
-    raise UnknownName(f"no environment {env_id!r}{suggest(env_id, ENVIRONMENTS)}")
+    if module is None:
+        likely = name if "/" in name else f"optenvs/{name}-v0"
+        raise UnknownName(f"no environment {name!r}{suggest(likely, ENVIRONMENTS)}")
+    own = part(module, name, f"environment {env_id!r}")
+    cls = own if isinstance(own, type) else type(own)
+    if not issubclass(cls, OptimizationEnv):
+        raise TypeError(f"environment {env_id!r}: expected an OptimizationEnv, got {cls.__name__}")
+    summary = (cls.__doc__ or name).strip().splitlines()[0]
+    named = f"{module.__name__}/{name}-v0"
+    return EnvSpec(id=named, entry_point=env_id, family=module.__name__, oracles=(), summary=summary)
 
 
 def make(env_id: str, **kwargs: Any) -> OptimizationEnv:
@@ -50,6 +64,9 @@ def make(env_id: str, **kwargs: Any) -> OptimizationEnv:
     spec = find(env_id)
     cls = _class(spec)
     own = {field.name for field in dataclasses.fields(cls)}
+    if isinstance(made := _declared(spec), OptimizationEnv):
+        check_keywords(env_id, kwargs, own)
+        return made.replace(**kwargs)
     keywords = dict(spec.kwargs) | kwargs
     outer: dict[str, Any] = {name: value for name, value in keywords.items() if name in own}
     field, inner = _inner(spec, cls, keywords)
@@ -64,9 +81,14 @@ def make(env_id: str, **kwargs: Any) -> OptimizationEnv:
     return cls(**outer)
 
 
-def _class(spec: EnvSpec) -> type[OptimizationEnv]:
+def _declared(spec: EnvSpec) -> Any:
     module, _, name = spec.entry_point.partition(":")
     return getattr(importlib.import_module(module), name)
+
+
+def _class(spec: EnvSpec) -> type[OptimizationEnv]:
+    found = _declared(spec)
+    return found if isinstance(found, type) else type(found)
 
 
 def _inner(

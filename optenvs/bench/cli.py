@@ -52,12 +52,15 @@ def _console() -> Console:
     return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False)
 
 
+_MISTAKES = (ValueError, TypeError, LookupError, OSError, ImportError)
+
+
 @contextmanager
-def _one_line() -> Iterator[None]:
+def _one_line(kinds: tuple[type[Exception], ...] = _MISTAKES) -> Iterator[None]:
     """A mistake of the user's (an unknown name, a bad value, absent data) is one line and exit code 2."""
     try:
         yield
-    except (ValueError, TypeError, LookupError, OSError, ImportError) as error:
+    except kinds as error:
         typer.echo(f"error: {' '.join(str(error).split())}", err=True)
         raise typer.Exit(2) from error
 
@@ -150,32 +153,38 @@ def bench(
     jobs: Annotated[int | None, typer.Option(min=1, help="Workers, in place of the file's.")] = None,
 ) -> None:
     """Run what is missing of an experiment, then report it. Interrupt and repeat it at will."""
-    with _one_line():
-        try:
-            from optenvs.bench import report as reporting
-            from optenvs.bench import runner
-        except ModuleNotFoundError as error:
-            raise ImportError(f"{error}; install the extra: pip install 'optenvs[bench]'") from error
-        experiment = _experiment(config, jobs)
-        folder = out or Path("results") / experiment.name
-        _writable(folder)
-        from optenvs.bench.plan import build
+    from optenvs.bench.interrupt import ends_at_once
 
-        plan = build(experiment)
-    try:
-        outcome = runner.run(plan, folder, progress=True)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; the same command goes on from here", err=True)
-        raise typer.Exit(130) from None
-    with _one_line():
-        paths = reporting.report(folder)
-    _print_table(paths[1])
+    with ends_at_once("interrupted; the same command goes on from here", _kill_workers):
+        with _one_line():
+            try:
+                from optenvs.bench import report as reporting
+                from optenvs.bench import runner
+            except ModuleNotFoundError as error:
+                raise ImportError(f"{error}; install the extra: pip install 'optenvs[bench]'") from error
+            from optenvs.bench.folder import usable
+            from optenvs.bench.plan import build
+
+            experiment = _experiment(config, jobs)
+            folder = out or Path("results") / experiment.name
+            usable(folder)
+            plan = build(experiment)
+        with _one_line((OSError,)):
+            outcome = runner.run(plan, folder, progress=True, source=config)
+        with _one_line():
+            paths = reporting.report(folder, manifest=outcome.manifest)
+        _print_table(paths[1])
     typer.echo(f"{outcome.computed} runs computed, {outcome.reused} found, in {outcome.seconds:.0f} s")
     typer.echo(f"report: {paths[0]}")
     for error in outcome.errors:
         typer.echo(f"failed: {error}", err=True)
     if outcome.errors:
         raise typer.Exit(1)
+
+
+def _kill_workers() -> None:
+    """There are none where the module is not loaded."""
+    getattr(sys.modules.get("optenvs.bench.pool"), "kill_workers", lambda: None)()
 
 
 @main.command()
@@ -186,7 +195,9 @@ def report(
     ] = None,
 ) -> None:
     """Write the tables, the figures and the page of a folder of results."""
-    with _one_line():
+    from optenvs.bench.interrupt import ends_at_once
+
+    with ends_at_once("interrupted; an earlier report is as it was"), _one_line():
         if not directory.is_dir():
             raise FileNotFoundError(f"no folder {directory}")
         from optenvs.bench import report as reporting
@@ -258,24 +269,14 @@ def _experiment(config: str, jobs: int | None) -> Experiment:
     return dataclasses.replace(experiment, engine=Engine(backend, jobs))
 
 
-def _writable(folder: Path) -> None:
-    """Raises now what would otherwise be raised after the first run."""
-    folder.mkdir(parents=True, exist_ok=True)
-    probe = folder / ".writable"
-    probe.touch()
-    probe.unlink()
-
-
 def _print_table(path: Path) -> None:
     """The report's table on the terminal."""
-    import pandas as pd
-
-    from optenvs.bench.report import table_rows
+    from optenvs.bench.report import read_table, table_rows
 
     table = Table("environment", "agent", "median", "IQM", "95 % CI", "failed", "hyperparameters")
     for column in (2, 3, 4, 5):
         table.columns[column].justify = "right"
-    for row in table_rows(pd.read_csv(path)):
+    for row in table_rows(read_table(path)):
         if row["first"] and table.rows:
             table.add_section()
         median = f"[bold]{row['median']}[/bold]" if row["best"] else row["median"]

@@ -12,21 +12,24 @@ An example with every key::
     best_so_far = true          # or the value at the budget, as for a last iterate
     selection = "final"         # or "area": what tuning compares
     tolerances = [0.1, 1e-3]    # of the profiles
+    modules = []                # imported first: they may register agents and environments of yours
 
     [[environments]]            # budget, cost, metric, best_so_far, tolerances: overridden here
-    id = "optenvs/Rosenbrock-v0"
+    id = "optenvs/Rosenbrock-v0"    # or "module:Class" of yours
     label = "Rosenbrock 10-d"
     kwargs = { dim = 10 }
 
     [[agents]]
-    name = "adam"
+    name = "adam"               # or "module:Class" of yours
     label = "Adam, tuned"
     grid = { lr = [0.001, 0.01, 0.1] }
-    kwargs = { beta1 = 0.9 }
+    kwargs = { betas = [0.9, 0.99] }
 
     [engine]
-    backend = "loky"            # or "threading", "sequential"
+    backend = "loky"            # processes; or "threading", "sequential"
     jobs = 2
+
+Modules of yours are looked for beside the file, too.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -122,6 +126,7 @@ class Experiment:
     environments: tuple[EnvironmentEntry, ...]
     agents: tuple[AgentEntry, ...]
     engine: Engine = field(default_factory=Engine)
+    modules: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the experiment as plain data, for the results and the report."""
@@ -219,6 +224,9 @@ def parse(data: Mapping[str, Any], source: str = "experiment") -> Experiment:
     cost, metric = top.text("cost", None), top.text("metric", None)
     best = top.boolean("best_so_far", True)
     selection = top.choice("selection", tuple(SELECTIONS), "final")
+    modules = top.list("modules", [])
+    if not all(isinstance(module, str) and module for module in modules):
+        raise top.error("modules", modules, "a list of names of modules")
 
     environments: list[EnvironmentEntry] = []
     labels: list[str] = []
@@ -274,24 +282,35 @@ def parse(data: Mapping[str, Any], source: str = "experiment") -> Experiment:
         tuple(environments),
         tuple(agents),
         Engine(backend, jobs),
+        tuple(modules),
     )
 
 
 def load(path: str | os.PathLike[str]) -> Experiment:
     """Reads and checks an experiment file.
 
+    Its folder becomes the last one in which Python looks for modules, for those that the file names.
+
     Raises:
         ExperimentError: As ``parse``, and at a syntax error, with its line.
         FileNotFoundError: If there is no such file.
     """
-    return _loads(Path(path).read_text(encoding="utf-8"), str(path))
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
+    except UnicodeDecodeError as error:
+        raise ExperimentError(f"{path}: not a TOML file, which is in UTF-8: {error}") from error
+    experiment = _loads(text, str(path))
+    folder = str(Path(path).resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)
+    return experiment
 
 
 def _loads(text: str, source: str) -> Experiment:
     """Parses and checks TOML text."""
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ExperimentError(f"{source}: not a TOML file: {error}") from error
     return parse(data, source)
 

@@ -6,16 +6,19 @@ with all its seeds. A group is computed as one batch, because a batch costs litt
 
 from __future__ import annotations
 
+import hashlib
 import math
+import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from gymnasium import spaces
 
 import optenvs
-from envs_registry import EnvSpec
+from envs_registry import ENVIRONMENTS, EnvSpec
 from optenvs import agents
 from optenvs.bench.experiment import AgentEntry, EnvironmentEntry, Experiment
 from optenvs.bench.hashing import canonical_json
@@ -24,6 +27,7 @@ from optenvs.bench.sections import ExperimentError
 from optenvs.bench.seeds import derive_seed
 from optenvs.core.env import OptimizationEnv
 from optenvs.core.errors import check_oracles, suggest
+from optenvs.core.imports import imported
 from optenvs.core.random import Keys, keys_from_seed
 from optenvs.making import find
 
@@ -44,6 +48,7 @@ class Problem:
         cost: Ledger column that the budget counts.
         measure: How its runs are judged.
         weight: Rough cost of one run, to begin with the dearest.
+        sources: Digests of the user's own module that it is in, by name.
     """
 
     entry: EnvironmentEntry
@@ -51,14 +56,21 @@ class Problem:
     cost: str
     measure: Measure
     weight: float
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What makes it anywhere: its id, or ``module:Class`` where it has none."""
+        return self.declared.id if self.declared.id in ENVIRONMENTS else self.entry.id
 
 
 @dataclass(frozen=True)
 class Solver:
-    """One agent of an experiment and its candidates."""
+    """One agent of an experiment, its candidates, and digests of the user's own module that it is in."""
 
     entry: AgentEntry
     candidates: tuple[Mapping[str, Any], ...]
+    sources: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -96,11 +108,11 @@ class Plan:
         """Returns the runs of one candidate; all agents meet the same instances."""
         experiment, entry = self.experiment, problem.entry
         count = experiment.tuning_seeds if phase == "tune" else experiment.judging_seeds
-        where = {"id": problem.declared.id, "kwargs": dict(entry.kwargs)}
+        where = {"id": problem.name, "kwargs": dict(entry.kwargs)}
         specs = tuple(
             RunSpec(
                 suite=experiment.name,
-                environment=problem.declared.id,
+                environment=problem.name,
                 agent=solver.entry.name,
                 phase=phase,
                 instance=i,  # every repetition meets an instance of its own
@@ -138,17 +150,24 @@ def build(experiment: Experiment) -> Plan:
     Raises:
         ExperimentError: At the first entry that cannot run; names the entry and the reason.
     """
+    for module in experiment.modules:
+        try:
+            imported(f"{module}:*", "modules")
+        except _MISTAKES as error:
+            raise ExperimentError(str(error)) from error
     found = [_problem(i, entry) for i, entry in enumerate(experiment.environments)]
     solvers = []
     for i, agent in enumerate(experiment.agents):
+        sources: dict[str, str] = {}
         for candidate in agent.candidates:
             try:
                 made = agents.make(agent.name, **candidate)
                 for _, env in found:
-                    check_oracles(agent.name, made.needs, env.name, env.oracles)
+                    check_oracles(agent.name, getattr(made, "needs", ()), env.name, env.oracles)
             except _MISTAKES as error:
                 raise ExperimentError(f"agents[{i}] {agent.label!r}: {error}") from error
-        solvers.append(Solver(agent, agent.candidates))
+            sources |= own_sources(agent.name, made)
+        solvers.append(Solver(agent, agent.candidates, sources))
     plan = Plan(experiment, tuple(problem for problem, _ in found), tuple(solvers))
     _refuse_twins(plan)
     return plan
@@ -170,7 +189,8 @@ def _problem(i: int, entry: EnvironmentEntry) -> tuple[Problem, OptimizationEnv]
         raise ExperimentError(f"{where}: kwargs.budget: expected as the key budget of the entry")
     try:
         declared = find(entry.id)
-        env = optenvs.make(declared.id, **entry.kwargs, budget=None)
+        name = declared.id if declared.id in ENVIRONMENTS else entry.id
+        env = optenvs.make(name, **entry.kwargs, budget=None)
         kind = (entry.cost or next(iter(env.bill))).removeprefix(CALLS)
         if kind not in env.bill:
             raise ValueError(f"cost: no oracle {kind!r}{suggest(kind, env.bill)}")
@@ -186,7 +206,26 @@ def _problem(i: int, entry: EnvironmentEntry) -> tuple[Problem, OptimizationEnv]
     measure = Measure(METRICS + metric, entry.best_so_far, entry.tolerances)
     size = math.prod(space.shape[0] if space.shape else 1 for space in _boxes(env.action_space))
     weight = float(size * env.bill.get("samples", 1) * entry.budget)
-    return Problem(entry, declared, CALLS + kind, measure, weight), env
+    sources = own_sources(entry.id, env)
+    return Problem(entry, declared, CALLS + kind, measure, weight, sources), env
+
+
+def own_sources(name: str, made: Any) -> dict[str, str]:
+    """A digest of each module of the user's own that an agent or environment is from.
+
+    Its ids have no versions, so results of an earlier text of the module are not today's.
+    """
+    modules = {type(made).__module__, name.partition(":")[0] if ":" in name else ""}
+    files = {
+        module: getattr(sys.modules.get(module), "__file__", None)
+        for module in modules
+        if module.partition(".")[0] not in ("", "__main__", "agents", "optenvs")
+    }
+    return {
+        f"source of {module}": hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]
+        for module, file in files.items()
+        if file is not None and Path(file).is_file()
+    }
 
 
 def error_name(metric: str) -> str | None:

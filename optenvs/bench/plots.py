@@ -24,6 +24,7 @@ from optenvs.bench.style import (
     legend,
     line_style,
     panels,
+    plain,
     share_labels,
     span,
     styled,
@@ -60,7 +61,7 @@ def progress(
         for axes, environment in zip(axes_list, comparison.environments, strict=True):
             row = [c for c in comparison.row(environment) if _reach(c, axis) > 0]
             _progress_panel(axes, comparison, row, axis, band)
-            axes.set_title(environment)
+            axes.set_title(plain(environment))
         legend(figure, comparison.agents)
     return figure
 
@@ -144,12 +145,12 @@ def _progress_panel(axes: Axes, comparison: Comparison, row: list[Cell], axis: s
 
 def _axis_name(column: str) -> str:
     """A ledger column in words."""
-    return "time (s)" if column == "time" else f"{column.removeprefix('calls/')} calls"
+    return "time (s)" if column == "time" else plain(f"{column.removeprefix('calls/')} calls")
 
 
 def _metric_name(column: str, best: bool) -> str:
     """A metric in words."""
-    name = column.removeprefix("metrics/").replace("_", " ")
+    name = plain(column.removeprefix("metrics/").replace("_", " "))
     return f"best {name} so far" if best else name
 
 
@@ -164,7 +165,7 @@ def finals(comparison: Comparison) -> Figure:
         figure, axes_list = panels(len(comparison.environments), height=height)
         for axes, environment in zip(axes_list, comparison.environments, strict=True):
             _finals_panel(axes, comparison, comparison.row(environment))
-            axes.set_title(environment)
+            axes.set_title(plain(environment))
             share_labels(axes)
     return figure
 
@@ -200,7 +201,7 @@ def _finals_panel(axes: Axes, comparison: Comparison, row: list[Cell]) -> None:
             place = {"transform": axes.get_yaxis_transform(), "clip_on": False}
             axes.plot(1.03, y, marker="X", ms=6, color=colour, mec="white", **place)
             axes.text(1.07, y, str(lost), va="center", fontsize=8, **place)
-    axes.set_yticks(range(len(comparison.agents)), comparison.agents)
+    axes.set_yticks(range(len(comparison.agents)), [plain(agent) for agent in comparison.agents])
     axes.set_ylim(len(comparison.agents) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.grid(False, axis="y")
@@ -221,7 +222,7 @@ def _steps(
             grid, shares = lines(i)
             for agent, share in zip(comparison.agents, shares, strict=True):
                 axes.step(grid, share, where="post", **line_style(comparison.agents, agent))
-            axes.set(ylim=(-0.02, 1.04), xlim=(grid[0], grid[-1]), xlabel=label, title=title)
+            axes.set(ylim=(-0.02, 1.04), xlim=(grid[0], grid[-1]), xlabel=label, title=plain(title))
             tidy_ratio(axes, percent=grid[-1] == 1)
             axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
             share_labels(axes)
@@ -282,7 +283,8 @@ def ecdf(comparison: Comparison) -> Figure:
     )
 
     def lines(i: int) -> tuple[np.ndarray, np.ndarray]:
-        chosen = costs if titles[i] == "All environments" else costs[names == titles[i]]
+        everything = i == 0 and len(titles) > 1  # by place: an environment may be labelled so
+        chosen = costs if everything else costs[names == titles[i]]
         return grid, runtime_ecdf(chosen, grid)
 
     figure = _steps(comparison, titles, "cost as a share of the budget", lines)
@@ -306,7 +308,7 @@ def scores(comparison: Comparison) -> Figure:
                 solid_capstyle="butt",
             )
             axes.plot(centre, y, marker="|", ms=14, mew=3, color=colour)
-        axes.set_yticks(range(len(intervals)), list(intervals))
+        axes.set_yticks(range(len(intervals)), [plain(agent) for agent in intervals])
         axes.set_ylim(len(intervals) - 0.5, -0.5)
         axes.tick_params(axis="y", length=0)
         axes.grid(False, axis="y")

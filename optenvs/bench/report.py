@@ -7,7 +7,10 @@ import functools
 import io
 import json
 import os
+import re
 import shlex
+import tomllib
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -17,13 +20,15 @@ import numpy as np
 import pandas as pd
 
 from optenvs.bench import plots
-from optenvs.bench.experiment import builtin, builtins
+from optenvs.bench.experiment import Experiment, builtin, builtins, parse
 from optenvs.bench.hashing import canonical_json
+from optenvs.bench.manifest import Manifest, read_manifest
 from optenvs.bench.results import CALLS, RunRecord, scan
 from optenvs.bench.summary import Comparison
 from optenvs.bench.toml_text import to_toml
+from optenvs.core.files import replace_file
 
-MANIFEST = "manifest.json"
+TABLE = "table.csv"
 DPI = 150
 
 _FIGURES: dict[str, tuple[str, Callable[..., Any], str]] = {
@@ -78,17 +83,18 @@ def report(
     directory: str | os.PathLike[str],
     destination: str | os.PathLike[str] | None = None,
     axes: Sequence[str] = (),
+    manifest: Manifest | None = None,
 ) -> list[Path]:
-    """Writes the report of a folder of runs.
+    """Writes the report of a folder of runs, every file whole or not at all, and none before all are drawn.
 
-    If the folder has a ``manifest.json`` with the list ``runs`` (run ids of the current
-    experiment), only those runs are reported, so that results of an earlier grid or budget in the
-    same folder do not mix with today's.
+    Only the runs of the manifest are reported, so that results of an earlier grid or budget in the same
+    folder do not mix with today's.
 
     Args:
         directory: Folder with the run files.
         destination: Folder of the report; by default the same.
         axes: Ledger columns, such as "calls/samples", for further figures of progress.
+        manifest: What to report; by default the folder's own ``manifest.json``, or all runs if it has none.
 
     Returns:
         The paths written: ``report.html`` first, then ``table.csv``, ``table.md`` and the PNG
@@ -101,26 +107,27 @@ def report(
     source = Path(directory)
     folder = Path(destination) if destination is not None else source
     folder.mkdir(parents=True, exist_ok=True)
-    records, notes = _selected(source)
+    manifest = manifest or read_manifest(source)
+    records, notes = _selected(source, manifest)
     comparison = Comparison(records)
     table = comparison.table()
-    paths = [folder / "report.html", folder / "table.csv", folder / "table.md"]
-    table.to_csv(paths[1], index=False)
-    paths[2].write_text(_markdown(table), encoding="utf-8")
+    files = {
+        folder / "report.html": b"",
+        folder / TABLE: table.to_csv(index=False).encode(),
+        folder / "table.md": _markdown(table).encode(),
+    }
     figures = []
     for key, (title, draw, caption) in (_FIGURES | _more_progress(comparison, axes)).items():
         if key in _PAIRED and not comparison.problems:
             continue  # no problem that all agents have run: the notes say what is missing
-        data = _png(draw(comparison))
-        path = folder / f"{key}.png"
-        path.write_bytes(data)
-        paths.append(path)
+        data = files[folder / f"{key}.png"] = _png(draw(comparison))
         figure = {"key": key, "title": title, "caption": caption, "data": base64.b64encode(data).decode()}
         # its size on paper, so that text is of one size in all figures
         figures.append(figure | {"width": round(int.from_bytes(data[16:20], "big") * 108 / DPI)})
-    page = _page(comparison, table, figures, notes + comparison.notes)
-    paths[0].write_text(page, encoding="utf-8")
-    return paths
+    command = _command(comparison.config, manifest.source if manifest else "", source)
+    page = _page(comparison, table, figures, notes + comparison.notes, command)
+    files[folder / "report.html"] = page.encode()
+    return [replace_file(path, content) for path, content in files.items()]
 
 
 def _more_progress(comparison: Comparison, axes: Sequence[str]) -> dict[str, Any]:
@@ -139,17 +146,20 @@ def _more_progress(comparison: Comparison, axes: Sequence[str]) -> dict[str, Any
             raise ValueError(f"axes: no ledger column {axis!r}; there are {', '.join(sorted(known))}")
         name = column.removeprefix(CALLS)
         draw = functools.partial(plots.progress, axis=column)
-        found[f"progress_{name}"] = (f"Progress by {name}", draw, "Median over seeds; band: quartiles.")
+        found["progress_" + re.sub(r"[^\w.-]", "-", name)] = (
+            f"Progress by {name}",
+            draw,
+            "Median over seeds; band: quartiles.",
+        )
     return found
 
 
-def _selected(folder: Path) -> tuple[list[RunRecord], list[str]]:
+def _selected(folder: Path, manifest: Manifest | None) -> tuple[list[RunRecord], list[str]]:
     """The runs to report, and what a reader must know about those that are not."""
     found = scan(folder)
     records, notes = found.records, list(found.warnings)
-    manifest = folder / MANIFEST
-    if manifest.exists():
-        wanted = json.loads(manifest.read_text(encoding="utf-8"))["runs"]
+    if manifest is not None:
+        wanted = manifest.runs
         other = sum(r.spec.phase == "judge" for name, r in records.items() if name not in set(wanted))
         if other:
             notes.append(f"{other} judged runs of earlier settings in the folder are not shown")
@@ -162,7 +172,9 @@ def _selected(folder: Path) -> tuple[list[RunRecord], list[str]]:
 def _png(figure: Any) -> bytes:
     """A figure as PNG, without the software's version: the same figure is the same file."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    with warnings.catch_warnings():  # a label may have signs that the font lacks: it draws a box
+        warnings.filterwarnings("ignore", r"Glyph .* missing from font")
+        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()
 
 
@@ -179,6 +191,13 @@ def _interval(low: float, high: float) -> str:
 def _text(hyperparameters: str) -> str:
     """Hyperparameters as ``lr=0.01, beta=0.9``."""
     return ", ".join(f"{key}={value}" for key, value in json.loads(hyperparameters).items()) or "defaults"
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """The table of a report, with its texts as they were written: "NA", "1" and "null" are names here."""
+    texts: Any = dict.fromkeys(("environment", "agent", "metric", "cost", "hyperparameters"), str)
+    absent: Any = {"ci_low": [""], "ci_high": [""]}  # intervals of one run
+    return pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=absent)
 
 
 def table_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -232,8 +251,14 @@ def _markdown(table: pd.DataFrame) -> str:
             f"{row['failures']} / {row['runs']}",
             row["hyperparameters"],
         ]
-        lines.append(" | ".join(str(cell).replace("|", "\\|") for cell in cells))
+        lines.append(" | ".join(_as_written(str(cell)) for cell in cells))
     return "".join(f"| {line} |\n" for line in lines)
+
+
+def _as_written(text: str) -> str:
+    """Text whose signs mean nothing in Markdown: no emphasis, no mathematics, no end of a cell."""
+    text = re.sub(r"[\\`*\[\]<>|$~&]", r"\\\g<0>", " ".join(text.split()))
+    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)  # within a word it means nothing
 
 
 def _other_metrics(comparison: Comparison) -> list[dict[str, Any]]:
@@ -250,15 +275,27 @@ def _other_metrics(comparison: Comparison) -> list[dict[str, Any]]:
     return tables
 
 
-def _command(config: Mapping[str, Any]) -> str:
-    """The command that repeats an experiment: by name if it is a packaged one, else from its file."""
-    name = config.get("name", "experiment")
-    source = f"{name}.toml"
-    if name in builtins():
-        packaged = json.loads(canonical_json(builtin(name).to_dict()))
-        if {**packaged, "engine": None} == {**config, "engine": None}:
-            source = name
-    return f"optenvs bench {shlex.quote(source)} --out {shlex.quote(f'results/{name}')}"
+def _command(config: Mapping[str, Any], source: str, folder: Path) -> str:
+    """The command that repeats an experiment: by its packaged name, or from its file."""
+    name = str(config.get("name", "experiment"))
+    if not source:
+        source = name if name in builtins() and _same(config, builtin(name)) else f"{name}.toml"
+    return f"optenvs bench {shlex.quote(source)} --out {shlex.quote(str(folder))}"
+
+
+def _same(config: Mapping[str, Any], experiment: Experiment) -> bool:
+    packaged = json.loads(canonical_json(experiment.to_dict()))
+    return {**packaged, "engine": None} == {**config, "engine": None}
+
+
+def _as_file(config: Mapping[str, Any]) -> str:
+    """The experiment as its file; empty where the records hold no whole one."""
+    try:
+        text = to_toml(config)
+        parse(tomllib.loads(text))
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return ""
+    return text
 
 
 def _page(
@@ -266,6 +303,7 @@ def _page(
     table: pd.DataFrame,
     figures: list[dict[str, str]],
     notes: list[str],
+    command: str,
 ) -> str:
     """The HTML page, whole in one file."""
     import jinja2
@@ -300,7 +338,7 @@ def _page(
         rows=table_rows(table),
         others=_other_metrics(comparison),
         figures=figures,
-        command=_command(comparison.config),
-        experiment=to_toml(comparison.config) if comparison.config.get("environments") else "",
+        command=command,
+        experiment=_as_file(comparison.config),
         versions=[(key, ", ".join(sorted(values))) for key, values in sorted(versions.items())],
     )

@@ -14,8 +14,6 @@ import json
 import os
 import platform
 import re
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -32,9 +30,14 @@ PHASES = ("tune", "judge")
 CALLS, METRICS, EVALUATED = "calls/", "metrics/", "evaluated"
 _HEADER = "header"
 _TEXTS = ("status", "environment_label", "agent_label", "config", "versions")
-# What NumPy, zipfile and the readers below them raise at bytes that are not an archive of arrays.
-_DAMAGE = (OSError, EOFError, RuntimeError, SyntaxError, TypeError, ValueError)
-_DAMAGE += (KeyError, zipfile.BadZipFile, zlib.error)
+_LARGEST = 2**26  # bytes of a file's arrays; those of a run with 512 rows take some 100 kB
+
+
+def _expect(name: str, value: Any, kind: type) -> None:
+    """Refuses what came from a file, or from a caller, with another type."""
+    # True is an int in Python, never here
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise TypeError(f"{name}: found {value!r}, expected {kind.__name__}")
 
 
 class ResultError(ValueError):
@@ -76,10 +79,18 @@ class RunSpec:
     hyperparameters: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name in ("suite", "environment", "agent", "phase", "cost"):
+            _expect(name, getattr(self, name), str)
+        for name in ("instance", "repetition", "seed", "budget"):
+            _expect(name, getattr(self, name), int)
+        for name in ("environment_kwargs", "hyperparameters"):
+            _expect(name, getattr(self, name), Mapping)
         if self.phase not in PHASES:
             raise ValueError(f"phase: found {self.phase!r}, expected one of {PHASES}")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed: found {self.seed}, expected an integer in [0, 2**63)")
+        if not 0 < self.budget < 2**63:
+            raise ValueError(f"budget: found {self.budget}, expected an integer in [1, 2**63)")
         # Stored as JSON: going through it now makes a tuple or a numpy scalar equal to what is read
         # back.
         for name in ("environment_kwargs", "hyperparameters"):
@@ -116,6 +127,12 @@ class Measure:
     best_so_far: bool = True
     tolerances: tuple[float, ...] = (1e-1, 1e-3, 1e-5)
 
+    def __post_init__(self) -> None:
+        _expect("metric", self.metric, str)
+        _expect("best_so_far", self.best_so_far, bool)
+        if not self.tolerances or not all(isinstance(t, float) and 0 < t < 1 for t in self.tolerances):
+            raise ValueError(f"tolerances: found {self.tolerances}, expected numbers in (0, 1)")
+
 
 @dataclass(frozen=True, eq=False)
 class RunRecord:
@@ -143,6 +160,12 @@ class RunRecord:
     versions: Mapping[str, str] = field(default_factory=lambda: current_versions())
 
     def __post_init__(self) -> None:
+        for name in ("status", "environment_label", "agent_label"):
+            _expect(name, getattr(self, name), str)
+        _expect("config", self.config, Mapping)
+        _expect("versions", self.versions, Mapping)
+        for name, version in self.versions.items():
+            _expect(f"versions.{name}", version, str)
         if self.status not in ("ok", "diverged") and not self.status.startswith("error: "):
             raise ValueError(f"status: found {self.status!r}, expected 'ok', 'diverged' or 'error: <reason>'")
         curves = {name: _curve(name, values) for name, values in sorted(self.curves.items())}
@@ -240,34 +263,57 @@ def read(path: str | os.PathLike[str]) -> RunRecord:
         ResultError: If any of that fails.
         FileNotFoundError: If there is no such file.
     """
+    path = Path(path)
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise ResultError(f"{path}: no file")
     try:
-        # Opened here: NumPy leaves its own handle open where the archive is damaged.
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        arrays = _arrays(path)
     except FileNotFoundError:
         raise
-    except _DAMAGE as error:
+    except Exception as error:
         raise ResultError(f"{path}: not a readable result file, truncated or damaged ({error})") from error
     try:
-        header = json.loads(arrays.pop(_HEADER).tobytes())
-        if header["format"] != FORMAT:
-            raise ValueError(f"format {header['format']}, expected {FORMAT}")
-        measure = header["measure"]
-        record = RunRecord(
-            spec=RunSpec(**header["spec"]),
-            curves={name.removeprefix("curve:"): values for name, values in arrays.items()},
-            measure=Measure(**measure | {"tolerances": tuple(measure["tolerances"])}),
-            **{name: header[name] for name in _TEXTS},
-        )
-        # Checksums guard the bytes of an array, not its name in the archive.
-        if list(record.curves) != header["curves"]:
-            raise ValueError(f"curves {list(record.curves)}, expected {header['curves']}")
-        if record.spec.run_id != header["run_id"]:
-            raise ValueError(f"run id {header['run_id']} does not belong to its content")
+        return _record(arrays)
     except KeyError as error:
         raise ResultError(f"{path}: no entry {error} in the result file") from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise ResultError(f"{path}: {error}") from error
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an archive; nothing else is one of its members."""
+    # Opened here: NumPy leaves its own handle open where the archive is damaged.
+    with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
+        size = sum(member.file_size for member in archive.zip.infolist())
+        if size > _LARGEST:
+            raise ValueError(f"{size:,} bytes unpacked, expected at most {_LARGEST:,}")
+        arrays = {name: archive[name] for name in archive.files}
+    for name, values in arrays.items():
+        if not isinstance(values, np.ndarray):
+            raise TypeError(f"its member {name!r} is no array")
+    return arrays
+
+
+def _record(arrays: dict[str, np.ndarray]) -> RunRecord:
+    header = json.loads(arrays.pop(_HEADER).tobytes())
+    if header["format"] != FORMAT:
+        raise ValueError(f"format {header['format']}, expected {FORMAT}")
+    measure = header["measure"]
+    record = RunRecord(
+        spec=RunSpec(**header["spec"]),
+        curves={name.removeprefix("curve:"): values for name, values in arrays.items()},
+        measure=Measure(**measure | {"tolerances": tuple(measure["tolerances"])}),
+        **{name: header[name] for name in _TEXTS},
+    )
+    # Checksums guard the bytes of an array, not its name in the archive.
+    if list(record.curves) != header["curves"]:
+        raise ValueError(f"curves {list(record.curves)}, expected {header['curves']}")
+    if record.spec.run_id != header["run_id"]:
+        raise ValueError(f"run id {header['run_id']} does not belong to its content")
+    for key in ("environments", "agents"):
+        for entry in record.config.get(key, ()):
+            _expect(f"config.{key}: label", entry["label"], str)
+            _expect(f"config.{key}: grid", entry.get("grid", {}), Mapping)
     return record
 
 
@@ -278,8 +324,9 @@ def scan(directory: str | os.PathLike[str]) -> Scan:
     for path in sorted(Path(directory).glob(f"*{SUFFIX}")):
         try:
             record = read(path)
-        except ResultError as error:
-            warnings.append(f"{error}; treated as missing")
+        except (ResultError, FileNotFoundError) as error:
+            reason = f"{path}: a link to nowhere" if isinstance(error, FileNotFoundError) else error
+            warnings.append(f"{reason}; treated as missing")
             continue
         if record.spec.run_id in records:
             warnings.append(f"{path}: a second copy of run {record.spec.run_id}; left out")

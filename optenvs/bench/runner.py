@@ -11,10 +11,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -22,20 +21,21 @@ from typing import Any, cast
 
 import joblib
 import torch
-from tqdm import tqdm
 
 from envs_registry import EnvSpec
 from envs_registry import register as declare
 from optenvs import agents
 from optenvs.bench.curves import split_curves
 from optenvs.bench.experiment import SELECTIONS, Experiment
+from optenvs.bench.folder import held
 from optenvs.bench.hashing import canonical_json
+from optenvs.bench.manifest import Manifest
 from optenvs.bench.plan import Group, Plan, build, make_env, run_keys
-from optenvs.bench.report import MANIFEST
-from optenvs.bench.results import Measure, RunRecord, RunSpec, scan, write
+from optenvs.bench.pool import Lost, Pool
+from optenvs.bench.progress import Progress
+from optenvs.bench.results import Measure, RunRecord, RunSpec, current_versions, scan, write
 from optenvs.bench.statistics import select
 from optenvs.core.env import OptimizationEnv
-from optenvs.core.files import replace_file
 from optenvs.core.rollout import rollout
 
 
@@ -49,6 +49,7 @@ class Outcome:
         warnings: Files that could not be read, and were computed again.
         errors: One line for each group that raised; its runs count as failures, and a rerun tries again.
         seconds: Wall-clock time.
+        manifest: What is to be reported, as ``report`` takes it.
     """
 
     computed: int
@@ -56,6 +57,7 @@ class Outcome:
     warnings: tuple[str, ...]
     errors: tuple[str, ...]
     seconds: float
+    manifest: Manifest
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class _Job:
         missing: Those among them to write.
         labels: Fields of the records that change no number.
         folder: Where to write.
+        sources: Digests of the user's own modules that it is computed with.
     """
 
     declared: EnvSpec
@@ -77,42 +80,51 @@ class _Job:
     missing: tuple[RunSpec, ...]
     labels: dict[str, Any]
     folder: Path
+    sources: dict[str, str]
 
 
-def run(experiment: Experiment | Plan, directory: str | os.PathLike[str], progress: bool = True) -> Outcome:
+def run(
+    experiment: Experiment | Plan,
+    directory: str | os.PathLike[str],
+    progress: bool = True,
+    source: str = "",
+) -> Outcome:
     """Runs what is missing of an experiment.
 
     Args:
         experiment: See ``experiment.load`` and ``experiment.builtin``; or its plan.
         directory: Folder of the results; made if absent.
-        progress: Whether to show a progress bar on standard error.
+        progress: Whether to show on standard error how far it is.
+        source: The experiment's file or packaged name, for the report.
 
     Returns:
         What was done. ``report.report(directory)`` makes the tables, the figures and the page.
 
     Raises:
         ExperimentError: Before the first run, at an entry that cannot run.
+        FolderInUse: Another benchmark is writing to the folder.
+        OSError: A file cannot be written; what is there stays, and a rerun goes on from it.
     """
     start = time.perf_counter()
     plan = experiment if isinstance(experiment, Plan) else build(experiment)
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
-    with tqdm(total=plan.total, unit="run", disable=not progress, smoothing=0.05) as bar:
-        execution = _Execution(plan, folder, bar)
-        bar.set_description("tuning")
+    with held(folder), Progress(plan.total, progress) as shown, _Engine(plan.experiment) as engine:
+        execution = _Execution(plan, folder, shown, engine)
+        shown.begin("tuning")
         tuned = execution.complete(list(plan.tuning()))
         judged = list(_judged(plan, tuned))
-        names = [spec.run_id for group in judged for spec in group.specs]
-        replace_file(folder / MANIFEST, json.dumps({"runs": names}).encode())
-        bar.set_description("judging")
+        manifest = Manifest(tuple(spec.run_id for group in judged for spec in group.specs), source)
+        manifest.write(folder)
+        shown.begin("judging")
         execution.complete(judged)
-        bar.leave = execution.computed > 0
     return Outcome(
         computed=execution.computed,
         reused=execution.reused,
         warnings=tuple(execution.warnings),
         errors=tuple(execution.errors),
         seconds=time.perf_counter() - start,
+        manifest=manifest,
     )
 
 
@@ -135,7 +147,8 @@ class _Execution:
 
     plan: Plan
     folder: Path
-    bar: tqdm
+    shown: Progress
+    engine: _Engine
     computed: int = 0
     reused: int = 0
     warnings: list[str] = field(default_factory=list)
@@ -145,7 +158,7 @@ class _Execution:
         found = scan(self.folder)
         self._found, self.warnings = found.records, found.warnings
         for warning in found.warnings:
-            self._say(f"warning: {warning}")
+            self.shown.say(f"warning: {warning}")
         # JSON, so that what was read compares equal to what is asked (lists and tuples)
         self._config = json.loads(canonical_json(self.plan.experiment.to_dict()))
 
@@ -155,42 +168,32 @@ class _Execution:
         jobs = []
         for group in groups:
             labels = self._labels(group)
+            sources = {**group.problem.sources, **group.solver.sources}
             missing = []
             for spec in group.specs:
-                if there := self._reusable(spec, labels):
+                if there := self._reusable(spec, labels, sources):
                     records[spec.run_id] = there
                 else:
                     missing.append(spec)
             if missing:
                 agent = agents.make(group.solver.entry.name, **group.hyperparameters)
                 declared = group.problem.declared
-                job = _Job(declared, agent, group.specs, tuple(missing), labels, self.folder)
+                job = _Job(declared, agent, group.specs, tuple(missing), labels, self.folder, sources)
                 jobs.append((group.problem.weight, job))
         self.reused += len(records)
-        self._advance(len(records), seen=True)
+        self.shown.advance(len(records), found=True)
         # The dearest first, so that no worker begins the longest when the others are done.
         jobs.sort(key=lambda pair: -pair[0])
-        for finished in _parallel([job for _, job in jobs], self.plan.experiment):
+        for finished in self.engine.finished([job for _, job in jobs]):
             records |= {record.spec.run_id: record for record in finished}
             self.computed += len(finished)
-            self._advance(len(finished))
+            self.shown.advance(len(finished))
             first = finished[0]
             if first.status.startswith("error: "):
                 line = f"{first.agent_label} on {first.environment_label}: {first.status}"
                 self.errors.append(line)
-                self._say(line)
+                self.shown.say(line)
         return records
-
-    def _say(self, line: str) -> None:
-        if not self.bar.disable:
-            self.bar.write(line, file=sys.stderr)
-
-    def _advance(self, count: int, seen: bool = False) -> None:
-        if seen and self.bar.total:  # the bar counts work, or its forecast would be wrong
-            self.bar.total -= count
-            self.bar.refresh()
-        else:
-            self.bar.update(count)
 
     def _labels(self, group: Group) -> dict[str, Any]:
         return {
@@ -200,14 +203,16 @@ class _Execution:
             "config": self._config,
         }
 
-    def _reusable(self, spec: RunSpec, labels: dict[str, Any]) -> RunRecord | None:
+    def _reusable(self, spec: RunSpec, labels: dict[str, Any], sources: dict[str, str]) -> RunRecord | None:
         """The run as it is in the folder, under its present labels; None if it must be computed.
 
         A run that raised is computed again: the reason (memory, absent data) may be gone. One that diverged
-        is a result.
+        is a result. A run of the user's own code is computed again where that has changed since.
         """
         record = self._found.get(spec.run_id)
         if record is None or record.status.startswith("error: "):
+            return None
+        if any(record.versions.get(name) != digest for name, digest in sources.items()):
             return None
         if all(_same(name, getattr(record, name), value) for name, value in labels.items()):
             return record
@@ -226,18 +231,30 @@ def _same(name: str, old: Any, new: Any) -> bool:
     return old == new
 
 
-def _parallel(jobs: list[_Job], experiment: Experiment) -> Iterator[list[RunRecord]]:
-    """The jobs' records as they are finished, by the experiment's engine."""
-    engine = experiment.engine
-    if engine.backend == "sequential" or not jobs:
-        yield from map(_run_job, jobs)
-        return
-    # Workers of their own get one thread each; threads of this process share its libraries' pools.
-    inner = {"inner_max_num_threads": 1} if engine.backend == "loky" else {}
-    with joblib.parallel_config(engine.backend, n_jobs=engine.jobs, **inner):
-        parallel = joblib.Parallel(return_as="generator_unordered", pre_dispatch="2*n_jobs")
-        finished = parallel(joblib.delayed(_run_job)(job) for job in jobs)
-        yield from cast("Iterator[list[RunRecord]]", finished)
+class _Engine(ExitStack):
+    """What computes jobs; its processes are kept from one list of jobs to the next."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        super().__init__()
+        self._engine = experiment.engine
+        self._pool: Pool | None = None
+
+    def finished(self, jobs: list[_Job]) -> Iterable[list[RunRecord]]:
+        """The jobs' records, as they are finished."""
+        if self._engine.backend == "loky" and jobs:
+            self._pool = self._pool or self.enter_context(Pool(self._engine.jobs))
+            return (
+                _written(job, [(f"error: the runs were lost: {found.reason}", {})] * len(job.specs))
+                if isinstance(found, Lost)
+                else found
+                for job, found in self._pool.results(_run_job, jobs)
+            )
+        if self._engine.backend == "threading" and jobs:
+            parallel = joblib.Parallel(
+                self._engine.jobs, backend="threading", return_as="generator_unordered"
+            )
+            return cast("Iterator[list[RunRecord]]", parallel(joblib.delayed(_run_job)(job) for job in jobs))
+        return map(_run_job, jobs)
 
 
 @contextmanager
@@ -266,10 +283,16 @@ def _run_job(job: _Job) -> list[RunRecord]:
         # Whatever a user's agent raises must not stop the others' runs.
         text = " ".join(str(error).split()) or "no message"
         results = [(f"error: {type(error).__name__}: {text}", {})] * len(job.specs)
+    return _written(job, results)
+
+
+def _written(job: _Job, results: Sequence[tuple[str, dict[str, Any]]]) -> list[RunRecord]:
+    """Writes the missing runs of a batch."""
     records = []
     for spec, (status, curves) in zip(job.specs, results, strict=True):
         if spec in job.missing:
-            record = RunRecord(spec, status, curves, **job.labels)
+            versions = current_versions() | job.sources
+            record = RunRecord(spec, status, curves, versions=versions, **job.labels)
             write(record, job.folder)
             records.append(record)
     return records

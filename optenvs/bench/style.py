@@ -55,6 +55,11 @@ def styled() -> Iterator[None]:
         yield
 
 
+def plain(text: str) -> str:
+    """A user's text for Matplotlib, which would take what stands between two dollars for mathematics."""
+    return text.replace("$", r"\$")
+
+
 def line_style(agents: Sequence[str], agent: str) -> dict[str, Any]:
     """Colour and dash of an agent; the pairs repeat only after all colours and dashes."""
     i = list(agents).index(agent)
@@ -85,13 +90,15 @@ def legend(figure: Figure, agents: Sequence[str]) -> None:
     """One legend for all panels, above them."""
     from matplotlib.lines import Line2D
 
-    lines = [Line2D([], [], label=agent, **line_style(agents, agent)) for agent in agents]
+    lines = [Line2D([], [], **line_style(agents, agent)) for agent in agents]
     # Two rows once one would be wider than the figure; about 0.085 inch a letter and 0.55 inch a
     # line sample.
     width = sum(0.085 * len(agent) + 0.55 for agent in agents)
     rows = math.ceil(width / figure.get_figwidth())
     columns = math.ceil(len(lines) / rows)
-    figure.legend(handles=lines, loc="outside upper center", ncols=columns, handlelength=2.6)
+    # labels apart from the lines, whose own are left out where they begin with "_"
+    texts = [plain(agent) for agent in agents]
+    figure.legend(lines, texts, loc="outside upper center", ncols=columns, handlelength=2.6)
 
 
 def is_log(values: np.ndarray) -> bool:

@@ -35,7 +35,7 @@ def _pairs(table: Mapping[str, Any]) -> list[str]:
     """Lines ``key = value``; what is absent or empty is left to the defaults."""
     # JSON has sorted the keys; a reader looks for the name first
     keys = sorted(table, key=lambda key: key not in ("name", "id"))
-    return [f"{_key(k)} = {_value(table[k])}" for k in keys if table[k] is not None and table[k] != {}]
+    return [f"{_key(k)} = {_value(table[k])}" for k in keys if table[k] not in (None, {}, [], ())]
 
 
 def _key(key: str) -> str:

@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 
 from optenvs.bench import plots
-from optenvs.bench.report import MANIFEST, report, table_rows
+from optenvs.bench.manifest import MANIFEST
+from optenvs.bench.report import report, table_rows
 from optenvs.bench.results import write
 from optenvs.bench.summary import Comparison
 

@@ -21,8 +21,9 @@ import optenvs
 from agents.core import Agent
 from optenvs.bench.curves import kept_rows
 from optenvs.bench.experiment import parse
+from optenvs.bench.manifest import MANIFEST
 from optenvs.bench.plan import build
-from optenvs.bench.report import MANIFEST, report
+from optenvs.bench.report import report
 from optenvs.bench.results import read, scan, write
 from optenvs.bench.runner import run
 from optenvs.bench.sections import ExperimentError
