@@ -97,11 +97,14 @@ def as_action(
         device: where the tensors are wanted; a tensor on another one is refused.
 
     Raises:
-        gymnasium.error.InvalidAction: a missing or unknown field, a shape or dtype that does not fit.
+        gymnasium.error.InvalidAction: a missing or unknown field, a shape or dtype that does not fit, truth
+            values in place of numbers, masked entries, a sparse tensor.
+
+    A tensor with a graph is taken without it: faces carry none, and :func:`optenvs.unroll` is the way.
     """
     if isinstance(space, spaces.Dict):
         if not isinstance(action, dict) or set(action) != set(space):
-            came = sorted(action) if isinstance(action, dict) else type(action).__name__
+            came = sorted(map(str, action)) if isinstance(action, dict) else type(action).__name__
             raise InvalidAction(f"action: expected a dict with the fields {sorted(space)}, got {came}")
         return {name: _tensor(name, part, action[name], batch, device) for name, part in space.items()}
     return _tensor("action", space, action, batch, device)
@@ -111,12 +114,13 @@ def _tensor(name: str, space: spaces.Space, value: Any, batch: int | None, devic
     dtype, shape, _, _ = _facts(space)
     expected = shape if batch is None else (batch, *shape)
     if not isinstance(value, Tensor):
-        array = _array(name, space, value)
-        if array.shape != expected:
-            raise InvalidAction(f"{name}: expected shape {expected}, got {array.shape}")
+        array = _array(name, space, value, expected)
         tensor = torch.from_numpy(array[None] if batch is None else array)
         return tensor if device.type == "cpu" else tensor.to(device)
-    if value.is_complex() or (value.is_floating_point() and not dtype.is_floating_point):
+    if value.layout != torch.strided or value.is_quantized:
+        raise InvalidAction(f"{name}: expected a dense tensor of numbers, got {value.layout}, {value.dtype}")
+    fraction = value.is_floating_point() and not dtype.is_floating_point
+    if value.is_complex() or fraction or (value.dtype == torch.bool and dtype != torch.bool):
         raise InvalidAction(f"{name}: dtype {value.dtype} cannot be cast to {dtype}")
     if value.device.type != device.type:
         raise InvalidAction(f"{name}: lives on {value.device}, the environment on {device}; move it there")
@@ -127,17 +131,21 @@ def _tensor(name: str, space: spaces.Space, value: Any, batch: int | None, devic
     return tensor.unsqueeze(0) if batch is None else tensor
 
 
-def _array(name: str, space: spaces.Space, value: Any) -> np.ndarray:
+def _array(name: str, space: spaces.Space, value: Any, expected: tuple[int, ...]) -> np.ndarray:
     """A copy of ``value`` of the space's dtype; the caller may go on writing to his own."""
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise InvalidAction(f"{name}: {np.ma.count_masked(value)} of its {value.size} entries are masked")
     try:
         array = np.asarray(value)
+        if array.dtype != space.dtype and array.dtype.kind not in "fiu" and array.size:
+            raise TypeError(f"dtype {array.dtype} is no number")
+        if array.shape != expected:  # before a copy is made, which may be large
+            raise InvalidAction(f"{name}: expected shape {expected}, got {array.shape}")
         if array.dtype == space.dtype:
             return array.copy()
-        if array.dtype.kind not in "fiub" and array.size:
-            raise TypeError(f"dtype {array.dtype} is no number")
         kind = "same_kind" if array.dtype.kind == "f" else "unsafe"
         return array.astype(space.dtype, casting=kind, copy=True)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # the last, of a list of tensors with a graph
         raise InvalidAction(
             f"{name}: cannot be cast to {space.dtype} with shape {space.shape}: {error}"
         ) from error
@@ -155,12 +163,16 @@ def _bounded(space: spaces.Space) -> bool:
     )
 
 
-def _violates(space: spaces.Space, value: Tensor) -> Bool[Tensor, "B"]:
+def _wrong(space: spaces.Space, value: Tensor) -> Tensor:
+    """The entries that are no finite number or out of bounds, bool of the shape of ``value``."""
     if isinstance(space, spaces.Box) and _facts(space).bounded:
         low, high = _limits(space, value.device)
-        wrong = ~((value >= low) & (value <= high))  # true of NaN, too
-    else:
-        wrong = ~torch.isfinite(value)
+        return ~((value >= low) & (value <= high))  # true of NaN, too
+    return ~torch.isfinite(value)
+
+
+def _violates(space: spaces.Space, value: Tensor) -> Bool[Tensor, "B"]:
+    wrong = _wrong(space, value)
     return wrong.flatten(1).any(1) if wrong.ndim > 1 else wrong
 
 
@@ -206,13 +218,19 @@ def check_action(space: spaces.Space, action: Any, rows: Tensor | None = None) -
         if not bad.any():
             continue
         row = int(bad.nonzero()[0, 0])
-        came = value[row].detach().cpu().numpy()
+        came = _said(value[row].detach().cpu(), _wrong(part, value[row : row + 1])[0].cpu())
         limits = f" in [{part.low.min()}, {part.high.max()}]" if isinstance(part, spaces.Box) else ""
         raise InvalidAction(
-            f"{name}: expected finite numbers of shape {part.shape}{limits}, "
-            f"got {_brief(came)} for instance {row}"
+            f"{name}: expected finite numbers of shape {part.shape}{limits}, got {came} for instance {row}"
         )
 
 
-def _brief(array: np.ndarray) -> str:
-    return np.array2string(array, threshold=8, edgeitems=3, precision=4)
+def _said(value: Tensor, wrong: Tensor) -> str:
+    """An action with wrong entries: the whole if it is short, the first of them, and how many they are."""
+    if not value.ndim:
+        return f"{value.item():.4g}"
+    whole = f"{np.array2string(value.numpy(), precision=4)}: " if value.numel() <= 8 else ""
+    index = tuple(wrong.nonzero()[0].tolist())
+    place = str(index[0]) if len(index) == 1 else str(index)
+    count = f"{int(wrong.sum())} of {value.numel()} entries are wrong"
+    return f"{whole}{value[index].item():.4g} at index {place} ({count})"

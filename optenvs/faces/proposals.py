@@ -171,7 +171,8 @@ class _Form(NamedTuple):
 
     def fits(self, array: Any) -> bool:
         """Whether ``array`` is one of this dtype and shape, finite, and within the bounds."""
-        if not (isinstance(array, np.ndarray) and array.dtype == self.dtype and array.shape == self.shape):
+        # the very class: a masked array is of a subclass, and its mask must not be dropped
+        if not (type(array) is np.ndarray and array.dtype == self.dtype and array.shape == self.shape):
             return False
         return self._allows(array)
 
@@ -191,13 +192,16 @@ class _Form(NamedTuple):
 
     def stack(self, given: Sequence[Any]) -> np.ndarray | None:
         """``given`` as one array, a row each; ``None`` if anything in it does not fit."""
+        for one in given:  # before a copy: what is large, masked or no number goes the way that says so
+            if type(one) is not np.ndarray or one.shape != self.shape or one.dtype.kind == "b":
+                return None
         try:
             array = np.array(given)
             if array.dtype != self.dtype:
                 made = as_action(self.space, array, len(given), _HOST)
                 assert isinstance(made, Tensor)
                 array = made.numpy()
-        except (InvalidAction, ValueError, TypeError):
+        except (InvalidAction, ValueError, TypeError, RuntimeError):
             return None
         return array if array.shape == (len(given), *self.shape) and self._allows(array) else None
 

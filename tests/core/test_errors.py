@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from gymnasium.error import InvalidAction, NameNotFound
 
 import agents
@@ -118,7 +119,10 @@ def test_actions_that_do_not_fit(action: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("numbers", "came"),
     [
-        ([0.0, float("nan"), 0.0], r"got \[ ?0\. +nan +0\.\] for instance 1"),
+        (
+            [0.0, float("nan"), 0.0],
+            r"got \[ ?0\. +nan +0\.\]: nan at index 1 \(1 of 3 entries are wrong\) for instance 1",
+        ),
         ([0.0, 0.0, float("inf")], "inf"),
         ([0.0, 0.0, 1.5], "1.5"),
     ],
@@ -129,6 +133,25 @@ def test_actions_with_bad_numbers(numbers: list[float], came: str) -> None:
     with pytest.raises(InvalidAction, match=message):
         check_action(BOX, batch)
     check_action(BOX, batch, rows=torch.tensor([True, False]))
+
+
+def test_the_wrong_entries_of_a_long_action_are_named() -> None:
+    action = torch.zeros(2, 40, 25)
+    action[1, 30, 7], action[1, 31, 0] = torch.nan, -torch.inf
+    message = r"got nan at index \(30, 7\) \(2 of 1000 entries are wrong\) for instance 1"
+    with pytest.raises(InvalidAction, match=message):
+        check_action(box((40, 25)), action)
+    with pytest.raises(InvalidAction, match=r"got inf at index 4711 \(1 of 10000 entries are wrong\)"):
+        check_action(box((10_000,)), _one_infinity())
+    scalar = spaces.Box(0, 1, (), np.float32)
+    with pytest.raises(InvalidAction, match=r"\[0.0, 1.0\], got 2 for instance 0"):
+        check_action(scalar, torch.tensor([2.0]))
+
+
+def _one_infinity() -> torch.Tensor:
+    action = torch.zeros(1, 10_000)
+    action[0, 4711] = torch.inf
+    return action
 
 
 def test_dict_actions_name_their_fields() -> None:
@@ -143,8 +166,6 @@ def test_dict_actions_name_their_fields() -> None:
 
 
 def test_integer_spaces_refuse_fractions() -> None:
-    from gymnasium import spaces
-
     space = spaces.Box(0, 5, (2,), np.int64)
     with pytest.raises(InvalidAction, match="cannot be cast to int64"):
         as_action(space, [0.5, 1.0], None, torch.device("cpu"))

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from every_face import FACES, Face
-from gymnasium.error import ResetNeeded
+from every_face import FACES, POINT, Face
+from gymnasium.error import InvalidAction, ResetNeeded
 
 import agents
 import optenvs
@@ -94,6 +94,80 @@ def test_nothing_works_before_a_reset(face: Face) -> None:
                     getattr(base, name)()
         face.reset(env, seed=0)
         face.step(env, face.query)
+
+
+def _graph() -> torch.Tensor:
+    return torch.zeros(2, requires_grad=True)
+
+
+NO_QUERY: dict[str, tuple[Any, str]] = {
+    "sparse": (torch.zeros(2).to_sparse(), "expected a dense tensor"),
+    "bool": (np.array([True, False]), "dtype bool is no number"),
+    "bool tensor": (torch.tensor([True, False]), "torch.bool cannot be cast"),
+    "bools": ([True, False], "dtype bool is no number"),
+    "masked": (np.ma.masked_array(np.zeros(2, np.float32), [False, True]), "1 of its 2 entries are masked"),
+    "far too large": (np.broadcast_to(np.float32(0), (10**9, 10)), "expected shape"),
+    "complex": (np.zeros(2, complex), "dtype complex128 is no number"),
+    "NaN": (np.array([0.0, np.nan], np.float32), r"nan at index 1 \(1 of 2 entries are wrong\)"),
+}
+
+
+def _of_one(query: Any, wrong: Any) -> Any:
+    return query | {"message": wrong} if isinstance(query, dict) else wrong
+
+
+@pytest.mark.parametrize("bad", NO_QUERY)
+def test_what_is_no_query(bad: str) -> None:
+    wrong, message = NO_QUERY[bad]
+    for name in ("single", "gym.make", "parallel", "aec"):
+        face = FACES[name]
+        env = face.make()
+        face.reset(env, seed=0)
+        state = getattr(env, "unwrapped", env).get_state().state
+        query = _of_one(face.query, wrong)
+        if name == "parallel":  # of one agent among others
+            query = dict.fromkeys(env.possible_agents, face.query) | {"node_1": query}
+        with pytest.raises(InvalidAction, match=message):
+            getattr(env, "unwrapped", env).step(query)
+        assert getattr(env, "unwrapped", env).get_state().state is state
+
+
+BATCHES: dict[str, tuple[Any, str]] = {
+    "sparse": (torch.zeros(2, 2).to_sparse(), "expected a dense tensor"),
+    "bool": (np.zeros((2, 2), bool), "dtype bool is no number"),
+    "masked": (np.ma.masked_array(np.zeros((2, 2)), np.eye(2)), "2 of its 4 entries are masked"),
+    "far too large": (np.broadcast_to(np.float32(0), (10**9, 10)), "expected shape"),
+    "list with a graph": ([_graph(), _graph()], "cannot be cast"),
+    "fields": ({1: 0.0, None: 0.0, "point": 0.0}, "action: "),
+    "infinite": (np.array([[0.0, 0.0], [np.inf, 0.0]]), "inf at index 0 .* for instance 1"),
+}
+
+
+@pytest.mark.parametrize("bad", BATCHES)
+@pytest.mark.parametrize("name", ["vector", "numpy vector", "sb3"])
+def test_what_is_no_query_of_a_batch(name: str, bad: str) -> None:
+    env = FACES[name].make()
+    FACES[name].reset(env, seed=0)
+    state = env.get_state()
+    with pytest.raises(InvalidAction, match=BATCHES[bad][1]):
+        env.step(BATCHES[bad][0])
+    assert env.get_state() is state
+
+
+def test_odd_names_of_fields() -> None:
+    env = optenvs.GymEnv(optenvs.make("Quadratic", dim=2, oracle="hvp"))
+    env.reset(seed=0)
+    with pytest.raises(InvalidAction, match=r"expected a dict with .* got \['1', 'None', 'point'\]"):
+        env.step({1: POINT, None: POINT, "point": POINT})
+
+
+def test_a_graph_ends_at_a_face() -> None:
+    for name in ("single", "parallel", "aec"):
+        face = FACES[name]
+        env = face.make()
+        face.reset(env, seed=0)
+        face.step(env, _of_one(face.query, _graph()))
+        assert not env.get_state().state.observation["point"].requires_grad
 
 
 def test_flat_infos_have_one_level_of_numbers(face: Face) -> None:
