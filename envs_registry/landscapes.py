@@ -3,7 +3,7 @@
 from .spec import EnvSpec
 
 _MODULE = "optenvs.envs.landscapes"
-_ALL = ("value", "gradient", "hvp")
+_ALL = ("value", "gradient", "hvp", "hessian")
 
 
 def _landscape(name: str, path: str, summary: str, reference: str, best_known: float | None = 0.0) -> EnvSpec:

@@ -1,4 +1,4 @@
-"""Quadratics with one fault each, for the tests of the checker."""
+"""Quadratics, and menus, with one fault each, for the tests of the checker."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from menu_problems import Program
 
 from optenvs.core.env import Action, Answer, OptimizationEnv, State
 from optenvs.core.spaces import box
@@ -285,6 +286,43 @@ class ScalarSpace(Quadratic):
         return super().observation_fields() | {"value": box((), self.dtype)}
 
 
+@Faulty
+class FalseSlope(Program):
+    """The Lagrangian's Hessian without the multipliers of the second constraint."""
+
+    def menu(self):
+        kinds = super().menu()
+        right = kinds["product"]
+
+        def fn(state, query):
+            x, vector = query["x"], query["vector"]
+            return (state.hidden + x**2 + 2 * query["multipliers"][:, :1]) * vector
+
+        return kinds | {"product": dataclasses.replace(right, fn=fn)}
+
+
+@Faulty
+class OtherInCompany(Program):
+    """A value that is another one where the gradient is asked with it."""
+
+    def menu(self):
+        kinds = super().menu()
+        right = kinds["value"]
+
+        def fn(state, query):
+            return right.fn(state, query) * (1.01 if "gradient" in query.kinds else 1.0)
+
+        return kinds | {"value": dataclasses.replace(right, fn=fn)}
+
+
+@Faulty
+class TellsNoMenu(Program):
+    def sample(self, keys):
+        instance = super().sample(keys)
+        offer = dataclasses.replace(self.card.offer, kinds=("value",))
+        return dataclasses.replace(instance, problem=dataclasses.replace(instance.problem, menu=offer))
+
+
 FAULTS: dict[type[OptimizationEnv], str] = {
     AsksTwice: "ledger",
     BatchInstance: "instances",
@@ -299,6 +337,7 @@ FAULTS: dict[type[OptimizationEnv], str] = {
     EndlessBudget: "budget",
     FalseBackward: "gradients",
     FalseGradient: "oracle",
+    FalseSlope: "slopes",
     FreeGradient: "ledger",
     GlobalNoise: "global_randomness",
     InPlaceOnce: "purity",
@@ -306,6 +345,7 @@ FAULTS: dict[type[OptimizationEnv], str] = {
     MixedRows: "independence",
     NotRestorable: "restore",
     NumpySeeding: "global_randomness",
+    OtherInCompany: "menu",
     OutsideItsSpace: "observations",
     RemembersOnItself: "restore",
     ScalarSpace: "declarations",
@@ -313,6 +353,7 @@ FAULTS: dict[type[OptimizationEnv], str] = {
     SilentNaN: "divergence",
     SpreadsNaN: "divergence",
     StartOutside: "start",
+    TellsNoMenu: "menu",
     UndeclaredField: "observations",
     WrongClock: "time",
     WrongReward: "reward",

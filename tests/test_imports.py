@@ -148,6 +148,17 @@ MAY = {
     "optenvs/data/safe_pickle.py": ("pickle", "pickle.Unpickler", "pickle.UnpicklingError"),
     # a policy of Stable-Baselines3 draws globally: here it does in a fork, from a seed of the agent's key
     "agents/adapters/sb3.py": ("torch.random", "torch.random.fork_rng", "torch.manual_seed"),
+    # what the building of a heavy thing draws globally is taken back
+    "optenvs/core/resources.py": (
+        "random",
+        "random.getstate",
+        "random.setstate",
+        "np.random",
+        "np.random.get_state",
+        "np.random.set_state",
+        "torch.random",
+        "torch.random.fork_rng",
+    ),
     "optenvs/core/checks/probe.py": ("random", "random.getstate", "np.random", "np.random.get_state"),
 }
 

@@ -3,6 +3,7 @@
 from .env import Answer, Instance, OptimizationEnv, State
 from .errors import BudgetSpent, InvalidAction, OracleMismatch, UnknownKeyword, UnknownName
 from .ledger import Ledger
+from .menu import Judgement, Kind, MenuEnv, Offer, Query
 from .random import Keys, fold_in, keys_from_seed
 from .resources import Resource
 from .rollout import Run, rollout, unroll, unroll_windows
@@ -14,10 +15,15 @@ __all__ = [
     "BudgetSpent",
     "Instance",
     "InvalidAction",
+    "Judgement",
     "Keys",
+    "Kind",
     "Ledger",
+    "MenuEnv",
+    "Offer",
     "OptimizationEnv",
     "OracleMismatch",
+    "Query",
     "Resource",
     "Run",
     "State",

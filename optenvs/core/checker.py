@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .checks import accounting, behaviour, calculus, contract
+from .checks import accounting, behaviour, calculus, contract, menu, slopes
 from .checks.probe import NotApplicable, Probe, run
 from .env import OptimizationEnv
 from .errors import suggest
@@ -34,6 +34,8 @@ CHECKS: dict[str, Callable[[Probe], Iterator[str]]] = {
     "vmap": calculus.vmap,
     "gradients": calculus.gradients,
     "oracle": calculus.oracle,
+    "menu": menu.menu,
+    "slopes": slopes.slopes,
 }
 """Every check by name, in the order in which they run; the docstring of each says what it expects."""
 
@@ -86,7 +88,7 @@ def check(
     seed: int = 0,
     skip: tuple[str, ...] = (),
 ) -> Report:
-    """Hold an environment to the contract: 21 checks (:data:`CHECKS`), each named in the report.
+    """Hold an environment to the contract: 23 checks (:data:`CHECKS`), each named in the report.
 
     It runs short episodes of ``batch`` instances near their starting points. No check is left out silently:
     those that do not apply, and those that you skip, are in the report with the reason.

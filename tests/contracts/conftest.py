@@ -46,9 +46,17 @@ class Environment(NamedTuple):
         return optenvs.make(self.id, **(self.keywords | changes))
 
 
-@pytest.fixture(params=optenvs.list_envs())
+FORMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "a menu": ("optenvs/Rosenbrock-v0", {"oracle": "hessian", "dim": 3}),
+}
+"""Other forms of query of registered environments, which are held to the same."""
+
+
+@pytest.fixture(params=[*optenvs.list_envs(), *FORMS])
 def environment(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Environment:
-    """Each registered environment in turn; the test's id is the registry's."""
+    """Each registered environment in turn; the test's id is the registry's, or that of a form."""
+    if request.param in FORMS:
+        return Environment(*FORMS[request.param])
     keywords = dict(SMALL.get(request.param, {}))
     if request.param in folders:
         keywords["folder"] = str(folders[request.param])

@@ -15,6 +15,7 @@ from planted_faults import (
     DoubleBill,
     EarlyEnd,
     FalseGradient,
+    FalseSlope,
     Faulty,
     GlobalNoise,
     SharedOptimum,
@@ -42,7 +43,7 @@ def test_a_planted_fault_is_found_by_the_right_check(fault: type[OptimizationEnv
 
 @pytest.mark.parametrize(
     "fault",
-    [CopiedOptimum, CutGraph, EarlyEnd, FalseGradient, SharedOptimum, SilentNaN, WrongReward],
+    [CopiedOptimum, CutGraph, EarlyEnd, FalseGradient, FalseSlope, SharedOptimum, SilentNaN, WrongReward],
     ids=lambda cls: cls.__name__,
 )
 def test_a_single_fault_raises_no_other_alarm(fault: type[OptimizationEnv]) -> None:
@@ -90,6 +91,8 @@ HEALTHY: dict[str, Callable[[], OptimizationEnv]] = {
         lambda x: np.square(x).sum(-1), grad=lambda x: 2 * x, dim=2, backend="numpy", batched=True
     ),
     "hvp": lambda: optenvs.make("Rosenbrock", oracle="hvp", dim=4),
+    "hessian": lambda: optenvs.make("Ackley", oracle="hessian", dim=3, noise=0.1, bounds="domain"),
+    "hessian, torch": lambda: optenvs.from_function(lambda x: (x**4).sum(), dim=3, oracle="hessian"),
     "noise": lambda: optenvs.make("Rastrigin", noise=0.1),
     "moved": lambda: optenvs.make("Quadratic", shift=1.0, rotate=True, spectrum="wishart"),
     "decades": lambda: optenvs.make("Ackley", reward="log_improvement", budget=None),
@@ -107,10 +110,11 @@ def test_healthy_environments_pass(name: str) -> None:
 
 def test_nothing_is_left_out_silently() -> None:
     report = check(HEALTHY["numpy with a gradient"]())
-    assert set(report.skipped) == {"vmap", "gradients"}
+    assert set(report.skipped) == {"vmap", "gradients", "menu", "slopes"}
+    assert "no menu" in report.skipped["menu"]
     assert "vectorizable=False" in report.skipped["vmap"]
     assert "differentiable=False" in str(report)
-    assert check(Quadratic(), skip=("vmap",)).skipped == {"vmap": "left out by the caller"}
+    assert check(Quadratic(), skip=("vmap",)).skipped["vmap"] == "left out by the caller"
 
 
 def test_the_papers_false_derivative_is_a_fault_that_can_be_allowed() -> None:

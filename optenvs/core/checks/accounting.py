@@ -15,12 +15,15 @@ from .probe import ROUNDING, Probe, near, same
 
 
 def ledger(probe: Probe) -> Iterator[str]:
-    """The ledger holds the bill of every answer given, once, and no answer is free."""
+    """The ledger holds the bill of every answer given, once; every oracle kind is a unit of it, none is free.
+
+    What the fields of an observation are called is the environment's business.
+    """
     env = probe.env
-    shown = probe.states[0].observation
     for name in env.oracles:
-        if name in shown and env.bill.get(name, 0) < 1:
-            yield f"bill: the observation answers {name!r}, expected a cost of at least 1, got none"
+        if env.bill.get(name, 0) < 1:
+            known = ", ".join(env.bill)
+            yield f"bill: the oracle {name!r} is answered, expected a cost of at least 1, got none in {known}"
     expected = Ledger.empty(tuple(env.bill), probe.batch, env.torch_device)
     before = expected.counts
     for number, (state, bills) in enumerate(zip(probe.states, probe.bills, strict=True)):

@@ -12,11 +12,12 @@ from optenvs.core.env import Action, OptimizationEnv, State
 from optenvs.core.random import normal
 from optenvs.core.struct import tensors
 
+from .menu import everything, menu_of
 from .probe import TIME, NotApplicable, Probe, assemble, differences, fields, near, part
 
 _STEP = 1e-5  # near the cube root of float64's precision, where a central difference is best
 _AGREEMENT = 1e-3
-_TRIES = 3
+TRIES = 3
 
 
 def vmap(probe: Probe) -> Iterator[str]:
@@ -46,18 +47,22 @@ def vmap(probe: Probe) -> Iterator[str]:
         yield f"vmap of step differs from the batched step: {'; '.join(told[:3])}"
 
 
-class _Line:
+class Line:
     """A step in float64 along a random line through a query of two instances."""
 
     def __init__(self, probe: Probe) -> None:
         env = probe.env
         self.env: OptimizationEnv = env if env.dtype == "float64" else env.replace(dtype="float64")
+        self.menu = menu_of(self.env)
+        if self.menu is not None:  # all of it is asked at once
+            self.env = self.env.replace(budget=None)
         self.keys = probe.keys[:2]
         self.start = self.env.sample(self.keys).start
         self.state = self.env.reset(self.keys)
 
     def point(self, number: int) -> Action:
-        return near(self.env, self.keys, self.start, number)
+        action = near(self.env, self.keys, self.start, number)
+        return everything(action) if self.menu is not None and isinstance(action, dict) else action
 
     def direction(self, number: int, only: tuple[str, ...] | None = None) -> dict[str, Tensor]:
         found = {}
@@ -89,11 +94,12 @@ class _Line:
             slope[name] = (far - back) / (2 * _STEP)
             closer = (close - behind) / (_STEP / 2)
             error[name] = 4096 * torch.finfo(torch.float64).eps * far.abs().amax() / _STEP
-            sure[name] = bool(slope[name].isfinite().all()) and _agree(slope[name], closer, error[name])
+            sure[name] = bool(slope[name].isfinite().all()) and agree(slope[name], closer, error[name])
         return slope, sure, error
 
 
-def _agree(one: Tensor, other: Tensor, error: Tensor) -> bool:
+def agree(one: Tensor, other: Tensor, error: Tensor) -> bool:
+    """Whether two derivatives are one, but for their rounding ``error``."""
     size = torch.maximum(one.abs().amax(), other.abs().amax())
     return bool(((one - other).abs() <= _AGREEMENT * size + error).all())
 
@@ -116,9 +122,9 @@ def gradients(probe: Probe) -> Iterator[str]:
     """Autograd through ``step`` agrees with central differences, for every output, in float64."""
     if not probe.env.differentiable:
         raise NotApplicable("the environment declares differentiable=False")
-    line = probe.once(_Line)
+    line = probe.once(Line)
     unsure: set[str] = set()
-    for number in range(_TRIES):
+    for number in range(TRIES):
         point, direction = line.point(number), line.direction(number)
         slope, sure, error = line.slopes(point, direction, _outputs)
         carried = _autograd(line, point, direction)
@@ -129,9 +135,9 @@ def gradients(probe: Probe) -> Iterator[str]:
                 continue
             found = carried[name]
             if found is None:
-                if not _agree(slope[name], torch.zeros_like(slope[name]), error[name]):
+                if not agree(slope[name], torch.zeros_like(slope[name]), error[name]):
                     yield f"{name} carries no gradient to the action, but it changes with it"
-            elif not _agree(slope[name], found, error[name]):
+            elif not agree(slope[name], found, error[name]):
                 yield (
                     f"{name}: autograd gives a slope of {found.tolist()} along a line, central differences "
                     f"give {slope[name].tolist()}"
@@ -141,7 +147,7 @@ def gradients(probe: Probe) -> Iterator[str]:
     probe.remark(f"gradients: differences of {', '.join(sorted(unsure))} are not smooth enough to judge")
 
 
-def _autograd(line: _Line, point: Action, direction: dict[str, Tensor]) -> dict[str, Tensor | None]:
+def _autograd(line: Line, point: Action, direction: dict[str, Tensor]) -> dict[str, Tensor | None]:
     """Slopes along ``direction`` by reverse mode, ``(B,)`` by output; ``None`` where no graph leads."""
     with torch.enable_grad():
         by = torch.zeros(len(line.keys), dtype=torch.float64, device=line.keys.device, requires_grad=True)
@@ -169,15 +175,15 @@ def oracle(probe: Probe) -> Iterator[str]:
         raise NotApplicable("the value answered is not the merit: it is noisy, or of another point")
     if "point" in shown and not torch.equal(shown["point"], part(action, name)):
         raise NotApplicable("the action is not the point that is answered")
-    line = probe.once(_Line)
-    for number in range(_TRIES):
+    line = probe.once(Line)
+    for number in range(TRIES):
         point, direction = line.point(number), line.direction(number, only=(name,))
         slope, sure, error = line.slopes(point, direction, _answers)
         answer = line.env.step(line.state, point).observation
         if not sure["value"]:
             continue
         found = (answer["gradient"] * direction[name]).flatten(1).sum(-1, keepdim=True)
-        if not _agree(slope["value"], found, error["value"]):
+        if not agree(slope["value"], found, error["value"]):
             yield (
                 f"gradient: expected a slope of {slope['value'].flatten().tolist()} along a line (central "
                 f"differences of the value), got {found.flatten().tolist()}"
@@ -189,12 +195,12 @@ def oracle(probe: Probe) -> Iterator[str]:
         yield from _products(line, name)
 
 
-def _products(line: _Line, name: str) -> Iterator[str]:
+def _products(line: Line, name: str) -> Iterator[str]:
     point, vector = line.point(0), line.direction(0, only=("vector",))["vector"]
     asked = {n: part(point, n) for n in fields(line.env)} | {"vector": vector}
     slope, sure, error = line.slopes(asked, {name: vector}, _answers)
     found = line.env.step(line.state, asked).observation["hvp"]
-    if sure["gradient"] and not _agree(slope["gradient"], found, error["gradient"]):
+    if sure["gradient"] and not agree(slope["gradient"], found, error["gradient"]):
         yield "hvp: expected the slope of the gradient along the vector (central differences), got another"
 
 

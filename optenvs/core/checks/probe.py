@@ -14,7 +14,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from optenvs.core.env import Action, Answer, OptimizationEnv, State
-from optenvs.core.random import Keys, keys_from_seed, normal
+from optenvs.core.random import Keys, keys_from_seed, normal, uniform
 from optenvs.core.struct import tensors, tree_map
 
 T = TypeVar("T")
@@ -139,7 +139,11 @@ def assemble(env: OptimizationEnv, parts: dict[str, Tensor]) -> Action:
 
 
 def near(env: OptimizationEnv, keys: Keys, start: Action, counter: int) -> Action:
-    """A valid query near ``start``: floating parts are moved a little, within their bounds."""
+    """A valid query near ``start``: floating parts are moved a little, within their bounds.
+
+    Whole numbers are drawn anew, but in the first query (``counter`` 0): so that what is answered there is
+    what ``reset`` was answered.
+    """
     moved = {}
     for name, space in fields(env).items():
         value = part(start, name)
@@ -149,8 +153,21 @@ def near(env: OptimizationEnv, keys: Keys, start: Action, counter: int) -> Actio
             if isinstance(space, spaces.Box) and (space.bounded_below | space.bounded_above).any():
                 low, high = (torch.tensor(end, device=value.device) for end in (space.low, space.high))
                 value = value.clamp(low, high)
+        elif counter:
+            value = _whole(keys, name, space, value, counter)
         moved[name] = value
     return assemble(env, moved)
+
+
+def _whole(keys: Keys, name: str, space: spaces.Space, value: Tensor, counter: int) -> Tensor:
+    """Other whole numbers within the bounds of ``space``; without bounds, at most 1 from ``value``."""
+    if not isinstance(space, spaces.Box):
+        return value
+    drawn = uniform(keys, f"checker {name}", tuple(value.shape[1:]), counter, torch.float64)
+    low, high = (torch.from_numpy(np.array(end)).to(value) for end in (space.low, space.high))
+    bounded = torch.from_numpy(space.bounded_below & space.bounded_above).to(value.device)
+    inside = low + (drawn * (high - low + 1).double()).to(value.dtype)
+    return torch.where(bounded, inside, (value + (3 * drawn).to(value.dtype) - 1).clamp(low, high))
 
 
 def same(one: Tensor, other: Tensor) -> bool:

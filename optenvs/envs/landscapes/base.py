@@ -1,9 +1,10 @@
 """Landscapes: functions of a point, whole or with noise, under a random shift and rotation.
 
 * State: the point asked last, and the instance (shift, rotation, coefficients, known optimum).
-* Query: one point; with ``oracle="hvp"`` a point and a vector.
+* Query: one point; with ``oracle="hvp"`` a point and a vector; with ``"hessian"`` these and which kinds are
+  wanted (a menu, see :mod:`optenvs.core.menu`): a rejected trial asks and pays a value alone.
 * Answer: the value; with ``oracle="gradient"`` also the gradient; with ``"hvp"`` also the Hessian's product
-  with the vector.
+  with the vector; with ``"hessian"`` what is wanted of these and the Hessian.
 * Bill: one call of each kind answered. Metrics (value, gap, distance) are exact and unbilled.
 
 A new landscape is a subclass with :meth:`Landscape.draw` and :meth:`Landscape.value`.
@@ -21,59 +22,24 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from gymnasium import spaces
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from optenvs.core.blocks import row_blocks
 from optenvs.core.env import Action, Answer, Instance, OptimizationEnv, State
+from optenvs.core.menu import Judgement, Menu, Query
 from optenvs.core.oracles import hvp, value_and_gradient
 from optenvs.core.random import Keys, normal, orthogonal
 from optenvs.core.spaces import box
-from optenvs.core.struct import rows, struct, tree_map
+from optenvs.core.struct import rows, tree_map
 
-ORACLES = ("value", "gradient", "hvp")
+from .menu import kinds as menu_kinds
+from .menu import look
+from .parts import Draw, Hidden, Problem
+
+ORACLES = ("value", "gradient", "hvp", "hessian")
 Limit = float | Sequence[float]
 """An end of a box: a number, or one a coordinate."""
-
-
-@struct
-class Draw:
-    """One function a key, before shift and rotation.
-
-    Attributes:
-        start: where an algorithm begins, ``(B, n)``.
-        optimum: a global minimiser ``(B, n)``, or ``None`` where none is known.
-        lowest: the minimum, ``(B,)``, or ``None``.
-        coefficients: whatever :meth:`Landscape.value` needs besides the point.
-    """
-
-    start: Float[Tensor, "B n"]
-    optimum: Float[Tensor, "B n"] | None = None
-    lowest: Float[Tensor, "B"] | None = None
-    coefficients: Any = None
-
-
-@struct
-class Problem:
-    """What an agent may know of a landscape: the box in which its features lie, ``(B, n)`` each."""
-
-    lower: Float[Tensor, "B n"]
-    upper: Float[Tensor, "B n"]
-
-
-@struct
-class Hidden:
-    """What it may not: the function, and the optimum in the coordinates of the query.
-
-    A query ``x`` is the point ``z = pivot + rotation' (x - pivot - shift)`` of the unmoved function.
-    """
-
-    optimum: Float[Tensor, "B n"] | None
-    lowest: Float[Tensor, "B"] | None
-    coefficients: Any
-    pivot: Float[Tensor, "B n"] | None
-    shift: Float[Tensor, "B n"] | None
-    rotation: Float[Tensor, "B n n"] | None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -82,7 +48,8 @@ class Landscape(OptimizationEnv):
 
     Args:
         dim: the number n of coordinates.
-        oracle: what is answered: ``value``, ``gradient`` (with the value), or ``hvp`` (with both).
+        oracle: what is answered: ``value``, ``gradient`` (with the value), ``hvp`` (with both); ``hessian``:
+            of these and the Hessian what a query wants (a ``budget`` that is a number then counts values).
         noise: standard deviation of the Gaussian noise in each answered value and partial derivative.
         shift: standard deviation of a random shift of the function, one an instance.
         rotate: whether each instance is turned about its optimum by a random rotation.
@@ -191,18 +158,43 @@ class Landscape(OptimizationEnv):
     def oracles(self) -> tuple[str, ...]:
         return ORACLES[: ORACLES.index(self.oracle) + 1]
 
+    @cached_property
+    def card(self) -> Menu | None:
+        """The menu at work, where a query says what it wants."""
+        if self.oracle != "hessian":
+            return None
+        places = {"point": self._point, "vector": (self.dim,)}
+        kinds = menu_kinds(self.dim, self._look, exact=not self.noise)
+        return Menu(places, kinds, dtype=self.dtype, device=self.torch_device, owner=self.name)
+
+    @property
+    def fixed_cost(self) -> bool:
+        return self.card is None
+
     @property
     def bill(self) -> dict[str, int]:
-        return dict.fromkeys(reversed(self.oracles), 1)
+        return dict.fromkeys(reversed(self.oracles), 1) if self.card is None else self.card.bill
+
+    @property
+    def first_bill(self) -> dict[str, int]:
+        return self.bill if self.card is None else self.card.first_bill
 
     def action_fields(self) -> spaces.Box | dict[str, spaces.Space]:
-        low, high = (_one(end) for end in self.limits_of_points)
-        point = box((self.dim,), self.dtype, low, high)
-        if self.oracle != "hvp":
-            return point
-        return {"point": point, "vector": box((self.dim,), self.dtype)}
+        if self.card is not None:
+            return self.card.action_fields()
+        return (
+            self._point
+            if self.oracle != "hvp"
+            else {"point": self._point, "vector": box((self.dim,), self.dtype)}
+        )
+
+    @property
+    def _point(self) -> spaces.Box:
+        return box((self.dim,), self.dtype, *(_one(end) for end in self.limits_of_points))
 
     def observation_fields(self) -> dict[str, spaces.Space]:
+        if self.card is not None:
+            return self.card.observation_fields()
         shapes: dict[str, tuple[int, ...]] = {"point": (self.dim,), "value": (1,)}
         shapes |= dict.fromkeys(self.oracles[1:], (self.dim,))
         return {name: box(shape, self.dtype) for name, shape in shapes.items()}
@@ -232,8 +224,14 @@ class Landscape(OptimizationEnv):
         query: Action = start
         if self.oracle == "hvp":
             query = {"point": start, "vector": torch.zeros_like(start)}
+        if self.card is not None:
+            query = self.card.start(point=start)
         return Instance(
-            problem=Problem(lower=ends[0].expand_as(start), upper=ends[1].expand_as(start)),
+            problem=Problem(
+                lower=ends[0].expand_as(start),
+                upper=ends[1].expand_as(start),
+                menu=None if self.card is None else self.card.offer,
+            ),
             hidden=Hidden(
                 optimum=optimum,
                 lowest=draw.lowest,
@@ -263,6 +261,8 @@ class Landscape(OptimizationEnv):
         return value, gradient
 
     def answer(self, state: State, action: Action) -> Answer:
+        if self.card is not None:
+            return self.card.answer(self.limits, state, action, self._judge)
         hidden: Hidden = state.hidden
         point = action["point"] if isinstance(action, dict) else action
         observation = {"point": point}
@@ -277,6 +277,30 @@ class Landscape(OptimizationEnv):
         observation["value"] = value.unsqueeze(-1)
         if self.noise:
             observation |= self._noise(state, observation)
+        metrics, solved = self._measured(hidden, point, value)
+        return Answer(observation=observation, merit=value, metrics=metrics, solved=solved)
+
+    def _look(self, state: State, query: Query) -> dict[str, Tensor]:
+        """All that a query of the menu needs of the function, in one pass; ``exact`` is the value."""
+        hidden = state.hidden
+        value, found = look(
+            lambda y: self.value(self._unmove(hidden, y), hidden.coefficients),
+            lambda y: self._ask(hidden, y),
+            query,
+        )
+        found["value"] = value.unsqueeze(-1)
+        if self.noise:
+            found |= self._noise(state, found)
+        return found | {"exact": value}
+
+    def _judge(self, state: State, query: Query) -> Judgement:
+        value = query.once("look", lambda: self._look(state, query))["exact"]
+        return Judgement(value, *self._measured(state.hidden, query["point"], value))
+
+    def _measured(
+        self, hidden: Hidden, point: Tensor, value: Tensor
+    ) -> tuple[dict[str, Tensor], Bool[Tensor, "B"] | None]:
+        """The metrics of a point, and whether it solves the problem."""
         metrics = {"value": value}
         solved = None
         if hidden.lowest is not None:
@@ -286,7 +310,7 @@ class Landscape(OptimizationEnv):
         if hidden.optimum is not None:
             metrics["distance"] = torch.linalg.vector_norm(point - hidden.optimum, dim=-1)
         metrics |= self.measure(self._unmove(hidden, point))
-        return Answer(observation=observation, merit=value, metrics=metrics, solved=solved)
+        return metrics, solved
 
     def _noise(self, state: State, observation: dict[str, Tensor]) -> dict[str, Tensor]:
         noisy = {}

@@ -34,7 +34,7 @@ class FunctionLandscape(Landscape):
         if self.backend not in BACKENDS:
             raise ValueError(f"backend: expected 'torch' or 'numpy', got {self.backend!r}")
         if self.backend == "numpy" and (
-            self.oracle == "hvp" or (self.oracle == "gradient" and self.grad is None)
+            self.oracle in ("hvp", "hessian") or (self.oracle == "gradient" and self.grad is None)
         ):
             raise ValueError(f"oracle: a numpy function cannot answer {self.oracle!r}; give grad=")
         ends = [np.asarray(end) for end in self.box]

@@ -1,0 +1,128 @@
+"""What a menu is made of: its kinds, what an agent is told of it, a query and what is said of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from gymnasium import spaces
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from .env import State
+from .errors import suggest
+
+T = TypeVar("T")
+Shape = tuple[int, ...]
+WANT, ANSWERED = "want", "answered"
+"""The fields of a query and of an answer that have a column for each kind."""
+
+
+class Query:
+    """One query, as the functions of a menu see it: ``query["x"]`` is a place, ``(B, *shape)``.
+
+    Attributes:
+        places: by name.
+        kinds: what is computed now: the kinds that a row pays for, or all of them where nobody may look.
+        paid: by kind, whether a row is answered it, ``(B,)``. Prices are asked before it is known.
+    """
+
+    def __init__(self, places: dict[str, Tensor]) -> None:
+        self.places = places
+        self.kinds: frozenset[str] = frozenset()
+        self.paid: dict[str, Bool[Tensor, "B"]] = {}
+        self._made: dict[str, Any] = {}
+
+    def __getitem__(self, place: str) -> Tensor:
+        return self.places[place]
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """``make()``, computed once a query for all kinds that share it."""
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
+
+
+Function = Callable[[State, Query], Tensor]
+"""Pure, of rows that do not see each other; of prices: whole numbers ``(B,)``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Kind:
+    """One line of a menu.
+
+    Attributes:
+        shape: of the answer of one row, or its space; ``()`` is shown as ``(1,)``.
+        fn: the answer, ``(B, *shape)``.
+        at: the places that it depends on; by default all of them.
+        bill: what an answer costs beside 1 of the kind's own name, by unit of the ledger: a number, or a
+            function of the row and the query. It may name the kind itself, to cost more than 1 of it.
+        least: what a price that is a function never falls below; the price list states it.
+        slope_of: the kind that this one is the derivative of, for :func:`optenvs.check`. Its shape is that
+            of the other followed by that of the place (a number has none of its own).
+        by: the place that the derivative is by; the first of ``at``.
+        times: the place of the vector that the derivative is multiplied with, or of a block of vectors
+            (then their number comes first); the shape is that of the other kind.
+    """
+
+    shape: Shape | spaces.Box
+    fn: Function
+    at: tuple[str, ...] = ()
+    bill: Mapping[str, int | Function] | None = None
+    least: int = 1
+    slope_of: str | None = None
+    by: str | None = None
+    times: str | None = None
+
+
+class Judgement(NamedTuple):
+    """What an environment says of a query beside its answers; see :class:`~optenvs.core.env.Answer`."""
+
+    merit: Float[Tensor, "B"]
+    metrics: dict[str, Tensor]
+    solved: Bool[Tensor, "B"] | None = None
+    hidden: Any = None
+    ended: Bool[Tensor, "B"] | None = None
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What can be asked, as agents know it: ``problem.menu``.
+
+    Attributes:
+        places: name, shape and dtype of each place; a floating one has the problem's.
+        kinds: the kinds, in the order of ``want`` and ``answered``.
+        at: the places that each kind depends on.
+    """
+
+    places: tuple[tuple[str, Shape, str], ...]
+    kinds: tuple[str, ...]
+    at: tuple[tuple[str, ...], ...]
+
+    def query(self, wanted: Mapping[str, bool | Bool[Tensor, "B"]], **places: Tensor) -> dict[str, Tensor]:
+        """The action that wants some kinds at some places.
+
+        Args:
+            wanted: by kind for all rows, or row by row; a kind that is not named is not wanted.
+            **places: those that matter, ``(B, *shape)``, one at least; another one is zeros.
+        """
+        for name in wanted:
+            if name not in self.kinds:
+                raise ValueError(f"wanted: no kind {name!r}{suggest(name, self.kinds)}")
+        known = [name for name, *_ in self.places]
+        for name in places:
+            if name not in known:
+                raise ValueError(f"places: no place {name!r}{suggest(name, known)}")
+        if not places:
+            raise ValueError(f"places: expected one at least of {', '.join(known)}")
+        like = next(iter(places.values()))
+        real = next((x.dtype for x in places.values() if x.is_floating_point()), torch.get_default_dtype())
+        parts = {}
+        for name, shape, dtype in self.places:
+            kept = real if dtype.startswith("float") else getattr(torch, dtype)
+            parts[name] = places[name] if name in places else like.new_zeros(len(like), *shape, dtype=kept)
+        none = torch.zeros(len(like), dtype=torch.int64, device=like.device)
+        columns = [none + wanted[kind] if kind in wanted else none for kind in self.kinds]
+        return parts | {WANT: torch.stack(columns, -1)}
