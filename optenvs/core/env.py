@@ -20,6 +20,7 @@ from gymnasium import spaces
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from .configuration import Configuration, configuration
 from .errors import check_keywords, suggest
 from .evaluations import Evaluations, check_evaluations
 from .ledger import Ledger
@@ -212,6 +213,11 @@ class OptimizationEnv(abc.ABC):
         return dataclasses.replace(self, **changes)
 
     @cached_property
+    def configuration(self) -> Configuration:
+        """Class and keywords as text by name; states carry that of the environment that began them."""
+        return configuration(self)
+
+    @cached_property
     def torch_dtype(self) -> torch.dtype:
         """The floating dtype of points, values and rewards."""
         return getattr(torch, self.dtype)
@@ -326,6 +332,7 @@ class OptimizationEnv(abc.ABC):
             merit=infinity,
             best=infinity,
             floor=instance.floor,
+            origin=self.configuration,
         )
         # The first answer rewards nobody: there was no decision.
         state = dataclasses.replace(self.step(before, instance.start), reward=zero)
@@ -383,6 +390,7 @@ class OptimizationEnv(abc.ABC):
             merit=merit,
             best=best,
             floor=state.floor,
+            origin=state.origin,
         )
 
 

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from .configuration import check_origin
 from .env import Action, OptimizationEnv, State
 from .errors import check_oracles
 from .evaluations import due, until_next
@@ -123,7 +124,8 @@ def rollout(
         keys: int64 ``(B,)`` in place of ``seed`` and ``batch``.
         record: observation fields to keep, for example ``("point",)``, and what the environment offers
             besides: ``"recommendation"`` of swarms and networks, ``"best_point"`` of surrogates.
-        resume: a run to go on from, in place of a new start.
+        resume: a run to go on from, in place of a new start; of an environment of the same class and
+            keywords.
         on_step: called with the step's number and the state after it (for a progress bar).
         compile: how many steps are compiled into one function; 0 for none. Compiling takes some ten seconds
             a step (again, where rows end before others) and is worth it for long runs of small steps, and
@@ -133,7 +135,8 @@ def rollout(
 
     Raises:
         OracleMismatch: the agent needs an oracle that the environment does not answer.
-        ValueError: no ``steps`` and no budget, an unknown ``record`` field, or a negative ``compile``.
+        ValueError: no ``steps`` and no budget, an unknown ``record`` field, a negative ``compile``, or a run
+            to go on from that is of another environment.
         RuntimeError: the agent asks nothing that is billed, for a thousand steps of a run that only the
             budget ends.
         TypeError: compiled, an agent or environment that looks at numbers to decide, or computes on the host.
@@ -269,6 +272,7 @@ def _begin(stepper: Stepper, seed: int, batch: int, keys: Keys | None, resume: R
         )
     check_oracles(type(agent).__name__, getattr(agent, "needs", ()), env.name, env.oracles)
     if resume is not None:
+        check_origin("resume", env.configuration, resume.state.origin)
         return resume.agent_state, resume.state
     if keys is None:
         keys = keys_from_seed(seed, batch, env.torch_device)

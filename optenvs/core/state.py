@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from .configuration import Configuration
 from .ledger import Ledger
 from .random import Keys
-from .struct import replace, struct
+from .struct import replace, static, struct
 
 Action = Tensor | dict[str, Tensor]
 
@@ -75,6 +76,7 @@ class State:
         metrics: the truth at the last recommendation; never shown to an agent.
         merit, best: the merit now and the best so far (the worst possible until one is finite).
         floor: see :class:`Instance`.
+        origin: the configuration of the environment that began it, see :mod:`optenvs.core.configuration`.
     """
 
     key: Keys
@@ -91,6 +93,7 @@ class State:
     merit: Float[Tensor, "B"]
     best: Float[Tensor, "B"]
     floor: Float[Tensor, "B"] | None
+    origin: Configuration = static(default=())
 
     @property
     def done(self) -> Bool[Tensor, "B"]:

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float64, Int64
 from pettingzoo import AECEnv
 from torch import Tensor
 
+from optenvs.core.configuration import check_origin
 from optenvs.core.env import State
 from optenvs.core.multi import MultiAgentEnv
 from optenvs.core.struct import struct
@@ -195,6 +196,7 @@ class AECFace(AgentsFace, AECEnv[str, dict[str, np.ndarray], Any]):
         names = self.possible_agents
         if not isinstance(face, TurnsState) or len(face.state.k) != 1 or len(face.turns) != len(names):
             raise ValueError("set_state: expected what get_state of such an AEC environment returned")
+        check_origin("set_state", self.core.configuration, face.state.origin)
         self._episodes = face.episodes
         self._given = {field: value.cpu().numpy().copy() for field, value in face.proposals.items()}
         self._turns = face.turns.tolist()

@@ -8,6 +8,7 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from pettingzoo import ParallelEnv
 
+from optenvs.core.configuration import check_origin
 from optenvs.core.env import State
 from optenvs.core.struct import replace
 
@@ -91,6 +92,7 @@ class ParallelFace(AgentsFace, ParallelEnv[str, dict[str, np.ndarray], Any]):
         """Go on from ``face`` bit for bit, here or in another environment of the same configuration."""
         if not isinstance(face, FaceState) or len(face.state.k) != 1:
             raise ValueError("set_state: expected what get_state of a parallel environment returned")
+        check_origin("set_state", self.core.configuration, face.state.origin)
         self._face, self._episodes = face, face.episodes
         ended = self._is_over(face.state) or self._cut(face.state)
         self.agents = [] if ended else self.possible_agents.copy()

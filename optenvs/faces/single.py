@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from gymnasium.error import ResetNeeded
 
+from optenvs.core.configuration import check_origin
 from optenvs.core.env import OptimizationEnv, State
 from optenvs.core.evaluations import due
 from optenvs.core.random import as_seed
@@ -142,6 +143,7 @@ class GymEnv(gym.Env):
         """Go on from ``face`` bit for bit, here or in another environment of the same configuration."""
         if not isinstance(face, FaceState) or len(face.state.k) != 1:
             raise ValueError("set_state: expected what get_state of a single environment returned")
+        check_origin("set_state", self.core.configuration, face.state.origin)
         self._set(face)
 
     def _set(self, face: FaceState) -> None:

@@ -15,6 +15,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
+from optenvs.core.configuration import check_origin
 from optenvs.core.env import OptimizationEnv, State
 from optenvs.core.evaluations import due
 from optenvs.core.spaces import as_action, check_action, violations
@@ -272,6 +273,7 @@ class TorchVectorEnv(VectorEnv):
         """Go on from ``face`` bit for bit."""
         if not isinstance(face, VectorState) or len(face.state.k) != self.num_envs:
             raise ValueError(f"set_state: expected what get_state of {self.num_envs} instances returned")
+        check_origin("set_state", self.core.configuration, face.state.origin)
         self._set(face)
 
     def _set(self, face: VectorState) -> None:

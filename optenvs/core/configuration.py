@@ -1,0 +1,109 @@
+"""What an environment was made of, as text by name: a state goes on only where that is the same.
+
+Class and keywords count, of environments and agents inside it, too; the device does not, because a state may
+move. Large things count by a digest of their numbers, functions and other objects by their names alone, and
+networks by the shapes of their weights.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Iterator, Mapping, Set
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Configuration = tuple[tuple[str, str], ...]
+"""Pairs of name and text; the first is the class."""
+
+_LONG = 120  # characters of a text that is kept as it is
+_TOLD = 3  # differences that a message names
+
+
+def configuration(env: Any) -> Configuration:
+    """The configuration of a frozen dataclass, such as an environment."""
+    return tuple(_pairs(env, ""))
+
+
+def check_origin(where: str, here: Configuration, there: Configuration) -> None:
+    """Raise ``ValueError`` unless a state that began under ``there`` may go on under ``here``.
+
+    A state that was made by hand, and has no origin, may.
+    """
+    if not there or here == there:
+        return
+    now, then = dict(here), dict(there)
+    if now[""] != then[""]:
+        raise ValueError(f"{where}: a state of {_short(then[''])} cannot go on in {_short(now[''])}")
+    names = [name for name in now | then if now.get(name) != then.get(name)]
+    differ = [f"{name}: {then.get(name, 'none')}, here {now.get(name, 'none')}" for name in names]
+    told = ", ".join(differ[:_TOLD])
+    raise ValueError(f"{where}: the state is of a {_short(now[''])} with other keywords ({told})")
+
+
+def _short(place: str) -> str:
+    return place.rpartition(":")[2]
+
+
+def _pairs(thing: Any, prefix: str) -> Iterator[tuple[str, str]]:
+    yield prefix.removesuffix("."), _place(type(thing))
+    for field in dataclasses.fields(thing):
+        if not field.init or field.name == "device":
+            continue
+        value = getattr(thing, field.name)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            yield from _pairs(value, f"{prefix}{field.name}.")
+        else:
+            text = _text(value)
+            if len(text) > _LONG:
+                text = f"{text[: _LONG // 3]}... {_digest(text.encode())}"
+            yield f"{prefix}{field.name}", text
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray | Tensor) and value.ndim == 0):
+        value = value.item()
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # 1.0 and 1 are one setting
+    if value is None or isinstance(value, bool | int | float | str | bytes):
+        return repr(value)
+    if isinstance(value, Tensor | np.ndarray):
+        return _numbers(value)
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(sorted(f'{_text(k)}: {_text(v)}' for k, v in value.items()))}}}"
+    if isinstance(value, Set):
+        return f"{{{', '.join(sorted(map(_text, value)))}}}"
+    if isinstance(value, list | tuple | range):
+        return f"({', '.join(map(_text, value))})"
+    return _named(value)
+
+
+def _named(value: Any) -> str:
+    """What has neither numbers nor keywords of its own."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return str(configuration(value))
+    if isinstance(value, functools.partial):
+        return f"{_text(value.func)}{_text(value.args)}{_text(value.keywords)}"
+    if isinstance(value, torch.nn.Module):
+        return f"{_place(type(value))}{_text({k: tuple(v.shape) for k, v in value.state_dict().items()})}"
+    return _place(value if hasattr(value, "__qualname__") else type(value))
+
+
+def _numbers(value: Tensor | np.ndarray) -> str:
+    """An array by its type, its shape and a digest of its numbers."""
+    array = value.detach().cpu().contiguous() if isinstance(value, Tensor) else np.ascontiguousarray(value)
+    raw = array.reshape(-1).view(torch.uint8).numpy() if isinstance(array, Tensor) else array
+    kind = str(value.dtype).removeprefix("torch.")
+    return f"{kind} {tuple(value.shape)} {_digest(raw.tobytes())}"
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _place(thing: Any) -> str:
+    return f"{thing.__module__}:{thing.__qualname__}"
