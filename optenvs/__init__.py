@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from optenvs.core.snapshot import load as load
     from optenvs.core.snapshot import save as save
     from optenvs.envs.landscapes.function import from_function as from_function
+    from optenvs.envs.network.functions import network_from_functions as network_from_functions
     from optenvs.faces.arrays import NumpyVectorEnv as NumpyVectorEnv
     from optenvs.faces.single import GymEnv as GymEnv
     from optenvs.faces.vector import TorchVectorEnv as TorchVectorEnv
@@ -56,6 +57,7 @@ _LAZY = {
     "from_function": "optenvs.envs.landscapes.function",
     "load": "optenvs.core.snapshot",
     "make": "optenvs.making",
+    "network_from_functions": "optenvs.envs.network.functions",
     "make_sb3": "optenvs.making",
     "parallel_env": "optenvs.zoo",
     "replay_session": "optenvs.human.session",

@@ -17,7 +17,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -27,70 +27,43 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from optenvs.core.env import Action, Answer, Instance, State
-from optenvs.core.multi import MultiAgentEnv
-from optenvs.core.random import Keys, fold_in, normal
+from optenvs.core.random import Keys, fold_in, keys_from_seed, normal
 from optenvs.core.spaces import box
 from optenvs.core.struct import tree_map
 
-from .events import CLOCKS, Clocks
-from .graphs import Graph, make_network
 from .node import NetworkNode, own_agenda, own_rates
-from .parts import Draw, Functions, Hidden, Local, Problem, check_whole
-from .rates import EdgeRates, edge_rates, equal_rates
-from .traffic import COMPUTATION, Asynchronous, Synchronous
+from .parts import Draw, Functions, Hidden, Local, Problem, check_whole, refuse_changed
+from .traffic import COMPUTATION, Asynchronous
+from .verdict import Judged
+from .wiring import Wiring
 
 ORACLES = ("gradient", "conjugate")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Network(MultiAgentEnv):
+class Network(Wiring):
     """Nodes with private functions on a graph.
 
     Args:
-        nodes: the number n of nodes; ``None`` for that of a graph which is given.
         dim: the dimension d of an iterate.
-        graph: a family's name, edges, a ``networkx`` graph, or a list of graphs that take turns; see
-            :func:`optenvs.envs.network.graphs.make_network`.
-        graph_options: of a random family: ``radius``, ``seed``, ``count``.
-        rates: exchanges an edge in a unit of time: ``uniform`` (the default: the least total at which equal
-            rates satisfy chi_1 chi_2 <= 1/2), ``optimal`` (the least total; extra ``sdp``), a total, or one
-            an edge; see :func:`optenvs.envs.network.rates.edge_rates`. With ``clock="edges"`` a total of 1.
-        rates_check: ``refuse`` given rates at which DADAO diverges, ``warn`` (for other methods), or ``off``.
-        clock: ``poisson`` (asynchronous: nodes compute at rate 1, edges exchange at their rates), ``edges``
-            (asynchronous: both ends of an edge compute just before they exchange), or ``rounds``
-            (synchronous: all nodes compute and gossip together, as they choose).
         oracle: ``gradient``, or ``conjugate`` for that of the conjugate function, which dual methods need;
             iterates are then dual points, and the merit is measured at the primal ones.
-        t_max: the length of an episode in units of time, in which a node computes once on average.
-        report_every: time between two reports, at which all nodes publish their iterates of that very time.
-        metric: ``synced``: the merit is that of the last report; ``stale``: that of the iterates as last
-            published, and there is one report, at the end.
-        order: ``wavefront``: a step serves all events that touch different nodes and whose turn it is, which
-            gives exactly what their order in time gives; ``sequential``: one event a step.
-        channels: vectors in a message: 1, and 2 in rounds, where some methods send two.
         start_std: standard deviation of the normal starting points.
+        start: the starting points of all instances in place of random ones: ``(n, d)``, or ``(d,)`` for all
+            nodes.
+        nodes, graph, graph_options, rates, rates_check, clock, t_max, report_every, metric, order, channels,
+            events: see :class:`optenvs.envs.network.wiring.Wiring`.
         budget, reward, tolerance, device, dtype: see :class:`optenvs.core.OptimizationEnv`; the main oracle
             is the gradient. Rates and clocks need float64, the default.
     """
 
-    nodes: int | None = 10
     dim: int | None = 2
-    graph: Any = "cycle"
-    graph_options: Mapping[str, Any] = field(default_factory=dict)
-    rates: Any = None
-    rates_check: str = "refuse"
-    clock: str = "poisson"
     oracle: str = "gradient"
-    t_max: float = 100.0
-    report_every: float = 1.0
-    metric: str = "synced"
-    order: str = "wavefront"
-    channels: int | None = None
     start_std: float = 1.0
+    start: Any = None
     budget: int | Mapping[str, int] | None = None
     dtype: str = "float64"
 
-    agent_name = "node"
     painter = "optenvs.envs.network.picture:network"
     merit_name: ClassVar[str] = "error"
     """The metric that is minimised: another than ``error`` where no solution is known."""
@@ -136,76 +109,41 @@ class Network(MultiAgentEnv):
     # What it gets ------------------------------------------------------------------------------
 
     def __post_init__(self) -> None:
-        for name, known in (
-            ("clock", (*CLOCKS, "rounds")),
-            ("oracle", ORACLES),
-            ("metric", ("synced", "stale")),
-            ("order", ("wavefront", "sequential")),
-        ):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name}: expected one of {', '.join(known)}, got {getattr(self, name)!r}")
-        for name in ("t_max", "report_every"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name}: expected a number > 0, got {getattr(self, name)!r}")
+        if self.oracle not in ORACLES:
+            raise ValueError(f"oracle: expected one of {', '.join(ORACLES)}, got {self.oracle!r}")
         if not 0 <= self.start_std < math.inf:
             raise ValueError(f"start_std: expected a number >= 0, got {self.start_std!r}")
         check_whole("dim", self.width)
-        if self.channels is not None:
-            check_whole("channels", self.channels)
-        _ = self.traffic, self.edge_rates  # what does not fit is an error now, not at the first reset
+        for names, unused, why in (
+            (("start_std", "start"), self.oracle == "conjugate", "oracle='conjugate' begins at 0"),
+            (("start_std",), self.start is not None, "start= says where the nodes begin"),
+        ):
+            if unused:
+                refuse_changed(self, names, why)
+        _ = self._given_start
         super().__post_init__()
-
-    @cached_property
-    def graphs(self) -> tuple[Graph, ...]:
-        """The graphs of the network, which take turns."""
-        return make_network(self.graph, self.nodes, **self.graph_options)
-
-    @property
-    def agents(self) -> int:
-        return self.graphs[0].nodes
 
     @property
     def width(self) -> int:
         """The length d of an iterate."""
         return self.dim  # type: ignore[return-value]
 
-    @cached_property
-    def edge_rates(self) -> EdgeRates:
-        """The Poisson rates of the edges."""
-        if self.clock == "edges" and self.rates is None:
-            return EdgeRates(self.graphs, equal_rates(self.graphs, 1.0))
-        given = "uniform" if self.rates is None else self.rates
-        return edge_rates(self.graphs, given, check=self.rates_check)
+    @property
+    def judged(self) -> Judged:
+        """The functions for which given rates are judged: here of the instance of seed 0."""
+        draw = self.draw(keys_from_seed(0, 1, self.torch_device))
+        return Judged(float(draw.mu), float(draw.L))
 
     @cached_property
-    def traffic(self) -> Asynchronous | Synchronous:
-        """How the nodes communicate."""
-        if self.clock == "rounds":
-            return Synchronous(
-                self.graphs, self.t_max, self.channels or 2, self.torch_device, self.torch_dtype
-            )
-        count = 0 if self.metric == "stale" else math.ceil(self.t_max / self.report_every) - 1
-        times = [self.report_every * (i + 1) for i in range(count)]
-        last = (1 - 1e-9) * self.t_max  # 0.7 * 3 is below 2.1, and no report of its own
-        reports = (*(time for time in times if time < last), float(self.t_max))
-        sequential = self.order == "sequential"
-        clocks = Clocks(self.agents, self.edge_rates, self.t_max, reports, self.clock, sequential)
-        return Asynchronous(clocks, self.channels or 1)
-
-    def event_by_event(self) -> Network:
-        return self if self.clock == "rounds" else self.replace(order="sequential")  # type: ignore[return-value]
-
-    @property
-    def common(self) -> tuple[str, ...]:  # type: ignore[override]
-        return self.traffic.common
-
-    @property
-    def announcement(self) -> tuple[str, ...]:  # type: ignore[override]
-        return self.traffic.announcement
-
-    @property
-    def reply(self) -> tuple[str, ...]:  # type: ignore[override]
-        return self.traffic.reply
+    def _given_start(self) -> Tensor | None:
+        if self.start is None:
+            return None
+        point = torch.as_tensor(self.start, dtype=self.torch_dtype, device=self.torch_device)
+        shapes = (self.width,), (self.agents, self.width)
+        if tuple(point.shape) not in shapes or not point.isfinite().all():
+            expected = " or ".join(map(str, shapes))
+            raise ValueError(f"start: expected finite numbers of shape {expected}, got {self.start!r}")
+        return point.expand(shapes[1])
 
     @property
     def fixed_cost(self) -> bool:
@@ -251,6 +189,8 @@ class Network(MultiAgentEnv):
         draw, point = self.draw(keys), self.begin(keys)
         if self.oracle == "conjugate":
             point = torch.zeros_like(point)  # the dual methods begin there
+        if self._given_start is not None:
+            point = self._given_start.repeat(len(keys), 1, 1)
         nothing = torch.zeros(len(keys), self.agents, dtype=torch.int64, device=keys.device)
         hidden = Hidden(
             functions=draw.functions,

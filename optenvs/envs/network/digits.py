@@ -17,7 +17,7 @@ from optenvs.data.placed import Tensors, tensors
 from optenvs.models import Model, accuracy, cross_entropy, loss_and_gradient, make_model
 
 from .base import Network
-from .parts import Draw, Functions, check_whole
+from .parts import Draw, Functions, check_whole, refuse_changed
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -41,7 +41,6 @@ class NetworkDigits(Network):
         nodes, graph, ...: see :class:`optenvs.envs.network.base.Network`. The oracle is ``gradient``.
     """
 
-    nodes: int | None = 4
     dim: int | None = None
     widths: tuple[int, ...] = (32,)
     activation: str = "relu"
@@ -51,6 +50,7 @@ class NetworkDigits(Network):
     mu: float = 0.05
     L: float = 2.0
 
+    default_nodes = 4
     merit_name = "loss"
 
     def __post_init__(self) -> None:
@@ -58,11 +58,16 @@ class NetworkDigits(Network):
             raise ValueError(f"split: expected iid or class, got {self.split!r}")
         if not 0 < self.mu <= self.L < math.inf:
             raise ValueError(f"mu, L: expected 0 < mu <= L, got {self.mu!r} and {self.L!r}")
+        if not self.widths:
+            refuse_changed(self, ("activation",), "a network without hidden layers has none")
         if self.oracle == "conjugate":
             raise ValueError("oracle: these functions have no conjugate; expected oracle='gradient'")
         for name in ("batch_size", "samples"):
             if getattr(self, name) is not None:
                 check_whole(name, getattr(self, name))
+        available = len(self._data.train_y)
+        if self.samples is not None and self.samples > available:
+            raise ValueError(f"samples: expected at most {available}, got {self.samples}")
         if self.dim not in (None, self.width):
             raise ValueError(f"dim: the network has {self.width} weights, expected that or None: {self.dim}")
         super().__post_init__()

@@ -9,6 +9,7 @@ sequential order gives. The waves are found on the fly, from the places alone.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,12 +20,40 @@ from torch import Tensor
 from optenvs.core.random import Keys, integers, uniform
 from optenvs.core.struct import struct
 
+from .graphs import Graph
 from .rates import EdgeRates
 
 IDLE, GRADIENT, EXCHANGE, REPORT = range(4)
 """What is asked of a node: nothing, a gradient's query, a message, or its iterate at a common time."""
 CLOCKS = ("poisson", "edges")
 _LAST = (1 << 40) - 1  # in the place of an event's number, past every real one
+
+
+def given_events(
+    events: Sequence[Sequence[float]], graphs: tuple[Graph, ...], clock: str
+) -> Float[np.ndarray, "E 3"]:
+    """Times and ends of a user's list of events, see :class:`optenvs.envs.network.base.Network`.
+
+    Raises:
+        ValueError: what is no event of these graphs, or comes before the one before it.
+    """
+    edges = {edge for graph in graphs for edge in graph.edges}
+    nodes, rows, last = graphs[0].nodes, [], 0.0
+    for place, event in enumerate(events):
+        known = len(event) in (2, 3) and all(node in range(nodes) for node in event[1:])
+        if not known or (len(event) == 2 and clock == "edges"):
+            form = "(time, i, j)" if clock == "edges" else "(time, i) or (time, i, j)"
+            raise ValueError(f"events: expected {form} with nodes 0 to {nodes - 1}, got {event!r} at {place}")
+        time, first, second = float(event[0]), int(event[1]), int(event[-1])
+        if len(event) == 3 and (min(first, second), max(first, second)) not in edges:
+            raise ValueError(f"events: expected neighbours, got {event!r} at {place}")
+        if not last <= time < math.inf:
+            raise ValueError(f"events: expected times >= 0 in order, got {time} after {last} at {place}")
+        rows.append((time, first, second))
+        last = time
+    if not rows:
+        raise ValueError("events: expected at least one")
+    return np.array(rows, dtype=np.float64)
 
 
 @struct
@@ -84,6 +113,7 @@ class Clocks:
         clock: ``poisson``: each node computes at rate 1, each edge exchanges at its rate; ``edges``: only the
             edges have clocks, and both ends compute just before they exchange.
         sequential: one event a wave, the earliest, in place of all that are ready.
+        given: time and both ends of all firings, in place of random ones; of a gradient they are the same.
     """
 
     nodes: int
@@ -92,6 +122,7 @@ class Clocks:
     reports: tuple[float, ...]
     clock: str = "poisson"
     sequential: bool = False
+    given: Float[np.ndarray, "E 3"] | None = None
 
     @property
     def speed(self) -> float:
@@ -101,6 +132,8 @@ class Clocks:
     @property
     def capacity(self) -> int:
         """Firings drawn for an episode: the mean, and as much more as is missed once in 1e15 episodes."""
+        if self.given is not None:
+            return len(self.given)
         mean = self.speed * self.t_max
         return math.ceil(mean + 8 * math.sqrt(mean) + 32)
 
@@ -112,16 +145,8 @@ class Clocks:
     def draw(self, keys: Keys) -> Agenda:
         """The events of one episode a key."""
         count, device = self.capacity, keys.device
-        waiting = -torch.log1p(-uniform(keys, "waiting times", count, dtype=torch.float64)) / self.speed
-        time = waiting.cumsum(-1)
-        first, second = self._edges(keys, time)
-        computes = torch.zeros_like(first, dtype=torch.bool)
-        if self.clock == "poisson":
-            chance = uniform(keys, "kinds", count, dtype=torch.float64)
-            computes = chance * self.speed < self.nodes
-            node = integers(keys, "nodes", count, self.nodes)
-            first = torch.where(computes, node, first)
-            second = torch.where(computes, node, second)
+        time, first, second = self._firings(keys)
+        computes = first == second
         reports = torch.tensor(self.reports, dtype=torch.float64, device=device)
         # an event's number is its rank in time; a firing of an edge clock is three of them
         rank = torch.arange(count, device=device) + torch.searchsorted(reports, time, right=False)
@@ -142,6 +167,26 @@ class Clocks:
                 (second, 3 * rank + 2, first, exchange, time, late),
             ]
         return self._sorted(rows, time, reports)
+
+    def _firings(self, keys: Keys) -> tuple[Tensor, Tensor, Tensor]:
+        """Time and both ends of each firing, ``(B, E)`` each; a node that computes is both ends."""
+        if self.given is not None:
+            time, first, second = (
+                torch.from_numpy(self.given).to(keys.device).expand(len(keys), -1, -1).unbind(-1)
+            )
+            return time.contiguous(), first.long(), second.long()
+        waiting = (
+            -torch.log1p(-uniform(keys, "waiting times", self.capacity, dtype=torch.float64)) / self.speed
+        )
+        time = waiting.cumsum(-1)
+        first, second = self._edges(keys, time)
+        if self.clock == "poisson":
+            chance = uniform(keys, "kinds", self.capacity, dtype=torch.float64)
+            computes = chance * self.speed < self.nodes
+            node = integers(keys, "nodes", self.capacity, self.nodes)
+            first = torch.where(computes, node, first)
+            second = torch.where(computes, node, second)
+        return time, first, second
 
     def _edges(self, keys: Keys, time: Tensor) -> tuple[Tensor, Tensor]:
         """The ends of the edge that each firing would activate, ``(B, E)`` each."""

@@ -33,12 +33,14 @@ class Graph:
         edges: pairs of nodes, each once, in any order; they are kept as i < j, sorted.
         name: what messages and pictures call the graph.
         positions: a point of the plane for each node, for pictures; or None.
+        given: the edges in the order in which they came, which rates follow; none where it is that of edges.
     """
 
     nodes: int
     edges: Edges
     name: str = field(default="graph", compare=False)
     positions: tuple[tuple[float, float], ...] | None = field(default=None, compare=False, repr=False)
+    given: Edges = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "nodes", _whole("nodes", self.nodes))
@@ -60,6 +62,12 @@ class Graph:
     def pairs(self) -> Int64[np.ndarray, "E 2"]:
         """The edges as an array."""
         return _frozen(np.array(self.edges, dtype=np.int64).reshape(-1, 2))
+
+    @property
+    def order(self) -> Int64[np.ndarray, " E"]:
+        """Where each edge stands among those that were given."""
+        place = {(min(edge), max(edge)): i for i, edge in enumerate(self.given or self.edges)}
+        return np.array([place[edge] for edge in self.edges], dtype=np.int64)
 
     @cached_property
     def degree(self) -> Float[np.ndarray, " n"]:
@@ -259,7 +267,8 @@ def make_network(spec: Any, nodes: int | None = None, **options: Any) -> tuple[G
     else:
         edges: Any = np.asarray(spec).tolist() if isinstance(spec, np.ndarray) else spec
         count = 1 + max((max(edge) for edge in edges), default=0) if nodes is None else nodes
-        network = (Graph(count, tuple(tuple(edge) for edge in edges)),)
+        pairs = tuple(tuple(edge) for edge in edges)
+        network = (Graph(count, pairs, given=pairs),)
     wanted = network[0].nodes if nodes is None else nodes
     for graph in network:
         if graph.nodes != wanted:
@@ -294,4 +303,4 @@ def _from_networkx(graph: Any) -> Graph:
         raise ValueError("graph: expected an undirected networkx.Graph without parallel edges")
     number = {node: place for place, node in enumerate(graph.nodes)}
     edges = tuple((number[i], number[j]) for i, j in graph.edges)
-    return Graph(len(number), edges, str(graph.name) or "networkx graph")
+    return Graph(len(number), edges, str(graph.name) or "networkx graph", given=edges)

@@ -18,7 +18,7 @@ from optenvs.data.placed import Tensors, tensors
 
 from .base import Network
 from .classification import Samples, minimise, two_classes
-from .parts import Draw, Functions, check_whole
+from .parts import Draw, Functions, check_whole, refuse_changed
 
 POSITIVE: dict[str, tuple[int, ...]] = {
     "breast_cancer": (1,),
@@ -95,6 +95,7 @@ class NetworkLogistic(Network):
             raise ValueError("split, positive: synthetic nodes have data of their own, nothing is dealt out")
 
     def _check_real(self) -> None:
+        refuse_changed(self, ("samples",), f"{self.data} is dealt out whole")
         count, classes = len(self._real.train_y), set(range(self._real.classes))
         if self.dim not in (None, self.width):
             raise ValueError(f"dim: expected None or the {self.width} inputs of {self.data}, got {self.dim}")

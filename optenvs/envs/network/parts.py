@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 from jaxtyping import Float, Int64
@@ -106,3 +108,11 @@ def check_whole(name: str, value: Any, least: int = 1) -> None:
     """Refuse what is no whole number >= ``least``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"{name}: expected a whole number >= {least}, got {value!r}")
+
+
+def refuse_changed(env: Any, names: Iterable[str], why: str) -> None:
+    """Refuse keywords that differ from their defaults where something else leaves them without effect."""
+    for field in dataclasses.fields(env):
+        value = getattr(env, field.name)
+        if field.name in names and value is not field.default and value != field.default:
+            raise ValueError(f"{field.name}: {value!r} would have no effect: {why}")

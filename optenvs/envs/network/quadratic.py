@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,7 +15,8 @@ from optenvs.core.random import Keys, normal, uniform
 from optenvs.core.struct import struct
 
 from .base import Network
-from .parts import Draw, Functions
+from .parts import Draw, Functions, refuse_changed
+from .verdict import Judged
 
 
 @struct
@@ -33,6 +35,7 @@ class NetworkQuadratic(Network):
         mu: the least curvature.
         L: the greatest curvature. Both are present in every instance; the others are log-uniform between.
         curvatures: the a_i of all instances, in place of random ones; they then give mu and L.
+        centres: the b_i of all instances, ``(n, d)``, in place of random ones.
         noise: standard deviation of the Gaussian noise in each partial derivative.
         nodes, dim, graph, ...: see :class:`optenvs.envs.network.base.Network`.
     """
@@ -40,6 +43,7 @@ class NetworkQuadratic(Network):
     mu: float = 1.0
     L: float = 10.0
     curvatures: tuple[float, ...] | None = None
+    centres: Any = None
     noise: float = 0.0
 
     def __post_init__(self) -> None:
@@ -47,10 +51,30 @@ class NetworkQuadratic(Network):
             raise ValueError(f"mu, L: expected 0 < mu <= L, got {self.mu!r} and {self.L!r}")
         if not 0 <= self.noise < math.inf:
             raise ValueError(f"noise: expected a number >= 0, got {self.noise!r}")
-        super().__post_init__()
         given = self.curvatures
-        if given is not None and (len(given) != self.agents or not all(0 < a < math.inf for a in given)):
-            raise ValueError(f"curvatures: expected {self.agents} numbers > 0, got {given!r}")
+        if given is not None:
+            refuse_changed(self, ("mu", "L"), "the curvatures say what they are")
+            if len(given) != self.agents or not all(0 < a < math.inf for a in given):
+                raise ValueError(f"curvatures: expected {self.agents} numbers > 0, got {given!r}")
+        super().__post_init__()
+        _ = self._centres
+
+    @cached_property
+    def _centres(self) -> Tensor | None:
+        if self.centres is None:
+            return None
+        centres = torch.as_tensor(self.centres, dtype=self.torch_dtype, device=self.torch_device)
+        if centres.shape != (self.agents, self.width) or not centres.isfinite().all():
+            raise ValueError(
+                f"centres: expected finite numbers of shape {(self.agents, self.width)}, got {self.centres!r}"
+            )
+        return centres
+
+    @property
+    def judged(self) -> Judged:
+        if self.curvatures is None:
+            return Judged(self.mu, self.L)
+        return Judged(min(self.curvatures), max(self.curvatures), tuple(self.curvatures))
 
     @property
     def noisy(self) -> bool:
@@ -58,7 +82,10 @@ class NetworkQuadratic(Network):
 
     def draw(self, keys: Keys) -> Draw:
         dtype, nodes = self.torch_dtype, self.agents
-        centre = normal(keys, "centres", (nodes, self.width), dtype=dtype)
+        if self._centres is None:
+            centre = normal(keys, "centres", (nodes, self.width), dtype=dtype)
+        else:
+            centre = self._centres.expand(len(keys), nodes, self.width)
         if self.curvatures is not None:
             given = torch.tensor(self.curvatures, dtype=dtype, device=keys.device)
             curvature = given.expand(len(keys), nodes)

@@ -23,7 +23,7 @@ from .spectra import (
     uniform_total_rate,
     worst,
 )
-from .verdict import CHECKS, check_rates
+from .verdict import CHECKS, Judged, check_rates
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,8 +108,9 @@ def edge_rates(
         network: a graph, or several on the same nodes.
         rates: ``"uniform"``: equal rates of total sqrt(2 chi_1 chi_2), at which chi_1 chi_2 = 1/2;
             ``"optimal"``: the least total with chi_1 chi_2 <= 1/2, see :func:`optimal_rates`; a number > 0:
-            equal rates of this total; or one number > 0 an edge, in the order of ``Graph.edges`` (for a list
-            of graphs, a list of such arrays of one sum).
+            equal rates of this total; or one number > 0 an edge, in the order in which the edges were given
+            (a list of edges, a networkx graph), else of ``Graph.edges``; for a list of graphs, a list of such
+            arrays of one sum.
         mu: strong convexity of the functions, for the check of given rates.
         L: their smoothness, likewise.
         check: what becomes of given rates that break chi_1 chi_2 <= 1/2, the condition of DADAO. Whether it
@@ -139,7 +140,7 @@ def edge_rates(
         given = EdgeRates(graphs, equal_rates(graphs, float(rates)))
     else:
         given = EdgeRates(graphs, _given(graphs, rates if len(graphs) > 1 else _one(rates)))
-    check_rates(given.graphs, given.rates, given.chi1 * given.chi2, mu, L, check)
+    check_rates(given.graphs, given.rates, given.chi1 * given.chi2, Judged(mu, L), check)
     return given
 
 
@@ -169,9 +170,9 @@ def _given(graphs: tuple[Graph, ...], rates: Sequence[Any]) -> EachRates:
             raise ValueError(f"rates: expected one for each of {len(graph.edges)} edges, got {array.shape}")
         bad = np.flatnonzero(~((array > 0) & np.isfinite(array)))
         if len(bad):
-            edge = graph.edges[bad[0]]
+            edge = (graph.given or graph.edges)[bad[0]]
             raise ValueError(f"rates: expected finite numbers > 0, got {array[bad[0]]} on the edge {edge}")
-        kept.append(array)
+        kept.append(array[graph.order])
     totals = [float(array.sum()) for array in kept]
     if max(totals) - min(totals) > 1e-9 * max(totals):
         raise ValueError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,10 +26,32 @@ class RateWarning(UserWarning):
     """The edges are too slow for the rate condition chi_1 chi_2 <= 1/2 of DADAO."""
 
 
-def worst_exponent(graphs: Sequence[Graph], rates: EachRates, mu: float, L: float) -> float | None:
+@dataclass(frozen=True)
+class Judged:
+    """The functions for which rates are judged.
+
+    Attributes:
+        mu, L: what DADAO is told.
+        curvatures: those of quadratics, where they are known; else the worst of some are taken.
+    """
+
+    mu: float
+    L: float
+    curvatures: tuple[float, ...] | None = None
+
+
+def worst_exponent(
+    graphs: Sequence[Graph],
+    rates: EachRates,
+    mu: float,
+    L: float,
+    curvatures: Sequence[float] | None = None,
+) -> float | None:
     """The largest exponent of DADAO's mean square over quadratics whose curvatures are chosen as follows.
 
-    All mu, all L, and geometric from mu to L, where the graph is so small that (nodes + edges) (6 n - 2)^2 is
+    Those that are given, alone. Without any,
+
+    all mu, all L, and geometric from mu to L, where the graph is so small that (nodes + edges) (6 n - 2)^2 is
     at most ``LARGEST``, which is up to 24 nodes on a path or 15 in a complete graph. Up to ``LARGEST_ALIKE``
     nodes, all L and all mu, of which the second is left out where the first diverges. (On 8 graphs of 5 to 12
     nodes, at 4 ratios L / mu and 7 rates each, the geometric one was never the largest.) With 300 nodes that
@@ -43,7 +66,9 @@ def worst_exponent(graphs: Sequence[Graph], rates: EachRates, mu: float, L: floa
     nodes = graphs[0].nodes
     size = 6 * nodes - 2
     equal = (np.full(nodes, L), np.full(nodes, mu))
-    families = (*equal, np.geomspace(mu, L, nodes))
+    families: tuple[np.ndarray, ...] = (*equal, np.geomspace(mu, L, nodes))
+    if curvatures is not None:
+        families = (np.array(curvatures, dtype=np.float64),)
     if len(graphs) > 1:
         if len(graphs) * (size * (size + 1) // 2) ** 3 > LARGEST_PERIOD:
             return None
@@ -51,22 +76,23 @@ def worst_exponent(graphs: Sequence[Graph], rates: EachRates, mu: float, L: floa
     graph, rate = graphs[0], rates[0]
     if (nodes + len(graph.edges)) * size**2 <= LARGEST:
         return max(mean_square_exponent(graph, rate, a, mu, L) for a in families)
-    if nodes > LARGEST_ALIKE:
+    if nodes > LARGEST_ALIKE or (curvatures is not None and min(curvatures) < max(curvatures)):
         return None
     exponent = alike_exponent(graph, rate, L, mu, L)
     return exponent if exponent >= 0 else max(exponent, alike_exponent(graph, rate, mu, mu, L))
 
 
 def check_rates(
-    graphs: Sequence[Graph], rates: EachRates, product: float, mu: float, L: float, check: str
+    graphs: Sequence[Graph], rates: EachRates, product: float, judged: Judged, check: str
 ) -> None:
     """Warn of rates whose chi_1 chi_2 is ``product`` > 1/2, or refuse them: see ``edge_rates``."""
     if check == "off" or product <= 0.5 + _TOLERANCE:
         return
     said = f"rates: chi_1 chi_2 = {product:.6g} is above 1/2, the most for which DADAO has its rate"
     unknown = f"the {'graph is' if len(graphs) == 1 else 'graphs are'} too large for the exponent"
+    mu, L = judged.mu, judged.L
     try:
-        exponent = worst_exponent(graphs, rates, mu, L)
+        exponent = worst_exponent(graphs, rates, mu, L, judged.curvatures)
     except ArithmeticError as error:
         exponent, unknown = None, str(error)
     where = f"on quadratics with mu = {mu:g}, L = {L:g} the exponent of its mean square is"
