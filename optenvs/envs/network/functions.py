@@ -65,7 +65,7 @@ class NetworkFunctions(Network):
         point = self.begin(keys) if self._given_start is None else self._given_start.repeat(2, 1, 1)
         try:
             values = self.values(draw.functions.data, point)
-            slopes = self.gradient(draw.functions.data, point, keys)
+            slopes = self._over_nodes(torch.func.grad, draw.functions.data, point)
         except Exception as error:
             raise ValueError(
                 f"functions: cannot be called on {self.dtype} tensors of shape {(self.width,)} and "

@@ -44,7 +44,6 @@ ID = "optenvs/NetworkQuadratic-v0"
         ),
         ({"graph": "cycel"}, UnknownName, "no graph is called 'cycel'"),
         ({"graph": "cycle", "nodes": 0}, ValueError, "nodes: expected at least 1, got 0"),
-        ({"graph": "cycle", "nodes": None}, TypeError, "nodes: expected how many nodes the cycle graph has"),
         ({"graph": 3}, TypeError, "graph: expected a name, a Graph, a networkx graph or edges, got 3"),
         ({"graph_options": {"radius": 0.3}}, UnknownKeyword, "radius"),
         # rates

@@ -1,4 +1,4 @@
-"""What a user gives of a network: functions, centres, starting points, events, rates in the order of the edges."""
+"""What a user gives of a network: functions, centres, starts, events, rates in the order of the edges."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_functions_are_the_quadratics_that_they_are(kind: str) -> None:
     ours, theirs = (optenvs.rollout(core, agent, batch=2) for core in (env, quadratic()))
     torch.testing.assert_close(ours.metrics["error"], theirs.metrics["error"])
     torch.testing.assert_close(ours.metrics["gap"], theirs.metrics["gap"])
-    assert ours.metrics["error"][-1].max() < 1e-2 * ours.metrics["error"][0].max()
+    assert ours.metrics["error"][-1].max() < 0.3 * ours.metrics["error"][0].max()
     rounds = optenvs.rollout(given(kind, clock="rounds"), agents.make("dgd"), batch=2, steps=20)
     assert rounds.merit[-1].max() < rounds.merit[0].min()
     node, whole = env.node(KEYS[:1], 2), quadratic().node(KEYS[:1], 2)
