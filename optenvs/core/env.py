@@ -335,8 +335,7 @@ class OptimizationEnv(abc.ABC):
             origin=self.configuration,
         )
         # The first answer rewards nobody: there was no decision.
-        state = dataclasses.replace(self.step(before, instance.start), reward=zero)
-        return self.evaluate(state)
+        return replace(self.evaluate(self.step(before, instance.start)), reward=zero)
 
     def step(self, state: State, action: Action) -> State:
         """Ask one query. Pure: the same state and action give the same answer on every call.

@@ -82,7 +82,7 @@ class Idle:
     """Notices a run that only its budget would end, and that asks nothing any more."""
 
     PATIENCE = 1000
-    """Steps without a bill in any live row after which it cannot be thinking."""
+    """Steps without a bill, of what the budget limits, in any live row after which it cannot be thinking."""
 
     def __init__(self, stepper: Stepper) -> None:
         self._stepper = stepper
@@ -95,7 +95,8 @@ class Idle:
             return
         memory, state = place.trees
         work = self._stepper.work
-        now = state.calls.counts, None if work is None else ledger_at(memory, work).counts
+        limited = torch.stack([state.calls[kind] for kind in self._stepper.env.limits], -1)
+        now = limited, None if work is None else ledger_at(memory, work).counts
         before, self._before, self._next = self._before, now, step + self.PATIENCE
         if before is None:
             return
@@ -104,8 +105,8 @@ class Idle:
         if bool((state.done | (unbilled & ~at_work)).all()) and not bool(state.done.all()):
             agent, env = type(self._stepper.agent).__name__, self._stepper.env.name
             raise RuntimeError(
-                f"rollout: {agent} has asked nothing of {env} that is billed for {self.PATIENCE} steps, and "
-                "only the budget ends this run; give steps=, or let the agent's memory say finished"
+                f"rollout: {agent} has asked nothing of {env} that its budget limits for {self.PATIENCE} steps, "
+                "and only the budget ends this run; give steps=, or let the agent's memory say finished"
             )
 
 

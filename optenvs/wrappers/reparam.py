@@ -25,7 +25,7 @@ from .base import Observation, Wrapper
 
 _LEVELS = ("global", "coordinate")
 _SLOPES = frozenset({"gradient", "hvp"})  # with the vector rescaled as a point is, both take one factor c
-_KNOWN = _SLOPES | {"point", "value", "k", "N"}
+_KNOWN = _SLOPES | {"point", "value", "k", "N", "spent"}
 
 
 @struct

@@ -234,3 +234,35 @@ def test_time_features() -> None:
 def test_bad_input_is_named(make, message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         make()
+
+
+class Unlike(type(QUADRATIC)):  # type: ignore[misc]
+    """Declares everything otherwise than an environment does by default."""
+
+    fixed_cost = False
+    ends = True
+    differentiable = False
+    vectorizable = False
+    bounded_below = False
+    measures_merit = True
+    evaluation_period = (2, 5)
+    live = ("point",)
+    first_bill = property(lambda self: {"gradient": 0, "value": 0})
+    least_bill = property(lambda self: {"gradient": 1})
+
+
+OWN = {"action_space", "observation_space", "name", "painter", "env", "unwrapped"}
+"""What a wrapper has of its own: it is made of what passes through."""
+
+
+def test_every_declaration_passes_through() -> None:
+    inner = Unlike(dim=4, budget=101)
+    outer = Wrapper(inner)
+    declared = [
+        name
+        for name in dir(OptimizationEnv)
+        if not name.startswith("_") and name not in OWN and not callable(getattr(OptimizationEnv, name))
+    ]
+    assert {"fixed_cost", "ends", "evaluations", "least_bill", "horizon", "time_fields"} <= set(declared)
+    for name in declared:
+        assert getattr(outer, name) == getattr(inner, name), name
