@@ -1,4 +1,4 @@
-"""First-order methods: one gradient a step."""
+"""First-order methods, one gradient a step, and Newton's."""
 
 from ..spec import AgentSpec
 
@@ -8,6 +8,7 @@ AGENTS = (
     AgentSpec("adam", "adam", "Adam", ("gradient",)),
     AgentSpec("adamw", "adam", "AdamW", ("gradient",)),
     AgentSpec("diffgrad", "diffgrad", "DiffGrad", ("gradient",)),
+    AgentSpec("newton", "newton", "Newton", ("value", "gradient", "hessian")),
     AgentSpec("rmsprop", "rmsprop", "RMSprop", ("gradient",)),
     AgentSpec("sgd", "sgd", "SGD", ("gradient",)),
 )

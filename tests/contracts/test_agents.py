@@ -37,7 +37,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 PARTICLES = 40
 SHOWN = 10
 TRIED = 4
-_ORACLES = ("value", "gradient", "hvp", "swarm")
+_ORACLES = ("value", "gradient", "hvp", "hessian", "swarm")
 
 
 def network(agent: Any, dtype: str, rotate: bool = False, **keywords: Any) -> OptimizationEnv:

@@ -1,0 +1,114 @@
+"""Asking by a menu: an agent's notes of the last answer of each kind, so that nothing is bought twice.
+
+A problem that is asked by a menu says so in ``problem.menu``. An agent keeps :class:`Notes` in its memory: it
+reads each answer into them, looks up what it knows, and asks what is missing::
+
+    notes = Notes.begin(self, problem, observation)               # in init
+    notes = state.notes.read(observation)                         # in act
+    ready = notes.holds("gradient", point=x)                      # (B,)
+    action, notes = notes.ask({"value": ready, "gradient": ~ready}, point=torch.where(...))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from optenvs.core.errors import check_oracles
+from optenvs.core.offer import ANSWERED, WANT, Offer
+from optenvs.core.struct import replace, static, struct
+
+from .core import Agent, Observation
+
+
+@struct
+class Notes:
+    """What an agent knows by asking.
+
+    Attributes:
+        answers: the last answer of each kind, ``(B, *shape)``; zeros before there is one.
+        places: by kind, the places that it was given at.
+        known: by kind, whether there is one, ``(B,)``.
+        refused: whether the rest of the budget did not pay something that the last query wanted, ``(B,)``.
+        wanted: what that was, ``(B, kinds)``.
+        offer: what can be asked.
+    """
+
+    answers: dict[str, Tensor]
+    places: dict[str, dict[str, Tensor]]
+    known: dict[str, Bool[Tensor, "B"]]
+    refused: Bool[Tensor, "B"]
+    wanted: Tensor
+    offer: Offer = static()
+
+    @classmethod
+    def begin(cls, agent: Agent, problem: Any, observation: Observation) -> Notes:
+        """Notes of the kinds that ``agent`` needs, with the first answer.
+
+        Raises:
+            OracleMismatch: the menu has not all of them.
+            TypeError: the problem is not asked by a menu.
+        """
+        name, offer = type(agent).__name__, getattr(problem, "menu", None)
+        if not isinstance(offer, Offer):
+            raise TypeError(
+                f"agent {name} asks by a menu, and this problem has none (of landscapes, oracle='hessian')"
+            )
+        check_oracles(name, agent.needs, "the menu", offer.kinds)
+        kinds = [kind for kind in offer.kinds if kind in "|".join(agent.needs).split("|")]
+        nowhere = {kind: offer.at[offer.kinds.index(kind)] for kind in kinds}
+        none = torch.zeros_like(observation[ANSWERED][:, 0], dtype=torch.bool)
+        notes = cls(
+            answers={kind: torch.zeros_like(observation[kind]) for kind in kinds},
+            places={kind: {at: torch.zeros_like(observation[at]) for at in nowhere[kind]} for kind in kinds},
+            known=dict.fromkeys(kinds, none),
+            refused=none,
+            wanted=torch.zeros_like(observation[ANSWERED]),
+            offer=offer,
+        )
+        return notes.read(observation)
+
+    def __getitem__(self, kind: str) -> Tensor:
+        """The last answer of a kind."""
+        return self.answers[kind]
+
+    def read(self, observation: Observation) -> Notes:
+        """The notes with the answers of ``observation``."""
+        answers, places, known = {}, {}, {}
+        for kind, before in self.answers.items():
+            new = observation[ANSWERED][:, self.offer.kinds.index(kind)] > 0
+            answers[kind] = _rows(new, observation[kind], before)
+            places[kind] = {at: _rows(new, observation[at], x) for at, x in self.places[kind].items()}
+            known[kind] = new | self.known[kind]
+        refused = (self.wanted > observation[ANSWERED]).any(-1)
+        return replace(self, answers=answers, places=places, known=known, refused=refused)
+
+    def holds(self, kind: str, **places: Tensor) -> Bool[Tensor, "B"]:
+        """Whether the last answer of a kind was given at these very places."""
+        held = self.known[kind]
+        for at, place in self.places[kind].items():
+            if at in places:
+                held = held & (place == places[at]).flatten(1).all(1)
+        return held
+
+    def ask(
+        self, wanted: Mapping[str, bool | Bool[Tensor, "B"]], **places: Tensor
+    ) -> tuple[dict[str, Tensor], Notes]:
+        """The query that wants some kinds at some places, but for what is held there already.
+
+        Args:
+            wanted: by kind, for all rows or row by row.
+            **places: ``(B, *shape)``; those not named are zeros.
+        """
+        at = self.offer.query({}, **places)
+        missing = {kind: ~self.holds(kind, **at) & asked for kind, asked in wanted.items()}
+        action = self.offer.query(missing, **places)
+        return action, replace(self, wanted=action[WANT])
+
+
+def _rows(mask: Bool[Tensor, "B"], yes: Tensor, no: Tensor) -> Tensor:
+    return torch.where(mask.reshape(-1, *[1] * (no.ndim - 1)), yes, no)
