@@ -105,8 +105,8 @@ class Idle:
         if bool((state.done | (unbilled & ~at_work)).all()) and not bool(state.done.all()):
             agent, env = type(self._stepper.agent).__name__, self._stepper.env.name
             raise RuntimeError(
-                f"rollout: {agent} has asked nothing of {env} that its budget limits for {self.PATIENCE} steps, "
-                "and only the budget ends this run; give steps=, or let the agent's memory say finished"
+                f"rollout: {agent} has asked nothing of {env} that its budget limits for {self.PATIENCE} "
+                "steps, and nothing else ends this run; give steps=, or let the agent's memory say finished"
             )
 
 
