@@ -11,6 +11,7 @@ from envs_registry import ENVIRONMENTS, EnvSpec
 from optenvs.core.env import OptimizationEnv
 from optenvs.core.errors import UnknownName, check_keywords, suggest
 from optenvs.core.imports import imported, part
+from optenvs.core.problems import as_problem
 from optenvs.faces.arrays import NumpyVectorEnv
 from optenvs.faces.function import BilledFunction
 from optenvs.faces.single import GymEnv
@@ -111,14 +112,14 @@ def accepted(env_id: str, **kwargs: Any) -> tuple[type[OptimizationEnv], ...]:
     return (cls,) if inner is None else (cls, *accepted(inner.id, **keywords))
 
 
-def make_sb3(env: OptimizationEnv | str, num_envs: int = 1, **kwargs: Any) -> Any:
+def make_sb3(env: OptimizationEnv | Any, num_envs: int = 1, **kwargs: Any) -> Any:
     """A Stable-Baselines3 ``VecEnv`` of ``num_envs`` instances.
 
     Stable-Baselines3 needs finite actions: where the environment has ``bounds`` and none are given, they are
     its search domain.
 
     Args:
-        env: an id, or a problem (one of your own, or a wrapped one).
+        env: an id, a problem (one of your own, or a wrapped one), or what ``gym.make`` made of one.
         num_envs: the batch size.
         **kwargs: keywords as in :func:`make`, for an id only; ``render_mode``; ``info="flat"`` for
             infos of one level.
@@ -133,12 +134,20 @@ def make_sb3(env: OptimizationEnv | str, num_envs: int = 1, **kwargs: Any) -> An
         env = make(env, **kwargs)
     elif kwargs:
         check_keywords("make_sb3 of a made environment", kwargs, _SB3_OPTIONS)
-    return SB3VecEnv(env, num_envs, **options)
+    return SB3VecEnv(as_problem(env), num_envs, **options)
 
 
-def as_function(env: OptimizationEnv | str, seed: int = 0, key: int | None = None) -> BilledFunction:
-    """One instance as a billed callable with gradient, see :class:`BilledFunction`."""
-    return BilledFunction(make(env) if isinstance(env, str) else env, seed=seed, key=key)
+def as_function(env: OptimizationEnv | Any, seed: int = 0, key: int | None = None) -> BilledFunction:
+    """One instance as a billed callable with gradient, see :class:`BilledFunction`.
+
+    Args:
+        env: an id, a problem, or what ``gym.make`` made of one. Of an id the problem is made in float64:
+            solvers that take differences of values ask points that float32 cannot tell apart.
+        seed: names the instance.
+        key: the instance's own key, in place of a seed.
+    """
+    problem = make(env, dtype="float64") if isinstance(env, str) else as_problem(env)
+    return BilledFunction(problem, seed=seed, key=key)
 
 
 class RegisteredEnv(GymEnv):

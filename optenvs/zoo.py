@@ -27,11 +27,11 @@ _FACES = {"parallel": "optenvs.zoo:parallel_env", "aec": "optenvs.zoo:aec_env"}
 _FACE_OPTIONS = ("render_mode", "max_cycles", "info")
 
 
-def parallel_env(env: OptimizationEnv | str, **kwargs: Any) -> ParallelFace:
+def parallel_env(env: OptimizationEnv | Any, **kwargs: Any) -> ParallelFace:
     """One instance as a PettingZoo ``ParallelEnv``: all agents ask at once.
 
     Args:
-        env: an id, or a problem of many agents (one of your own).
+        env: an id, a problem of many agents (one of your own), or what another face made of one.
         **kwargs: keywords as in :func:`optenvs.make`, for an id only; ``render_mode``; ``max_cycles``;
             ``info="flat"`` for ``infos`` of one level.
 
@@ -44,11 +44,11 @@ def parallel_env(env: OptimizationEnv | str, **kwargs: Any) -> ParallelFace:
     return ParallelFace(core, **options)
 
 
-def aec_env(env: OptimizationEnv | str, **kwargs: Any) -> AECFace:
+def aec_env(env: OptimizationEnv | Any, **kwargs: Any) -> AECFace:
     """One instance as a PettingZoo ``AECEnv``: the agents act in turns, in the order of the events.
 
     Args:
-        env: an id, or a problem of many agents (one of your own).
+        env: an id, a problem of many agents (one of your own), or what another face made of one.
         **kwargs: as in :func:`parallel_env`.
 
     Raises:
@@ -60,9 +60,10 @@ def aec_env(env: OptimizationEnv | str, **kwargs: Any) -> AECFace:
     return AECFace(core, **options)
 
 
-def _core(env: OptimizationEnv | str, kwargs: dict[str, Any]) -> tuple[MultiAgentEnv, dict[str, Any]]:
+def _core(env: OptimizationEnv | Any, kwargs: dict[str, Any]) -> tuple[MultiAgentEnv, dict[str, Any]]:
     from optenvs.core.errors import check_keywords
     from optenvs.core.multi import MultiAgentEnv
+    from optenvs.core.problems import as_problem
     from optenvs.making import make
 
     options = {name: kwargs[name] for name in _FACE_OPTIONS if name in kwargs}
@@ -70,6 +71,7 @@ def _core(env: OptimizationEnv | str, kwargs: dict[str, Any]) -> tuple[MultiAgen
         env = make(env, **{name: value for name, value in kwargs.items() if name not in options})
     else:
         check_keywords("a face of a made environment", kwargs, _FACE_OPTIONS)
+        env = as_problem(env)
     if not isinstance(env, MultiAgentEnv):
         many = sorted(spec.id for spec in ENVIRONMENTS.values() if spec.multi_agent)
         raise TypeError(

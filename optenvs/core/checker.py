@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -11,6 +12,7 @@ from .checks import accounting, behaviour, calculus, contract, menu, slopes
 from .checks.probe import NotApplicable, Probe, run
 from .env import OptimizationEnv
 from .errors import suggest
+from .problems import as_problem
 
 CHECKS: dict[str, Callable[[Probe], Iterator[str]]] = {
     "declarations": contract.declarations,
@@ -82,7 +84,7 @@ class CheckFailed(AssertionError):
 
 
 def check(
-    env: OptimizationEnv,
+    env: OptimizationEnv | Any,
     batch: int = 5,
     steps: int = 4,
     seed: int = 0,
@@ -102,11 +104,10 @@ def check(
 
     Raises:
         CheckFailed: at least one check failed; ``error.report`` is the report.
-        TypeError: ``env`` is no ``OptimizationEnv``.
+        TypeError: ``env`` stands for no problem, see :func:`optenvs.core.problems.as_problem`.
         ValueError: an argument out of its range.
     """
-    if not isinstance(env, OptimizationEnv):
-        raise TypeError(f"env: expected an OptimizationEnv, got {type(env).__name__}")
+    env = as_problem(env)
     for name, number in (("batch", batch), ("steps", steps)):
         if isinstance(number, bool) or not isinstance(number, int) or number < 2:
             raise ValueError(f"{name}: expected a whole number >= 2, got {number!r}")

@@ -17,9 +17,10 @@ from .env import Action, OptimizationEnv, State
 from .errors import check_oracles
 from .evaluations import due, until_next
 from .ledger import Ledger
+from .problems import as_problem
 from .random import Keys, fold_in, keys_from_seed
 from .stepper import Entry, Fused, History, Idle, Place, Stepper, Trees, finished
-from .struct import detach, replace, struct, tree_map
+from .struct import Named, detach, replace, struct, tree_map
 from .work import Path, find, ledger_at
 
 _PATIENCE = 64  # steps between two looks at an accelerator where only the environment knows the end
@@ -100,7 +101,7 @@ def _any(mask: Tensor) -> bool:
 
 
 def rollout(
-    env: OptimizationEnv,
+    env: OptimizationEnv | Any,
     agent: SupportsActing,
     *,
     seed: int = 0,
@@ -115,7 +116,8 @@ def rollout(
     """Let ``agent`` solve ``batch`` instances of ``env`` for ``steps`` queries, without a graph.
 
     Args:
-        env: the problem; ``optenvs.make(id)`` gives one.
+        env: the problem: ``optenvs.make(id)`` gives one. The id, or what ``gym.make`` made of it, will do:
+            see :func:`optenvs.core.problems.as_problem`.
         agent: anything with ``init`` and ``act`` (see ``agents``).
         seed: names the instances; instance i is the same at every batch size.
         batch: how many instances.
@@ -143,12 +145,13 @@ def rollout(
     """
     if isinstance(compile, bool) or not isinstance(compile, int) or compile < 0:
         raise ValueError(f"compile: expected a number of steps >= 0, got {compile!r}")
+    env = as_problem(env)
     with torch.no_grad():
         return _drive(env, agent, seed, batch, steps, keys, record, resume, on_step, compile=compile)
 
 
 def unroll(
-    env: OptimizationEnv,
+    env: OptimizationEnv | Any,
     agent: SupportsActing,
     *,
     seed: int = 0,
@@ -169,6 +172,7 @@ def unroll(
     Raises:
         TypeError: the environment is not differentiable.
     """
+    env = as_problem(env)
     if not env.differentiable:
         raise TypeError(f"{env.name} is not differentiable; train by evolution strategies or RL")
 
@@ -182,7 +186,7 @@ def unroll(
 
 
 def unroll_windows(
-    env: OptimizationEnv,
+    env: OptimizationEnv | Any,
     agent: SupportsActing,
     *,
     steps: int,
@@ -196,6 +200,7 @@ def unroll_windows(
     """
     if truncation < 1:
         raise ValueError(f"truncation: expected at least 1 step, got {truncation}")
+    env = as_problem(env)
     run: Run | None = options.pop("resume", None)
     for first in range(0, steps, truncation):
         run = unroll(env, agent, steps=min(truncation, steps - first), resume=run, **options)
@@ -312,7 +317,7 @@ def _assemble(record: Entry, seconds: list[float], limit: float, place: Place, p
     metrics, counts, merit, best, _, done, recorded, done_itself = tree_map(long, record)
     work = None if path is None else replace(ledger_at(agent_state, path), counts=done_itself)
     return Run(
-        metrics=metrics,
+        metrics=Named(metrics),
         calls=Ledger(counts=counts, kinds=state.calls.kinds),
         merit=merit,
         best=best,
@@ -321,6 +326,6 @@ def _assemble(record: Entry, seconds: list[float], limit: float, place: Place, p
         seconds=long(times),
         state=state,
         agent_state=agent_state,
-        recorded=recorded,
+        recorded=Named(recorded),
         work=work,
     )

@@ -58,6 +58,24 @@ def struct(cls: type[T]) -> type[T]:
     return made
 
 
+class Named(dict[str, Any]):
+    """A dict whose ``KeyError`` says what there is: the metrics of a run, say."""
+
+    def __missing__(self, name: str) -> Any:
+        raise KeyError(f"no {name!r}; there are {', '.join(map(str, self)) or 'none'}")
+
+
+_pytree.register_pytree_node(
+    Named,
+    lambda named: (list(named.values()), tuple(named)),
+    lambda children, names: Named(zip(names, children, strict=True)),
+    flatten_with_keys_fn=lambda named: (  # type: ignore[arg-type]
+        [(_pytree.MappingKey(name), value) for name, value in named.items()],
+        tuple(named),
+    ),
+)
+
+
 def replace(tree: T, **changes: Any) -> T:
     """``dataclasses.replace`` for structs, ten times faster: it copies what is there and checks nothing.
 

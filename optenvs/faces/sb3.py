@@ -44,6 +44,7 @@ class SB3VecEnv(VecEnv):
                 f"Stable-Baselines3 takes finite actions only, {core.name} has {core.action_space}; "
                 "give bounds= where the environment has them, or use a wrapper"
             )
+        self.core = core
         self.batch = TorchVectorEnv(
             core, num_envs, autoreset_mode=AutoresetMode.SAME_STEP, render_mode=render_mode
         )

@@ -12,6 +12,7 @@ from gymnasium.error import ResetNeeded
 from optenvs.core.configuration import check_origin
 from optenvs.core.env import OptimizationEnv, State
 from optenvs.core.evaluations import due
+from optenvs.core.problems import as_problem
 from optenvs.core.random import as_seed
 from optenvs.core.spaces import as_action, check_action
 from optenvs.core.state import stopped
@@ -36,7 +37,7 @@ class GymEnv(gym.Env):
     ``info["key"]`` the instance: ``reset(options={"instance": key})`` meets it again.
 
     Args:
-        core: the problem.
+        core: the problem, or its id.
         render_mode: ``"rgb_array"`` to draw the episode with :meth:`render`.
         info: ``"flat"`` for an ``info`` of one level, see :mod:`optenvs.faces.info`.
     """
@@ -46,7 +47,7 @@ class GymEnv(gym.Env):
     def __init__(self, core: OptimizationEnv, render_mode: str | None = None, info: str = "nested") -> None:
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise ValueError(f"render_mode: expected 'rgb_array' or None, got {render_mode!r}")
-        self.core = core
+        self.core = core = as_problem(core)
         self.render_mode = render_mode
         self.info = check_form(info)
         self.observation_space = core.observation_space

@@ -18,6 +18,7 @@ from torch import Tensor
 from optenvs.core.configuration import check_origin
 from optenvs.core.env import OptimizationEnv, State
 from optenvs.core.evaluations import due
+from optenvs.core.problems import as_problem
 from optenvs.core.spaces import as_action, check_action, violations
 from optenvs.core.state import stopped
 from optenvs.core.struct import rows, select, static, struct, tree_map
@@ -43,7 +44,7 @@ class TorchVectorEnv(VectorEnv):
     instances. Observations are the state's own tensors: do not write to them.
 
     Args:
-        core: the problem.
+        core: the problem, or its id.
         num_envs: the batch size B.
         autoreset_mode: ``next_step`` (Gymnasium's default), ``same_step`` (``infos["final_obs"]`` and
             ``infos["final_info"]`` hold the end, in the rows ``infos["_final_obs"]``), or ``disabled``
@@ -73,7 +74,7 @@ class TorchVectorEnv(VectorEnv):
             raise ValueError(f"num_envs: expected a whole number >= 1, got {num_envs!r}")
         if max_episode_steps is not None and max_episode_steps < 1:
             raise ValueError(f"max_episode_steps: expected >= 1, got {max_episode_steps}")
-        self.core = core
+        self.core = core = as_problem(core)
         self.num_envs = num_envs
         self.autoreset_mode = _mode(autoreset_mode)
         self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}

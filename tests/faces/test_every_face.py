@@ -135,7 +135,7 @@ def test_what_is_no_query(bad: str) -> None:
 BATCHES: dict[str, tuple[Any, str]] = {
     "sparse": (torch.zeros(2, 2).to_sparse(), "expected a dense tensor"),
     "bool": (np.zeros((2, 2), bool), "dtype bool is no number"),
-    "masked": (np.ma.masked_array(np.zeros((2, 2)), np.eye(2)), "2 of its 4 entries are masked"),
+    "masked": (np.ma.masked_array(np.zeros((2, 2)), np.eye(2, dtype=bool)), "2 of its 4 entries are masked"),
     "far too large": (np.broadcast_to(np.float32(0), (10**9, 10)), "expected shape"),
     "list with a graph": ([_graph(), _graph()], "cannot be cast"),
     "fields": ({1: 0.0, None: 0.0, "point": 0.0}, "action: "),

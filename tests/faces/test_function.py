@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import os
+import pickle
+
 import numpy as np
 import pytest
 import scipy.optimize
@@ -92,3 +96,48 @@ def test_what_is_no_function() -> None:
     f = optenvs.as_function(optenvs.make("Quadratic", oracle="value"))
     with pytest.raises(TypeError, match="Quadratic answers no gradient with this oracle"):
         f.gradient(f.start)
+
+
+def test_an_id_is_asked_in_float64() -> None:
+    f = optenvs.as_function("Rosenbrock")
+    result = scipy.optimize.minimize(f, f.start)
+    assert f.core.dtype == "float64"
+    assert f.metrics["gap"] < 1e-6 and f.calls["gradient"] == result.nfev > 20
+
+
+def test_points_that_are_one_query_are_one_on_the_bill_and_said() -> None:
+    f = optenvs.as_function(optenvs.make("Rosenbrock", dtype="float32"))
+    first = f(f.start)
+    with pytest.warns(UserWarning, match="rounds to the same float32 numbers.*dtype='float64'"):
+        assert f(f.start + 1e-9) == first
+    assert f(f.start + 1e-9) == first, "it is said once"
+    assert f.calls["gradient"] == 1
+    f(f.start + 1e-3)
+    assert f.calls["gradient"] == 2
+
+
+def test_there_is_one_bill() -> None:
+    f = optenvs.as_function("Quadratic")
+    for copied in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="the bill of Quadratic is kept in the process that made it"):
+            copied(f)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: -1)  # as in a process that has been forked
+        with pytest.raises(TypeError, match="the bill of Quadratic is kept in the process that made it"):
+            f(f.start)
+    assert f.calls["gradient"] == 1
+
+
+def test_it_goes_on_after_an_infinite_value() -> None:
+    core = optenvs.from_function(
+        lambda x: torch.where(x.sum() > 1, torch.inf, (x**2).sum()), dim=2, budget=20, dtype="float64"
+    )
+    f = optenvs.as_function(core)
+    assert f([2.0, 2.0]) == np.inf
+    assert f([0.5, 0.25]) == 0.3125
+    assert f.best <= 0.3125 and f.calls["value"] == 3
+    for i in range(17):
+        assert f([2.0, 2.0 + i]) == np.inf
+    with pytest.raises(BudgetSpent, match="the budget is spent"):
+        f([0.0, 0.0])
+    assert f.calls["value"] == 20

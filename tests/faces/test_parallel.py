@@ -144,7 +144,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "infinite": ({"query": GOOD, "message": [0, np.inf]}, r"node_3: message: expected finite numbers"),
     "outside": (
         {"query": [0, 51.0], "message": GOOD},
-        r"node_3: query: .* in \[-50.0, 50.0\], got \[ 0. 51.\]$",
+        r"node_3: query: .* in \[-50.0, 50.0\], got \[ 0. 51.\]: 51 at index 1",
     ),
     "complex": (
         {"query": np.zeros(2, complex), "message": GOOD},
