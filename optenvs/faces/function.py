@@ -141,7 +141,7 @@ class BilledFunction:
     def _alone(self) -> str:
         return (
             f"as_function: the bill of {self.core.name} is kept in the process that made it, and a copy "
-            "would count by itself; ask there (its threads share the bill), or make a function in each process"
+            "would count by itself; ask there (its threads share the bill), or make a function a process"
         )
 
     def __reduce__(self) -> Any:
