@@ -29,6 +29,7 @@ from torch import Tensor
 from optenvs.core.env import State
 from optenvs.core.random import fold_in
 from optenvs.core.rollout import SupportsActing, agent_keys
+from optenvs.core.stepper import finished
 
 
 class PolicyByAgent:
@@ -67,7 +68,10 @@ class PolicyByAgent:
         self._resets = self._base.resets
 
     def __call__(self, name: str, observation: dict[str, np.ndarray]) -> Any:
-        """The action of agent ``name``, a numpy array or a dict of them."""
+        """The action of agent ``name``, a numpy array or a dict of them.
+
+        When all agents have finished, the next query ends the episode, unbilled.
+        """
         self._check(name, observation)
         if self._resets != self._base.resets:
             self.reset()
@@ -81,6 +85,8 @@ class PolicyByAgent:
             action, memory = self.agent.act(self.memories[name], seen)
         taken = self._taken(action)
         self.memories[name] = memory
+        if all(_has_finished(memory) for memory in self.memories.values()):
+            self._base.finish()
         return taken
 
     def _taken(self, action: Any) -> Any:
@@ -108,3 +114,8 @@ class PolicyByAgent:
         if not isinstance(observation, dict) or set(observation) != wanted:
             came = sorted(observation) if isinstance(observation, dict) else type(observation).__name__
             raise TypeError(f"observation: expected the fields {sorted(wanted)}, got {came}")
+
+
+def _has_finished(memory: Any) -> bool:
+    said = finished(memory)
+    return said is not None and bool(said.all())

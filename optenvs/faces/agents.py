@@ -15,6 +15,7 @@ from optenvs.core.env import Action, State
 from optenvs.core.errors import UnknownName
 from optenvs.core.evaluations import due
 from optenvs.core.multi import MultiAgentEnv
+from optenvs.core.state import stopped
 from optenvs.core.struct import replace
 
 from .info import check_form
@@ -74,6 +75,7 @@ class AgentsFace:
         self._fields = tuple({*self._own, *self._shared.values()})
         self._episodes: Episodes | None = None
         self._path: list[State] = []
+        self._finished = False
 
     def observation_space(self, agent: str) -> spaces.Space:
         """What ``agent`` sees; one object for all agents."""
@@ -150,12 +152,20 @@ class AgentsFace:
         keys = instance_keys(options, episodes.keys())
         with torch.no_grad():
             state = self.core.reset(keys)
-        self._episodes = episodes
+        self._episodes, self._finished = episodes, False
         self.resets += 1
         return FaceState(state=state, episodes=episodes)
 
+    def finish(self) -> None:
+        """End the episode: its next query is not asked or billed, and the episode ``truncated``."""
+        self._current()
+        self._finished = True
+
     def _ask(self, state: State, query: Action) -> State:
         """The next answer. One that is no number would poison a learner: the last one stands, then."""
+        if self._finished:
+            self._finished = False
+            return stopped(state)
         with torch.no_grad():
             after = self.core.step(state, query)
             if self._evaluations is not None and due(self._evaluations, int(after.k)):

@@ -206,3 +206,33 @@ def test_errors() -> None:
         agents.bind(Silent(), env)("node_0", shown["node_0"])  # type: ignore[arg-type]
     with pytest.raises(OracleMismatch, match="needs the oracle"):
         agents.bind(agents.make("dadao"), env)
+
+
+@struct
+class Patience:
+    """The calls so far, and whether they were enough, ``(B,)`` each."""
+
+    count: Any
+    finished: Any
+
+
+class Stays:
+    """Asks the same point again, four times, and has finished then."""
+
+    needs = ("value",)
+
+    def init(self, problem: Any, observation: Any, keys: Any) -> Patience:
+        return Patience(count=torch.zeros_like(keys), finished=torch.zeros_like(keys, dtype=torch.bool))
+
+    def act(self, state: Patience, observation: Any) -> Any:
+        count = state.count + 1
+        return observation["point"], Patience(count=count, finished=count > 4)
+
+
+@pytest.mark.parametrize("mode", [by_turns, in_parallel])
+def test_an_episode_ends_unbilled_when_all_agents_have_finished(mode: Any) -> None:
+    keywords: dict[str, Any] = {"dim": 2, "particles": 3, "recommend": "best", "budget": 30}
+    core = optenvs.make("Particles", landscape="optenvs/Rastrigin-v0", **keywords)
+    end = mode(core, Stays(), 0)
+    assert end.truncated.item() and int(end.k) == 4
+    assert end.calls["value"].tolist() == [3] and end.calls["swarm"].tolist() == [5]
