@@ -4,6 +4,7 @@ from .env import Answer, Instance, OptimizationEnv, State
 from .errors import BudgetSpent, InvalidAction, OracleMismatch, UnknownKeyword, UnknownName
 from .ledger import Ledger
 from .menu import Judgement, Kind, MenuEnv, Offer, Query
+from .nested import Episodes, Stream, Window, advance
 from .random import Keys, fold_in, keys_from_seed
 from .resources import Resource
 from .rollout import Run, rollout, unroll, unroll_windows
@@ -13,6 +14,7 @@ from .struct import static, struct
 __all__ = [
     "Answer",
     "BudgetSpent",
+    "Episodes",
     "Instance",
     "InvalidAction",
     "Judgement",
@@ -27,8 +29,11 @@ __all__ = [
     "Resource",
     "Run",
     "State",
+    "Stream",
     "UnknownKeyword",
     "UnknownName",
+    "Window",
+    "advance",
     "fold_in",
     "keys_from_seed",
     "load",

@@ -305,11 +305,12 @@ class OptimizationEnv(abc.ABC):
         """The largest share of a limit that has been used; 0 without a budget."""
         return (calls.counts * self._constants.share).amax(-1, keepdim=True)
 
-    def reset(self, keys: Keys) -> State:
+    def reset(self, keys: Keys, evaluate: bool = True) -> State:
         """One independent instance a key, and the answer to its first query (billed).
 
         Args:
             keys: int64 ``(B,)`` on this environment's device, see :func:`optenvs.core.random.keys_from_seed`.
+            evaluate: whether what is dear is measured, see :meth:`evaluate`.
         """
         batch, device, dtype = len(keys), self.torch_device, self.torch_dtype
         constants = self._constants
@@ -335,7 +336,8 @@ class OptimizationEnv(abc.ABC):
             origin=self.configuration,
         )
         # The first answer rewards nobody: there was no decision.
-        return replace(self.evaluate(self.step(before, instance.start)), reward=zero)
+        state = self.step(before, instance.start)
+        return replace(self.evaluate(state) if evaluate else state, reward=zero)
 
     def step(self, state: State, action: Action) -> State:
         """Ask one query. Pure: the same state and action give the same answer on every call.

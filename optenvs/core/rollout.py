@@ -19,7 +19,7 @@ from .evaluations import due, until_next
 from .ledger import Ledger
 from .problems import as_problem
 from .random import Keys, fold_in, keys_from_seed
-from .stepper import Entry, Fused, History, Idle, Place, Stepper, Trees, finished
+from .stepper import Entry, Fused, History, Idle, Place, Stepper, Trees, finished, first_order
 from .struct import Named, detach, replace, struct, tree_map
 from .work import Path, find, ledger_at
 
@@ -175,12 +175,7 @@ def unroll(
     env = as_problem(env)
     if not env.differentiable:
         raise TypeError(f"{env.name} is not differentiable; train by evolution strategies or RL")
-
-    def seen(observation: dict[str, Tensor]) -> dict[str, Tensor]:
-        if second_order:
-            return observation
-        return {k: v if k in env.live else v.detach() for k, v in observation.items()}
-
+    seen = None if second_order else first_order(env)
     with torch.enable_grad():
         return _drive(env, agent, seed, batch, steps, keys, record, resume, on_step, seen=seen)
 

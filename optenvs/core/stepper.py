@@ -110,6 +110,11 @@ class Idle:
             )
 
 
+def first_order(env: OptimizationEnv) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+    """What an agent sees where the oracle's answers are to be constants: all but the live fields detached."""
+    return lambda observation: {k: v if k in env.live else v.detach() for k, v in observation.items()}
+
+
 @dataclasses.dataclass(frozen=True)
 class Stepper:
     """Steps of one agent on one environment, and what the record keeps of them.

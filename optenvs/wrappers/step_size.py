@@ -21,10 +21,10 @@ from optenvs.core.env import Action, Answer, Instance, State
 from optenvs.core.errors import check_oracles
 from optenvs.core.evaluations import Evaluations, stretched
 from optenvs.core.features import spread, tensor_means, tensor_sizes
+from optenvs.core.nested import advance
 from optenvs.core.random import Keys, keys_from_seed
 from optenvs.core.rollout import agent_keys
 from optenvs.core.spaces import box
-from optenvs.core.stepper import freeze
 from optenvs.core.struct import struct
 
 from .base import Wrapper, require_fields
@@ -150,7 +150,7 @@ class StepSizeControl(Wrapper):
         return 10.0 ** (self.low + (action + 1) / 2 * (self.high - self.low))
 
     def sample(self, keys: Keys) -> Instance:
-        inner = self.env.reset(keys)
+        inner = self.env.reset(keys, evaluate=False)  # the outer episode is measured
         return Instance(
             problem=inner.problem,
             hidden=_keep(inner),
@@ -185,6 +185,7 @@ class StepSizeControl(Wrapper):
             merit=torch.where(inner.diverged, torch.nan, inner.merit),
             metrics=inner.metrics,
             solved=inner.terminated,
+            ended=inner.truncated,
             hidden=control,
             calls=dict(zip(self.bill, calls.unbind(-1), strict=True)),
         )
@@ -194,10 +195,8 @@ class StepSizeControl(Wrapper):
         rate = spread(rate, self.sizes) if self.per_tensor else rate
         # A schedule's factors may be tensors of any shape that broadcasts: this is where the rate enters.
         optimizer = self.agent.replace(lr=1.0, schedule=lambda k, N: rate)
-        for turn in range(self.repeat):
-            query, agent = optimizer.act(agent, inner.observation)
-            after = self.env.step(inner, query)
-            inner = freeze(inner, after) if turn else after
+        # nobody asks for a row that is done before the first of these queries
+        agent, inner = advance(self.env, optimizer, agent, inner, self.repeat, over=False)
         return inner, agent
 
     def inner(self, state: State) -> State:
