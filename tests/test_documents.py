@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 from packaging.requirements import Requirement
 
 import agents
@@ -75,8 +76,31 @@ def test_agent_of_the_contributing_page(monkeypatch: pytest.MonkeyPatch) -> None
     assert float(run.metrics["gap"][-1].max()) < 1e-12
 
 
+def test_menu_of_the_contributing_page_and_its_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment, agent = blocks("CONTRIBUTING.md")[2:]
+    assert lines(environment) <= 70
+    assert lines(agent) <= 45
+    found = execute(f"{environment}\n{agent}", monkeypatch)
+    assert set(optenvs.check(found["env"]).skipped) == {"oracle"}
+    run = optenvs.rollout(found["env"].replace(dtype="float64"), found["Linearised"](), seed=5, batch=32)
+    assert run.finished.all()
+    # the projection itself: x = target / (1 + 2 m axes), with the multiplier m by bisection
+    axes, target = run.state.hidden, run.state.problem.target
+    low, high = torch.zeros_like(target[:, :1]), torch.full_like(target[:, :1], 100.0)
+    for _ in range(100):
+        middle = (low + high) / 2
+        outside = (axes * (target / (1 + 2 * middle * axes)) ** 2).sum(-1, keepdim=True) > 1
+        low, high = torch.where(outside, middle, low), torch.where(outside, high, middle)
+    expected = (target - target / (1 + 2 * low * axes)).square().sum(-1) / 2
+    assert torch.allclose(run.best[-1], expected, rtol=1e-9)
+    calls = run.state.calls
+    assert torch.equal(calls["value"], calls["constraint"])
+    assert torch.equal(calls["gradient"], calls["jacobian"])
+    assert (calls["value"] > calls["gradient"]).all()
+
+
 def test_readme_states_the_length_of_the_examples() -> None:
-    environment, agent = blocks("CONTRIBUTING.md")
+    environment, agent = blocks("CONTRIBUTING.md")[:2]
     stated = f"a whole environment in {lines(environment)} lines and a whole agent in {lines(agent)}"
     assert stated in " ".join((ROOT / "README.md").read_text().split())
 
