@@ -112,6 +112,86 @@ def test_a_torch_optimizer_is_an_agent(name: str, quadratic: OptimizationEnv, tm
     assert_pure(quadratic, agent)
 
 
+PLAIN = {
+    "SWATS": {"lr": 1e-3},  # changes its phase, a word of its group, and its memory with it
+    "AdaBelief": {"lr": 0.01},
+    "Adan": {"lr": 0.01},
+    "DAdaptAdam": {},  # its step size is a number of the group
+    "Prodigy": {},
+    "Lion": {"lr": 0.01},
+    "MADGRAD": {"lr": 0.01},
+    "ScheduleFreeAdamW": {"lr": 0.01},
+    "Tiger": {"lr": 0.01},
+    "Yogi": {"lr": 0.01},
+}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_from_torch_is_a_plain_loop(name: str) -> None:
+    env = optenvs.make("Rosenbrock", dim=4, dtype="float64", tolerance=None)
+    make = getattr(pytorch_optimizer, name)
+    run = optenvs.rollout(env, agents.from_torch(make, **PLAIN[name]), seed=0, batch=2, steps=30)
+    for row in range(2):
+        start = env.reset(keys_from_seed(0, 2)).observation["point"][row]
+        point = torch.nn.Parameter(start.clone())
+        optimizer = make([point], **PLAIN[name])
+        values = []
+        for _ in range(31):
+            value = env.value(point.unsqueeze(0), None).squeeze(0)
+            values.append(float(value.detach()))
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+        assert run.merit[:, row].tolist() == pytest.approx(values, rel=1e-9)
+
+
+def test_from_torch_keeps_words_and_phases(tmp_path: Any) -> None:
+    env = optenvs.make("Rosenbrock", dim=4, dtype="float64", tolerance=None)
+    make = lambda: agents.from_torch(pytorch_optimizer.SWATS)  # noqa: E731
+    run = optenvs.rollout(env, make(), seed=0, steps=5)
+    assert {name.split(" ")[1] for name in run.agent_state.memory} == {"tensor", "number", "word"}
+    assert_resumes(env, make(), tmp_path, make())
+
+
+class Hiding(torch.optim.SGD):
+    """Remembers what no agent could carry."""
+
+    kept: str = "attribute"
+
+    def step(self, closure: Any = None) -> None:
+        super().step()
+        group = self.param_groups[0]
+        if self.kept == "attribute":
+            self.inner = {"moment": group["params"][0].detach().clone()}
+        elif self.kept == "tuple":
+            group["betas"] = (0.9, group.get("betas", (0.9, 0.0))[1] + 0.1)
+        elif self.kept == "key":
+            self.state[object()] = {"step": 1}
+        elif self.kept == "name":
+            self.state["count"] = self.state.get("count", 0) + 1
+            group["params"][0].data += 0.1 * self.state["count"]
+
+
+@pytest.mark.parametrize(
+    ("kept", "message"),
+    [
+        ("attribute", "Hiding remembers inner outside its state"),
+        ("tuple", "Hiding remembers a tuple as 'betas'"),
+        ("key", "Hiding keeps state of a object, which is neither its parameter nor a name"),
+    ],
+)
+def test_from_torch_refuses_what_it_cannot_carry(kept: str, message: str, quadratic: OptimizationEnv) -> None:
+    made = type("Hiding", (Hiding,), {"kept": kept})
+    with pytest.raises(TypeError, match=message):
+        optenvs.rollout(quadratic, agents.from_torch(made, lr=0.1), steps=1)
+    ranger = agents.from_torch(pytorch_optimizer.Ranger21, lr=0.01, num_iterations=50)
+    with pytest.raises(TypeError, match="from_torch: Ranger21 remembers current_lr, lookahead_step outside"):
+        optenvs.rollout(quadratic, ranger, steps=1)
+    named = type("Hiding", (Hiding,), {"kept": "name"})
+    run = optenvs.rollout(quadratic, agents.from_torch(named, lr=0.1), steps=4)
+    assert run.agent_state.memory["loose number count"].tolist() == [4]
+
+
 def test_from_torch_is_the_agent_of_the_same_name(quadratic: OptimizationEnv) -> None:
     one = optenvs.rollout(quadratic, agents.from_torch(torch.optim.Adam, lr=0.1), batch=3, steps=STEPS)
     other = optenvs.rollout(quadratic, agents.Adam(lr=0.1), batch=3, steps=STEPS)
@@ -293,3 +373,46 @@ def test_adapters_load_only_what_they_need() -> None:
         "assert not {'stable_baselines3', 'pytorch_optimizer', 'matplotlib'} & sys.modules.keys()\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+class Counting:
+    """A recurrent policy by the protocol of Stable-Baselines3, with its layers before its instances."""
+
+    def __init__(self, core: OptimizationEnv, forget: Any = None) -> None:
+        self.policy, self.observation_space, self.action_space = (
+            self,
+            core.observation_space,
+            core.action_space,
+        )
+        self.forget = forget
+
+    def predict(
+        self, seen: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> Any:
+        point = seen["point"]
+        layers = np.zeros((2, *point.shape), np.float32) if state is None else state[0].copy()
+        count = np.zeros(len(point), np.int64) if state is None else state[1].copy()
+        if episode_start is not None:
+            layers[:, episode_start], count[episode_start] = 0.0, 0
+        layers[0] += point
+        layers[1] -= 0.1 * point
+        after = (layers, count + 1) if self.forget is None else self.forget
+        return 0.5 * point + 0.1 * layers.sum(0) / (count[:, None] + 1), after
+
+
+def test_from_sb3_carries_what_a_recurrent_policy_remembers(tmp_path: Any) -> None:
+    env = optenvs.make("Quadratic", dim=2, budget=None, tolerance=None)  # as many layers as instances
+    agent = agents.from_sb3(Counting(env))
+    run = assert_resumes(env, agent, tmp_path, agents.from_sb3(Counting(env)))
+    assert_pure(env, agent)
+    policy, memory, state = Counting(env), None, env.reset(keys_from_seed(4, 2))
+    for step in range(1, STEPS + 1):
+        seen = {name: value.numpy() for name, value in state.observation.items()}
+        action, memory = policy.predict(seen, state=memory, episode_start=np.full(2, step == 1))
+        state = env.step(state, torch.from_numpy(action).float())
+        assert torch.equal(run.merit[step], state.merit)
+    assert run.agent_state.recurrent[1].tolist() == [STEPS, STEPS]
+    with pytest.raises(
+        TypeError, match="from_sb3: the policy remembers dict; only a tuple of arrays can be kept"
+    ):
+        optenvs.rollout(env, agents.from_sb3(Counting(env, forget={"a": 1})), steps=1)
