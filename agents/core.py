@@ -37,6 +37,10 @@ class Agent(abc.ABC):
     together: ClassVar[bool] = False
     """Whether it moves the agents of a problem of many together, and cannot run as each of them by itself."""
 
+    on_host: ClassVar[bool] = False
+    """Whether ``act`` computes on the host: it looks at numbers, which an accelerator must send back for
+    it, and nothing compiles it. Agents that do not say so look at nothing in ``act``."""
+
     @abc.abstractmethod
     def init(self, problem: Any, observation: Observation, keys: Keys) -> Any:
         """The agent's memory before its first action: a struct of tensors with leading dimension ``B``."""

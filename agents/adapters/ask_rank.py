@@ -70,6 +70,7 @@ class AskRankAgent(Agent):
     _live: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     needs = ("ranking",)
+    on_host = True
 
     def init(self, problem: Any, observation: Observation, keys: Keys) -> AskRankState:
         points, horizon = observation["point"], float(observation["N"].max())

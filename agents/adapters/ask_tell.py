@@ -108,6 +108,7 @@ class ReplayedAgent(Agent):
     _live: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     needs = ("value",)
+    on_host = True
 
     @abc.abstractmethod
     def build(self, state: Any, row: int) -> AskTell:

@@ -94,6 +94,7 @@ class CMA(Agent):
     _live: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     needs = ("value|ranking",)
+    on_host = True
     together = True
 
     def __post_init__(self) -> None:

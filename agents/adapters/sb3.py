@@ -52,6 +52,8 @@ class SB3Agent(Agent):
     model: Any
     deterministic: bool = True
 
+    on_host = True
+
     def init(self, problem: Any, observation: Observation, keys: Keys) -> PolicyState:
         wanted = self.model.observation_space.spaces
         for name, space in wanted.items():

@@ -56,6 +56,7 @@ class TorchOptimizer(Agent):
     options: dict[str, Any] = field(default_factory=dict)
 
     needs = ("gradient",)
+    on_host = True
 
     def init(self, problem: Any, observation: Observation, keys: Keys) -> TorchState:
         # steps into the void show what the optimizer remembers, and whether it can be taken out of it

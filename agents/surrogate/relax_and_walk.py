@@ -86,6 +86,7 @@ class RelaxAndWalk(Agent):
     memory: int = 256
 
     needs = ("value", "poll")
+    on_host = True
 
     def __post_init__(self) -> None:
         require(self, "starts", self.starts in STARTS, " or ".join(STARTS))

@@ -10,6 +10,7 @@ from .resources import Resource
 from .rollout import Run, rollout, unroll, unroll_windows
 from .snapshot import load, save
 from .struct import static, struct
+from .threads import Threads
 
 __all__ = [
     "Answer",
@@ -30,6 +31,7 @@ __all__ = [
     "Run",
     "State",
     "Stream",
+    "Threads",
     "UnknownKeyword",
     "UnknownName",
     "Window",

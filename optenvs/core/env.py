@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -77,6 +78,11 @@ class OptimizationEnv(abc.ABC):
     def vectorizable(self) -> bool:
         """Whether ``torch.func.vmap`` can run ``step`` (not where a user's numpy function answers)."""
         return True
+
+    @property
+    def on_host(self) -> bool:
+        """Whether a step computes on the host: numbers leave an accelerator for it; nothing compiles it."""
+        return not self.vectorizable
 
     @property
     def bounded_below(self) -> bool:
@@ -270,6 +276,17 @@ class OptimizationEnv(abc.ABC):
         """The space of one instance's observation."""
         time = {key: box((1,), self.dtype, low=0.0) for key in self.time_fields}
         return spaces.Dict(self.observation_fields() | time)
+
+    @cached_property
+    def numbers(self) -> int:
+        """Numbers in the largest part of a step for one instance: query, answer, or the work between them.
+
+        Threads are chosen by it, see :mod:`optenvs.core.threads`. An environment whose oracle works through
+        more than its query and its answer show (a network and its minibatch) says so here.
+        """
+        spaces_ = (self.action_space, self.observation_space)
+        parts = [p for s in spaces_ for p in (s.values() if isinstance(s, spaces.Dict) else (s,))]
+        return max(math.prod(part.shape or (1,)) for part in parts)
 
     @cached_property
     def _constants(self) -> _Constants:

@@ -21,6 +21,7 @@ from .problems import as_problem
 from .random import Keys, fold_in, keys_from_seed
 from .stepper import Entry, Fused, History, Idle, Place, Stepper, Trees, finished, first_order
 from .struct import Named, detach, replace, struct, tree_map
+from .threads import Threads
 from .work import Path, find, ledger_at
 
 _PATIENCE = 64  # steps between two looks at an accelerator where only the environment knows the end
@@ -146,7 +147,7 @@ def rollout(
     if isinstance(compile, bool) or not isinstance(compile, int) or compile < 0:
         raise ValueError(f"compile: expected a number of steps >= 0, got {compile!r}")
     env = as_problem(env)
-    with torch.no_grad():
+    with torch.no_grad(), Threads(env, _rows(batch, keys, resume)):
         return _drive(env, agent, seed, batch, steps, keys, record, resume, on_step, compile=compile)
 
 
@@ -167,7 +168,8 @@ def unroll(
 
     With ``second_order=False`` the oracle's answers enter the agent as constants (the usual first-order
     choice of learned optimizers; the point itself keeps its gradient). For long episodes see
-    :func:`unroll_windows`.
+    :func:`unroll_windows`. A backward pass runs on as many threads as the episode did within
+    ``optenvs.core.Threads(env, batch)``.
 
     Raises:
         TypeError: the environment is not differentiable.
@@ -176,7 +178,7 @@ def unroll(
     if not env.differentiable:
         raise TypeError(f"{env.name} is not differentiable; train by evolution strategies or RL")
     seen = None if second_order else first_order(env)
-    with torch.enable_grad():
+    with torch.enable_grad(), Threads(env, _rows(batch, keys, resume)):
         return _drive(env, agent, seed, batch, steps, keys, record, resume, on_step, seen=seen)
 
 
@@ -201,6 +203,11 @@ def unroll_windows(
         run = unroll(env, agent, steps=min(truncation, steps - first), resume=run, **options)
         yield run
         run = dataclasses.replace(run, state=detach(run.state), agent_state=detach(run.agent_state))
+
+
+def _rows(batch: int, keys: Keys | None, resume: Run | None) -> int:
+    """How many instances run."""
+    return len(resume.state.k) if resume is not None else batch if keys is None else len(keys)
 
 
 def _drive(

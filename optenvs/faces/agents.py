@@ -17,6 +17,7 @@ from optenvs.core.evaluations import due
 from optenvs.core.multi import MultiAgentEnv
 from optenvs.core.state import stopped
 from optenvs.core.struct import replace
+from optenvs.core.threads import Threads
 
 from .info import check_form
 from .proposals import Proposals
@@ -150,7 +151,7 @@ class AgentsFace:
         else:
             episodes = self._episodes.next()
         keys = instance_keys(options, episodes.keys())
-        with torch.no_grad():
+        with torch.no_grad(), Threads(self.core, 1):
             state = self.core.reset(keys)
         self._episodes, self._finished = episodes, False
         self.resets += 1
@@ -166,7 +167,7 @@ class AgentsFace:
         if self._finished:
             self._finished = False
             return stopped(state)
-        with torch.no_grad():
+        with torch.no_grad(), Threads(self.core, 1):
             after = self.core.step(state, query)
             if self._evaluations is not None and due(self._evaluations, int(after.k)):
                 after = self.core.evaluate(after)

@@ -15,6 +15,7 @@ from optenvs.core.errors import BudgetSpent
 from optenvs.core.random import keys_from_seed
 from optenvs.core.spaces import as_action, check_action
 from optenvs.core.struct import Named
+from optenvs.core.threads import Threads
 
 from .seeding import instance_keys
 
@@ -47,7 +48,7 @@ class BilledFunction:
         keys = instance_keys({"instance": key}, keys_from_seed(seed, 1, device))
         self.core = core
         self._process = os.getpid()
-        with torch.no_grad():
+        with torch.no_grad(), Threads(core, 1):
             first = core.reset(keys)
         self.history: list[State] = [first]
         self.start = first.observation["point"][0].double().cpu().numpy()
@@ -113,7 +114,7 @@ class BilledFunction:
         if self._spent():
             raise BudgetSpent(f"{self.core.name}: the budget is spent: {self.calls}")
         check_action(space, query)
-        with torch.no_grad():
+        with torch.no_grad(), Threads(self.core, 1):
             self.history.append(self.core.step(self.state, query))
         self._asked, self._query = np.array(x, np.float64), rounded.copy()
         return self.state

@@ -17,6 +17,7 @@ from optenvs.core.random import as_seed
 from optenvs.core.spaces import as_action, check_action
 from optenvs.core.state import stopped
 from optenvs.core.struct import struct
+from optenvs.core.threads import Threads
 
 from .info import check_form, information
 from .seeding import Episodes, instance_keys, over
@@ -78,7 +79,7 @@ class GymEnv(gym.Env):
         else:
             episodes = self._face.episodes.next()
         keys = instance_keys(options, episodes.keys())
-        with torch.no_grad():
+        with torch.no_grad(), Threads(self.core, 1):
             state = self.core.reset(keys)
         self._set(FaceState(state=state, episodes=episodes))
         return self._observation(state), information(state, self.info)
@@ -95,7 +96,7 @@ class GymEnv(gym.Env):
         if (bool(face.state.terminated) or bool(face.state.truncated)) and bool(over(face.state)):
             raise ResetNeeded("the episode is over: call reset() before the next step()")
         core = self.core
-        with torch.no_grad():
+        with torch.no_grad(), Threads(core, 1):
             if self._finished:
                 state = stopped(face.state)
             else:

@@ -22,6 +22,7 @@ from optenvs.core.problems import as_problem
 from optenvs.core.spaces import as_action, check_action, violations
 from optenvs.core.state import stopped
 from optenvs.core.struct import rows, select, static, struct, tree_map
+from optenvs.core.threads import Threads
 
 from .info import check_form, shaped
 from .seeding import Episodes, instance_keys, over
@@ -124,7 +125,7 @@ class TorchVectorEnv(VectorEnv):
         else:
             episodes = self._face.episodes.next(mask)
         keys = instance_keys(options, episodes.keys())
-        with torch.no_grad():
+        with torch.no_grad(), Threads(self.core, self.num_envs):
             state = self.core.reset(keys)
         pending, clock = torch.zeros_like(state.done), 0
         if mask is not None:
@@ -150,7 +151,7 @@ class TorchVectorEnv(VectorEnv):
         finished, self._finished = self._finished, None
         if self.validate:
             check_action(core.action_space, query, ~resting if finished is None else ~(resting | finished))
-        with torch.no_grad():
+        with torch.no_grad(), Threads(core, self.num_envs):
             state = core.step(face.state, query)
             if not self.validate:
                 invalid = violations(core.action_space, query) & ~resting

@@ -150,6 +150,10 @@ class Wrapper(OptimizationEnv):
         return self.env.limits
 
     @cached_property
+    def numbers(self) -> int:
+        return max(super().numbers, self.env.numbers)
+
+    @cached_property
     def horizon(self) -> int | None:
         return self.env.horizon
 

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from surrogate_problems import Ramp
+from agent_problems import LEARNED, NAMES, made, problem
 
 import agents
 import optenvs
-from optenvs.core.env import OptimizationEnv
 from optenvs.core.errors import OracleMismatch
 from optenvs.core.random import keys_from_seed
 from optenvs.core.rollout import Run, agent_keys, rollout
 from optenvs.core.snapshot import load, save
 from optenvs.core.struct import rows, tensors, tree_map
 
-NAMES = agents.list_agents()
-LEARNED = [name for name in NAMES if hasattr(agents.make(name), "parameters")]
-ON_THE_HOST = ("cma", "nomad", "relax_and_walk")  # they look at numbers; they cannot be compiled
-"""Agents with a network: untrained, they solve nothing."""
 RATES = (0.5, 0.1, 0.02)
 SETTINGS: dict[str, dict[str, Any]] = {
     "cbo": {"dt": 0.1},
@@ -34,63 +28,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "scobo": {"line_search": 5, "redraw": True},
 }
 """Settings for the identity task of methods whose defaults take longer, or never settle."""
-PARTICLES = 40
-SHOWN = 10
-TRIED = 4
-_ORACLES = ("value", "gradient", "hvp", "hessian", "swarm")
-
-
-def network(agent: Any, dtype: str, rotate: bool = False, **keywords: Any) -> OptimizationEnv:
-    """Three nodes that start far away: beside that, what a fixed step leaves of the way is small."""
-    oracle = next(kind for kind in ("gradient", "conjugate") if kind in agent.needs)
-    clock = "rounds" if "gossip" in agent.needs else "edges" if oracle == "conjugate" else "poisson"
-    small = {"nodes": 3, "L": 3.0, "t_max": 300.0, "start_std": 100.0, "dtype": dtype}
-    return optenvs.make("NetworkQuadratic", clock=clock, oracle=oracle, **(small | keywords))
-
-
-def ranking(dtype: str, noise: float = 0.0, **keywords: Any) -> OptimizationEnv:
-    """Orders of points on a quadratic, and as many queries as the budget counts."""
-    if "budget" in keywords:
-        keywords["budget"] *= SHOWN
-    mistakes = {"noise": "thurstone", "noise_scale": noise} if noise else {}
-    quadratic = {"objective": "Quadratic", "dim": 2, "condition": 3.0, "tolerance": None, "dtype": dtype}
-    return optenvs.make("Ranking", **(quadratic | {"shown": SHOWN} | mistakes | keywords))
-
-
-def surrogate(agent: Any, dtype: str, noise: float = 0.0, rotate: bool = False, **keywords: Any) -> Ramp:
-    """A network in the form of a query of some points; it has neither noise nor rotations."""
-    if "budget" in keywords:  # that of as many queries, or until it is solved
-        keywords |= {"budget": keywords["budget"] * TRIED, "tolerance": 0.0}
-    oracle = next((kind for kind in ("vjp", "jacobian") if kind in agent.needs), "value")
-    return Ramp(points=TRIED, oracle=oracle, white_box=True, dtype=dtype, **keywords)
-
-
-def problem(agent: Any, dtype: str = "float32", **keywords: Any) -> OptimizationEnv:
-    """A quadratic that answers what ``agent`` needs, to a swarm, a ranker or the nodes of a network."""
-    if {"exchange", "gossip"} & set(agent.needs):
-        return network(agent, dtype, **keywords)
-    if "ranking" in agent.needs:
-        return ranking(dtype, **keywords)
-    if "poll" in agent.needs:
-        return surrogate(agent, dtype, **keywords)
-    needs = {need.split("|")[0] for need in agent.needs}  # the other forms have tests of their own
-    needed = [kind for kind in _ORACLES if kind in needs and kind != "swarm"]
-    assert needs <= set(_ORACLES), f"no problem of these tests answers {agent.needs}"
-    oracle = needed[-1] if needed else "value"
-    quadratic = {"dim": 2, "condition": 3.0, "tolerance": None, "oracle": oracle, "dtype": dtype}
-    if "swarm" not in needs:
-        return optenvs.make("Quadratic", **(quadratic | keywords))
-    if "budget" in keywords:  # that of as many queries
-        keywords["budget"] *= PARTICLES
-    start = {"start_mean": (1.0, -2.0), "particles": PARTICLES}
-    return optenvs.make("Particles", landscape="Quadratic", **(quadratic | start | keywords))
-
-
-def made(name: str, dtype: str = "float32") -> Any:
-    known = inspect.signature(type(agents.make(name))).parameters
-    # a learning rate at which a few steps move it, and the weights' precision where it has weights
-    options = {"lr": 0.05, "dtype": dtype}
-    return agents.make(name, **{key: value for key, value in options.items() if key in known})
 
 
 def assert_equal(one: Any, other: Any) -> None:
@@ -168,7 +105,7 @@ def test_recorded_steps_are_the_steps(name: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("optenvs.core.compiled._compile", lambda recorded, _: recorded)
     agent = made(name, dtype="float64")
     env = problem(agent, dtype="float64", noise=0.1)
-    if name in ON_THE_HOST:
+    if agent.on_host:
         with pytest.raises(TypeError, match="asks for the value of a tensor"):
             rollout(env, agent, batch=3, steps=3, compile=1)
         return

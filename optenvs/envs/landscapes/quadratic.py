@@ -108,7 +108,7 @@ class LeastSquares(Landscape):
         start = 0.01 * normal(keys, "start", self.dim, dtype=dtype)
         return Draw(
             start=start,
-            optimum=torch.linalg.solve(matrix, target).to(dtype),
+            optimum=torch.linalg.solve_ex(matrix, target).result.to(dtype),  # _ex looks for no error
             lowest=torch.zeros_like(start[:, 0]),
             coefficients=(matrix.to(dtype), target.to(dtype)),
         )

@@ -45,7 +45,8 @@ def two_classes(keys: Keys, nodes: int, count: int, dim: int) -> Samples:
     double, device = torch.float64, keys.device
     inputs = normal(keys, "inputs", (nodes, count, dim), dtype=double)
     sizes = [count // 4 + (cluster < count % 4) for cluster in range(4)]
-    cluster = torch.arange(4, device=device).repeat_interleave(torch.tensor(sizes, device=device))
+    of_each = [cluster for cluster, size in enumerate(sizes) for _ in range(size)]
+    cluster = torch.tensor(of_each, dtype=torch.int64, device=device)
     mixing = uniform(keys, "covariance", (nodes, 4, 2, 2), dtype=double, low=-1.0, high=1.0)
     corner = torch.stack((cluster // 2, cluster % 2), -1).to(double) * 2 - 1
     told = (inputs[..., :2, None] * mixing[:, :, cluster]).sum(-2) + corner
@@ -72,11 +73,11 @@ def minimise(
     identity = mu * torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
     sizes = 0.5 ** torch.arange(HALVINGS + 1, dtype=x.dtype, device=x.device)
     margin = torch.zeros_like(weights)
-    for _ in range(steps):
+    for _ in range(steps):  # solve_ex: an error would have to be looked for
         chance = torch.sigmoid(-margin)
         gradient = mu * x - ((weights * chance).unsqueeze(-2) @ signed).squeeze(-2)
         bend = (weights * chance * (1 - chance)).unsqueeze(-1)
-        step = -torch.linalg.solve(signed.mT @ (bend * signed) + identity, gradient)
+        step = -torch.linalg.solve_ex(signed.mT @ (bend * signed) + identity, gradient).result
         along = (signed @ step.unsqueeze(-1)).squeeze(-1)
         regular, curved = mu * (x * step).sum(-1), mu * step.square().sum(-1)
         # (H, B): one pass over the samples a size, so that the memory does not grow

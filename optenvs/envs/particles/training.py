@@ -99,6 +99,10 @@ class ParticlesTraining(Swarm):
     def size(self) -> int:
         return self.network.size
 
+    @cached_property
+    def numbers(self) -> int:
+        return self.particles * self.training.numbers
+
     @property
     def oracles(self) -> tuple[str, ...]:
         return ("value", "swarm")

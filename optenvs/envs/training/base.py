@@ -179,6 +179,11 @@ class Training(OptimizationEnv):
     def evaluations(self) -> Evaluations:
         return self.epoch if self.evaluation_period is None else self.evaluation_period
 
+    @cached_property
+    def numbers(self) -> int:
+        # each weight meets each sample; eight such products take about as long as one number elsewhere
+        return max(super().numbers, self.network.size * self.batch_size // 8)
+
     def action_fields(self) -> spaces.Box:
         return box((self.network.size,), self.dtype)
 

@@ -1,0 +1,98 @@
+"""The problems on which every registered agent is tested: a quadratic that answers what the agent needs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from surrogate_problems import Ramp
+
+import agents
+import optenvs
+from optenvs.core.env import OptimizationEnv
+
+NAMES = agents.list_agents()
+LEARNED = [name for name in NAMES if hasattr(agents.make(name), "parameters")]
+"""Agents with a network: untrained, they solve nothing."""
+PARTICLES = 40
+SHOWN = 10
+TRIED = 4
+
+
+def network(agent: Any, dtype: str, rotate: bool = False, **keywords: Any) -> OptimizationEnv:
+    """Three nodes that start far away: beside that, what a fixed step leaves of the way is small."""
+    oracle = next(kind for kind in ("gradient", "conjugate") if kind in agent.needs)
+    clock = "rounds" if "gossip" in agent.needs else "edges" if oracle == "conjugate" else "poisson"
+    small = {"nodes": 3, "L": 3.0, "t_max": 300.0, "start_std": 100.0, "dtype": dtype}
+    return optenvs.make("NetworkQuadratic", clock=clock, oracle=oracle, **(small | keywords))
+
+
+def ranking(agent: Any, dtype: str, noise: float = 0.0, **keywords: Any) -> OptimizationEnv:
+    """Orders of points on a quadratic, and as many queries as the budget counts."""
+    if "budget" in keywords:
+        keywords["budget"] *= SHOWN
+    mistakes = {"noise": "thurstone", "noise_scale": noise} if noise else {}
+    quadratic = {"objective": "Quadratic", "dim": 2, "condition": 3.0, "tolerance": None, "dtype": dtype}
+    return optenvs.make("Ranking", **(quadratic | {"shown": SHOWN} | mistakes | keywords))
+
+
+def surrogate(agent: Any, dtype: str, noise: float = 0.0, rotate: bool = False, **keywords: Any) -> Ramp:
+    """A network in the form of a query of some points; it has neither noise nor rotations."""
+    if "budget" in keywords:  # that of as many queries, or until it is solved
+        keywords |= {"budget": keywords["budget"] * TRIED, "tolerance": 0.0}
+    oracle = next((kind for kind in ("vjp", "jacobian") if kind in agent.needs), "value")
+    return Ramp(points=TRIED, oracle=oracle, white_box=True, dtype=dtype, **keywords)
+
+
+def swarm(agent: Any, dtype: str, **keywords: Any) -> OptimizationEnv:
+    """Many points at once, and as many queries as the budget counts."""
+    if "budget" in keywords:
+        keywords["budget"] *= PARTICLES
+    start = {"start_mean": (1.0, -2.0), "particles": PARTICLES}
+    return optenvs.make("Particles", landscape="Quadratic", **(_quadratic(agent, dtype) | start | keywords))
+
+
+def point(agent: Any, dtype: str, **keywords: Any) -> OptimizationEnv:
+    """One point a query."""
+    return optenvs.make("Quadratic", **(_quadratic(agent, dtype) | keywords))
+
+
+def _quadratic(agent: Any, dtype: str) -> dict[str, Any]:
+    needs = _needs(agent)
+    oracle = next((kind for kind in ("hessian", "hvp", "gradient") if kind in needs), "value")
+    return {"dim": 2, "condition": 3.0, "tolerance": None, "oracle": oracle, "dtype": dtype}
+
+
+def _needs(agent: Any) -> list[str]:
+    return [need.split("|")[0] for need in agent.needs]  # the other forms have tests of their own
+
+
+PROBLEMS: dict[str, Callable[..., OptimizationEnv]] = {
+    "exchange": network,
+    "gossip": network,
+    "ranking": ranking,
+    "poll": surrogate,
+    "swarm": swarm,
+    "hessian": point,
+    "hvp": point,
+    "gradient": point,
+    "value": point,
+}
+"""What makes the problem of an agent, by the first of these kinds that it needs; a family adds its own."""
+
+
+def problem(agent: Any, dtype: str = "float32", **keywords: Any) -> OptimizationEnv:
+    """A quadratic that answers what ``agent`` needs, to a swarm, a ranker or the nodes of a network."""
+    needs = _needs(agent) or ["value"]
+    form = next((kind for kind in PROBLEMS if kind in needs), None)
+    assert form is not None, f"no problem of these tests answers {agent.needs}: add one to PROBLEMS"
+    return PROBLEMS[form](agent, dtype, **keywords)
+
+
+def made(name: str, dtype: str = "float32") -> Any:
+    """The agent, at settings with which a few steps move it."""
+    known = inspect.signature(type(agents.make(name))).parameters
+    # the weights' precision where it has weights
+    options = {"lr": 0.05, "dtype": dtype}
+    return agents.make(name, **{key: value for key, value in options.items() if key in known})
