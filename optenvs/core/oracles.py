@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any, overload
 
 import torch
@@ -24,12 +25,24 @@ from .tracing import tracing
 Function = Callable[..., Tensor]
 Points = tuple[Tensor, ...]
 
+_batched: ContextVar[bool] = ContextVar("batched", default=False)
+
 
 def inside_transform(x: Tensor) -> bool:
-    """Whether plain autograd and ``out=`` are refused: in ``torch.func.vmap`` or ``grad``, or recorded."""
-    if tracing():
+    """Whether plain autograd, ``out=`` and the like are refused: batched, transformed, or recorded."""
+    if tracing() or _batched.get():
         return True
     return torch._C._functorch.is_functorch_wrapped_tensor(x)  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def _batched_backward(needed: bool = True) -> Iterator[None]:
+    """Around a function whose derivative is pulled back for a block at once, by rules of ``vmap``."""
+    token = _batched.set(needed or _batched.get())
+    try:
+        yield
+    finally:
+        _batched.reset(token)
 
 
 @contextlib.contextmanager
@@ -80,7 +93,7 @@ def vjp(function: Function, x: Any, cotangent: Tensor) -> tuple[Tensor, Any]:
     """
     points, form = _points(x)
     if _plain():
-        with torch.enable_grad():
+        with torch.enable_grad(), _batched_backward():
             leaves = _leaves(points)
             outputs = function(*leaves)
             products = _pull(outputs, leaves, cotangent)
@@ -124,7 +137,7 @@ def hvp(
         written: see ``function``.
     """
     if _plain():
-        with torch.enable_grad():
+        with torch.enable_grad(), _batched_backward(vector.ndim > x.ndim):
             leaf = x.detach().requires_grad_()
             if written:
                 value, gradient = function(leaf)
@@ -157,7 +170,7 @@ def jacobian(function: Function, x: Tensor, *, forward: bool = False) -> tuple[T
         outputs, columns = jvp(function, x, _units(x, x.shape[1]))
         return outputs, columns.mT
     if _plain():
-        with torch.enable_grad():
+        with torch.enable_grad(), _batched_backward():
             leaf = x.detach().requires_grad_()
             outputs = function(leaf)
             (product,) = _pull(outputs, (leaf,), _units(outputs, outputs.shape[1]))

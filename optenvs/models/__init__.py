@@ -13,7 +13,17 @@ from .attention import READOUTS, Transformer, attend
 from .base import INITS, Model, Slot
 from .convolution import CNN, ResNet
 from .dense import MLP, NORMS, Logistic, RandomFeatures
-from .losses import accuracy, autograd_loss_and_gradient, cross_entropy, loss_and_gradient
+from .losses import (
+    LOSSES,
+    accuracy,
+    autograd_loss_and_gradient,
+    cross_entropy,
+    hinge,
+    logistic,
+    loss_and_gradient,
+    squared,
+)
+from .objective import Objective, Part
 from .policies import Categorical, Gaussian
 
 MODELS = ("logistic", "mlp", "random_features", "cnn", "resnet")
@@ -22,6 +32,7 @@ __all__ = [
     "ACTIVATIONS",
     "CNN",
     "INITS",
+    "LOSSES",
     "MLP",
     "MODELS",
     "NORMS",
@@ -30,6 +41,8 @@ __all__ = [
     "Gaussian",
     "Logistic",
     "Model",
+    "Objective",
+    "Part",
     "RandomFeatures",
     "ResNet",
     "Slot",
@@ -38,8 +51,11 @@ __all__ = [
     "attend",
     "autograd_loss_and_gradient",
     "cross_entropy",
+    "hinge",
+    "logistic",
     "loss_and_gradient",
     "make_model",
+    "squared",
 ]
 
 

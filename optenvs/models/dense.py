@@ -16,7 +16,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from .activations import ACTIVATIONS, check_activation
-from .base import Model, Parameters, Slot, linear, normalisation, share
+from .base import Model, Parameters, Slot, linear, normalisation
 from .losses import cross_entropy_parts
 
 NORMS = ("none", "layer", "batch", "after")
@@ -42,6 +42,16 @@ def _first_affine(
     product = torch.bmm(x, weight.reshape(groups, -1, inputs).mT)
     own = product.view(groups, samples, -1, outputs).transpose(1, 2).reshape(batch, samples, outputs)
     return own + bias.unsqueeze(1)
+
+
+def _outer(delta: Float[Tensor, "B m o"], x: Float[Tensor, "G m i"]) -> Float[Tensor, "B o i"]:
+    """The gradient of :func:`_first_affine` by its weights: one product for the networks of a group."""
+    batch, samples, outputs = delta.shape
+    groups = x.shape[0]
+    if groups == batch:
+        return torch.bmm(delta.mT, x)
+    together = delta.mT.reshape(groups, -1, samples)
+    return torch.bmm(together, x).view(batch, outputs, -1)
 
 
 def standardise(z: Float[Tensor, "B m h"], dim: int) -> tuple[Tensor, Tensor]:
@@ -126,10 +136,11 @@ class MLP(Model):
         p = self.unflatten(flat, fixed)
         activate, through = ACTIVATIONS[self.activation]
         normed, dim = self.norm != "none", self._norm_dim
-        x = share(inputs, flat.shape[0]).flatten(2)
+        x, layer = inputs.flatten(2), _first_affine
         tape: list[tuple[Tensor, ...]] = []
         for i in range(1, len(self.widths) + 1):
-            z = affine(x, p[f"hidden{i}.weight"], p[f"hidden{i}.bias"])
+            z = layer(x, p[f"hidden{i}.weight"], p[f"hidden{i}.bias"])
+            layer = affine
             unit = factor = z
             if normed:
                 unit, factor = standardise(z, dim)
@@ -137,14 +148,14 @@ class MLP(Model):
             a = activate(z)
             tape.append((x, z, a, unit, factor))
             x = a
-        logits = affine(x, p["output.weight"], p["output.bias"])
+        logits = layer(x, p["output.weight"], p["output.bias"])
 
         loss, exponentials, total = cross_entropy_parts(logits, targets)
         m = targets.shape[1]
         minus = logits.new_full((1, 1, 1), -1 / m).expand(*targets.shape, 1)
         delta = (exponentials / (m * total)).scatter_add(-1, targets.unsqueeze(-1), minus)
 
-        g: Parameters = {"output.weight": torch.bmm(delta.mT, x), "output.bias": delta.sum(1)}
+        g: Parameters = {"output.weight": _outer(delta, x), "output.bias": delta.sum(1)}
         above = p["output.weight"]
         for i in range(len(self.widths), 0, -1):
             x, z, a, unit, factor = tape[i - 1]
@@ -155,7 +166,7 @@ class MLP(Model):
                 delta = delta * p[f"norm{i}.scale"].unsqueeze(1)
                 along = (delta * unit).mean(dim, keepdim=True)
                 delta = factor * (delta - delta.mean(dim, keepdim=True) - unit * along)
-            g[f"hidden{i}.weight"] = torch.bmm(delta.mT, x)
+            g[f"hidden{i}.weight"] = _outer(delta, x)
             g[f"hidden{i}.bias"] = delta.sum(1)
             above = p[f"hidden{i}.weight"]
         return loss, self.flatten(g)

@@ -1,10 +1,17 @@
-"""Cross-entropy of B networks at once, its gradient in the parameters, and the accuracy."""
+"""Losses of B networks at once, the gradient of the cross-entropy in the parameters, and the accuracy.
+
+Targets are class numbers ``(B, m)``; of a model with one output 0 or 1, of which hinge and logistic loss make
+the signs -1 and 1. The squared loss also takes floats: ``(B, m, c)``, or ``(B, m)`` for one output.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+from torch.nn import functional
 
 from optenvs.core.oracles import value_and_gradient
 
@@ -33,7 +40,50 @@ def cross_entropy(logits: Float[Tensor, "B m c"], targets: Int64[Tensor, "B m"])
 
 def accuracy(logits: Float[Tensor, "B m c"], targets: Int64[Tensor, "B m"]) -> Float[Tensor, "B"]:
     """Share of the ``m`` samples whose largest logit is the target's, for each network."""
+    if logits.shape[-1] == 1:
+        return ((logits.squeeze(-1) > 0) == (targets > 0)).to(logits.dtype).mean(-1)
     return (logits.argmax(-1) == targets).to(logits.dtype).mean(-1)
+
+
+def squared(outputs: Float[Tensor, "B m c"], targets: Tensor) -> Float[Tensor, "B"]:
+    """Mean over the samples of the squared distance to the targets; of classes, to their unit vectors."""
+    if targets.is_floating_point():
+        wanted = targets.unsqueeze(-1) if targets.ndim < outputs.ndim else targets
+    elif outputs.shape[-1] == 1:
+        wanted = targets.unsqueeze(-1).to(outputs.dtype)
+    else:
+        classes = torch.arange(outputs.shape[-1], device=outputs.device)
+        wanted = (targets.unsqueeze(-1) == classes).to(outputs.dtype)
+    return (outputs - wanted).square().sum(-1).mean(-1)
+
+
+def hinge(outputs: Float[Tensor, "B m c"], targets: Int64[Tensor, "B m"]) -> Float[Tensor, "B"]:
+    """Mean of max(0, 1 - margin): the margin is signed, or over the best other class (Crammer and Singer)."""
+    if outputs.shape[-1] == 1:
+        margin = outputs.squeeze(-1) * _signs(targets, outputs)
+    else:
+        own = outputs.gather(-1, targets.unsqueeze(-1))
+        classes = torch.arange(outputs.shape[-1], device=outputs.device)
+        others = torch.where(targets.unsqueeze(-1) == classes, -torch.inf, outputs)
+        margin = own.squeeze(-1) - others.amax(-1)
+    return (1 - margin).clamp_min(0.0).mean(-1)
+
+
+def logistic(outputs: Float[Tensor, "B m 1"], targets: Int64[Tensor, "B m"]) -> Float[Tensor, "B"]:
+    """Mean of log(1 + exp(-margin)) of one output."""
+    return functional.softplus(-outputs.squeeze(-1) * _signs(targets, outputs)).mean(-1)
+
+
+def _signs(targets: Tensor, like: Tensor) -> Float[Tensor, "B m"]:
+    return 2 * targets.to(like.dtype) - 1
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cross_entropy": cross_entropy,
+    "squared": squared,
+    "hinge": hinge,
+    "logistic": logistic,
+}
 
 
 def loss_and_gradient(

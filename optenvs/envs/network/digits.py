@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from optenvs.core.random import Keys, bits, integers, uniform
+from optenvs.core.random import Keys, bits, integers
 from optenvs.data import Dataset, load
 from optenvs.data.placed import Tensors, tensors
 from optenvs.models import Model, accuracy, cross_entropy, loss_and_gradient, make_model
@@ -99,10 +99,7 @@ class NetworkDigits(Network):
         return self.network.size
 
     def begin(self, keys: Keys) -> Float[Tensor, "B N d"]:
-        def draw(name: str, shape: tuple[int, ...]) -> Tensor:
-            return uniform(keys, f"weights {name}", shape, dtype=self.torch_dtype)
-
-        start = self.start_std * self.network.initial(draw)
+        start = self.start_std * self.network.draw(keys, self.torch_dtype)
         return start.unsqueeze(1).repeat(1, self.agents, 1)
 
     def draw(self, keys: Keys) -> Draw:

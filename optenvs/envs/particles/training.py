@@ -21,8 +21,8 @@ from optenvs.core.random import Keys, normal
 from optenvs.core.struct import static, struct
 from optenvs.envs.training.base import Training
 from optenvs.envs.training.environments import TrainDigits
-from optenvs.envs.training.order import draw_order, minibatch
-from optenvs.models import Model, cross_entropy
+from optenvs.envs.training.samples import PARTS
+from optenvs.models import Model, Objective
 
 from .base import Memory, Reply, Swarm
 
@@ -36,6 +36,7 @@ class Problem:
 
     model: Model = static()
     recommend: str = static()
+    fixed: Float[Tensor, "B F"] | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -96,6 +97,11 @@ class ParticlesTraining(Swarm):
         return self.training.network
 
     @property
+    def objective(self) -> Objective:
+        """Model and loss as pure functions."""
+        return self.training.objective
+
+    @property
     def size(self) -> int:
         return self.network.size
 
@@ -109,7 +115,7 @@ class ParticlesTraining(Swarm):
 
     @property
     def price(self) -> dict[str, int]:
-        return {"value": 1, "samples": self.training.batch_size}
+        return {"value": 1, "samples": self.training.queried}
 
     @property
     def evaluations(self) -> Evaluations:
@@ -130,27 +136,29 @@ class ParticlesTraining(Swarm):
         points = normal(keys, "particles", (self.particles, self.size), dtype=self.torch_dtype)
         points = self.start_std * points
         nothing = torch.full_like(points[:, 0, 0], torch.nan)
-        order = draw_order(keys, len(self.data._data.train_y))
+        order = self.data.draw_order(keys)
         return Instance(
-            problem=Problem(model=self.network, recommend=self.recommend),
+            problem=Problem(
+                model=self.network,
+                recommend=self.recommend,
+                fixed=self.network.draw_fixed(keys, self.torch_dtype),
+            ),
             hidden=self.empty_memory(order, points, dict.fromkeys((*_SCORES, *_BEST), nothing)),
             start=self.first_query(points),
             floor=torch.zeros_like(nothing),
         )
 
     def repeated(self, state: State) -> Bool[Tensor, "B"]:
+        if self.training.batch_size is None and self.training.augment == "none":
+            return state.k > 0  # always all samples
         return state.k % self.queries_per_minibatch != 0
 
     def _loss(self, state: State, points: Float[Tensor, "B n d"]) -> Float[Tensor, "B n"]:
         """The scaled loss of ``n`` networks of each instance on its minibatch of this query."""
-        batch, count, size = points.shape
         order: Int32[Tensor, "B samples"] = state.hidden.oracle
         number = torch.div(state.k, self.queries_per_minibatch, rounding_mode="floor")
-        index = minibatch(state.key, order, number, self.data.batch_size)
-        inputs, targets = self.data._inputs(state, index), self.data._targets(state.key, index)
-        targets = targets.repeat_interleave(count, 0)
-        logits = self.network.apply(points.reshape(batch * count, size), inputs)
-        return self.loss_scale * cross_entropy(logits, targets).reshape(batch, count)
+        part = self.data.batch(state.key, order, number)
+        return self.loss_scale * self.data.objective.value(points, part, state.problem.fixed)
 
     def ask(self, state: State, points: Tensor) -> Reply:
         value = self._loss(state, points)
@@ -167,15 +175,16 @@ class ParticlesTraining(Swarm):
     def evaluate(self, state: State) -> State:
         memory: Memory = state.hidden
         data, count = self.data, self.particles
-        x, y = data._tensors.train_x, data._tensors.test_x
+        keys, fixed = state.key, state.problem.fixed
         with torch.no_grad():
             chosen = memory.recommendation.detach()
-            scores = (*data._score(chosen, x, state.key), *data._score(chosen, y, None))
+            scores = [s for which in PARTS for s in data.score(chosen, keys, which, fixed)]
             points = state.observation["point"].detach()
-            losses, _ = data._score(points.flatten(0, 1), x, state.key.repeat_interleave(count))
+            each = None if fixed is None else fixed.repeat_interleave(count, 0)
+            losses, _ = data.score(points.flatten(0, 1), keys.repeat_interleave(count), "train", each)
             loss, index = losses.view(-1, count).min(1)
             best = points.gather(1, index[:, None, None].expand(-1, 1, self.size)).squeeze(1)
-            _, accuracy = data._score(best, y, None)
+            _, accuracy = data.score(best, keys, "test", fixed)
         evaluation = dict(zip((*_SCORES, *_BEST), (*scores, loss, accuracy), strict=True))
         return dataclasses.replace(
             state,

@@ -8,6 +8,8 @@
 * Bill: one gradient and one value (or one minibatch), and the samples of the minibatch. Loss and accuracy on
   all training and test data are in the metrics at the start and at epoch ends, unbilled.
 
+With ``batch_size=None`` every query meets all training data, which the instances share and nobody copies.
+
 B instances train B networks at once, each with its own initial weights, data order and label noise.
 """
 
@@ -28,15 +30,19 @@ from torch import Tensor
 from optenvs import data
 from optenvs.core.env import Action, Answer, Instance, OptimizationEnv, State
 from optenvs.core.evaluations import Evaluations
-from optenvs.core.random import Keys, uniform, uniform_at
+from optenvs.core.random import Keys
 from optenvs.core.spaces import box
 from optenvs.core.struct import static, struct
-from optenvs.models import Model, accuracy, cross_entropy, loss_and_gradient, make_model
+from optenvs.models import Model, Objective, Part, make_model
+from optenvs.models.base import share
 
-from .augmentation import check_augment, crop_flip, draw_crop_flip
+from .augmentation import check_augment
 from .order import draw_order, minibatch
+from .samples import Samples
 
 ORACLES = ("gradient", "minibatch")
+FULL_BATCH_PERIOD = 10
+"""Queries between two evaluations of a full-batch problem, whose epoch is one query."""
 # An evaluation goes through the data in parts of a fixed size (batch normalisation sees the part, so its size
 # may not depend on the batch of networks), and through the networks in groups that bound its memory.
 _EVALUATION_SAMPLES = 500
@@ -45,18 +51,27 @@ _EVALUATION_ELEMENTS = 1 << 24
 
 @struct
 class Problem:
-    """What an agent may know: the model as a pure function over a flat vector, and the loss."""
+    """What an agent may know: the model as a pure function over a flat vector, and the loss.
 
-    model: Model = static()
+    ``fixed`` are the slots that the model holds frozen, ``(B, F)``, or ``None``.
+    """
+
+    objective: Objective = static()
+    fixed: Float[Tensor, "B F"] | None = None
+
+    @property
+    def model(self) -> Model:
+        """The model as a pure function."""
+        return self.objective.model
 
     def loss(self, point: Tensor, inputs: Tensor, targets: Tensor) -> Float[Tensor, "B"]:
-        """Mean cross-entropy of ``point`` ``(B, D)`` on a minibatch ``(B, m, ...)``, ``(B, m)``."""
-        return cross_entropy(self.model.apply(point, inputs), targets)
+        """Mean loss of ``point`` ``(B, D)`` on a minibatch ``(B, m, ...)``, ``(B, m)``."""
+        return self.objective.value(point, Part(inputs, targets), self.fixed)
 
 
 @struct
 class Hidden:
-    """The order in which an instance meets its samples, and the last evaluation."""
+    """The order in which an instance meets its samples (empty for a full batch), and the last evaluation."""
 
     order: Int32[Tensor, "B n"]
     evaluation: dict[str, Tensor]
@@ -73,7 +88,8 @@ class Training(OptimizationEnv):
         norm: normalisation of an MLP: ``none``, ``layer``, ``batch`` or ``after``.
         depth: of a ResNet: 18, 34 or 50.
         oracle: ``gradient`` or ``minibatch``.
-        batch_size: samples of a minibatch.
+        loss: ``cross_entropy``, ``squared`` (distance to the unit vector of the class) or ``hinge``.
+        batch_size: samples of a minibatch; ``None`` for all, at every query.
         epochs: passes through the data that the budget pays for, where no ``budget`` is given.
         label_noise: share of training labels replaced by uniformly drawn ones, an instance its own.
         samples: use only the first so many training samples.
@@ -83,7 +99,7 @@ class Training(OptimizationEnv):
             pixels and mirrored with probability 1/2, anew at every query (see :mod:`.augmentation`). The
             metrics are of the images as they are, of both parts.
         evaluation_period: queries between two measurements of loss and accuracy on all data, or the numbers
-            of the queries that they follow; ``None`` for an epoch.
+            of the queries that they follow; ``None`` for an epoch, and for 10 queries with a full batch.
         budget, reward, tolerance, device, dtype: see :class:`optenvs.core.OptimizationEnv`. The merit is
             the minibatch loss.
     """
@@ -94,7 +110,8 @@ class Training(OptimizationEnv):
     norm: str = "none"
     depth: int = 18
     oracle: str = "gradient"
-    batch_size: int = 32
+    loss: str = "cross_entropy"
+    batch_size: int | None = 32
     epochs: int = 5
     label_noise: float = 0.0
     samples: int | None = None
@@ -114,18 +131,20 @@ class Training(OptimizationEnv):
             raise ValueError(f"oracle: expected one of {', '.join(ORACLES)}, got {self.oracle!r}")
         for name in ("batch_size", "epochs"):
             number = getattr(self, name)
+            if name == "batch_size" and number is None:
+                continue
             if isinstance(number, bool) or not isinstance(number, int) or number < 1:
                 raise ValueError(f"{name}: expected a whole number >= 1, got {number!r}")
         if not 0 <= self.label_noise <= 1:
             raise ValueError(f"label_noise: expected a share in [0, 1], got {self.label_noise!r}")
         if self.samples is not None and self.samples < 1:
             raise ValueError(f"samples: expected at least 1, got {self.samples}")
-        if self.batch_size > self._train_count:
+        if self.queried > self._train_count:
             raise ValueError(
                 f"batch_size: {self.batch_size} is more than the {self._train_count} training samples"
             )
         check_augment(self.augment, self._data.shape, self.standardise)
-        _ = self.network  # an unknown model or option is an error now, not at the first reset
+        _ = self.objective  # an unknown model or option is an error now, not at the first reset
         super().__post_init__()
 
     @cached_property
@@ -154,6 +173,31 @@ class Training(OptimizationEnv):
             depth=self.depth,
         )
 
+    @cached_property
+    def objective(self) -> Objective:
+        """Model and loss as pure functions of the parameters, on any :class:`~optenvs.models.Part`."""
+        return Objective(self.network, self.loss)
+
+    @cached_property
+    def pool(self) -> Samples:
+        """The samples as each instance has them."""
+        tensors = self._tensors
+        return Samples(
+            inputs=tensors.train_x,
+            targets=tensors.train_y,
+            test_inputs=tensors.test_x,
+            test_targets=tensors.test_y,
+            classes=self._data.classes,
+            noise=self.label_noise,
+            augment=self.augment,
+            black=tensors.zero,
+        )
+
+    @property
+    def queried(self) -> int:
+        """Samples that one query meets."""
+        return self._train_count if self.batch_size is None else self.batch_size
+
     @property
     def oracles(self) -> tuple[str, ...]:
         return ("value", "gradient") if self.oracle == "gradient" else ("minibatch",)
@@ -161,7 +205,7 @@ class Training(OptimizationEnv):
     @property
     def bill(self) -> dict[str, int]:
         answers = {"gradient": 1, "value": 1} if self.oracle == "gradient" else {"minibatch": 1}
-        return answers | {"samples": self.batch_size}
+        return answers | {"samples": self.queried}
 
     @cached_property
     def limits(self) -> dict[str, int]:
@@ -173,11 +217,13 @@ class Training(OptimizationEnv):
     @property
     def epoch(self) -> int:
         """Queries of an epoch: whole minibatches that the training data hold."""
-        return self._train_count // self.batch_size
+        return self._train_count // self.queried
 
     @property
     def evaluations(self) -> Evaluations:
-        return self.epoch if self.evaluation_period is None else self.evaluation_period
+        if self.evaluation_period is None:
+            return FULL_BATCH_PERIOD if self.batch_size is None else self.epoch
+        return self.evaluation_period
 
     @cached_property
     def numbers(self) -> int:
@@ -193,67 +239,61 @@ class Training(OptimizationEnv):
         if self.oracle == "gradient":
             return fields | {"value": box((1,), self.dtype), "gradient": box(size, self.dtype)}
         dataset = self._data
-        inputs = box((self.batch_size, *dataset.shape), self.dtype)
-        targets = spaces.Box(0, dataset.classes - 1, (self.batch_size,), np.int64)
+        inputs = box((self.queried, *dataset.shape), self.dtype)
+        targets = spaces.Box(0, dataset.classes - 1, (self.queried,), np.int64)
         return fields | {"inputs": inputs, "targets": targets}
 
     def sample(self, keys: Keys) -> Instance:
-        def draw(name: str, shape: tuple[int, ...]) -> Tensor:
-            return uniform(keys, f"weights {name}", shape, dtype=self.torch_dtype)
-
-        start = self.network.initial(draw)
+        start = self.network.draw(keys, self.torch_dtype)
         nothing = torch.full_like(start[:, 0], torch.nan)
         names = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
         return Instance(
-            problem=Problem(model=self.network),
+            problem=Problem(objective=self.objective, fixed=self.network.draw_fixed(keys, self.torch_dtype)),
             hidden=Hidden(
-                order=draw_order(keys, self._train_count),
+                order=self.draw_order(keys),
                 evaluation=dict.fromkeys(names, nothing),
             ),
             start=start,
             floor=torch.zeros_like(nothing),
         )
 
-    def _targets(self, keys: Keys, index: Tensor) -> Tensor:
-        """The labels of samples ``index`` ``(B, m)`` as each instance has them."""
-        clean = self._tensors.train_y[index]
-        if not self.label_noise:
-            return clean
-        chosen = uniform_at(keys, "label noise", index) < self.label_noise
-        wrong = uniform_at(keys, "wrong label", index) * self._data.classes
-        return torch.where(chosen, wrong.to(torch.int64), clean)
+    def draw_order(self, keys: Keys) -> Int32[Tensor, "B n"]:
+        """The order in which each instance meets its samples; empty where it meets all at once."""
+        if self.batch_size is None:
+            return torch.zeros(len(keys), 0, dtype=torch.int32, device=keys.device)
+        return draw_order(keys, self._train_count)
 
-    def _inputs(self, state: State, index: Int64[Tensor, "B m"]) -> Tensor:
-        """Samples ``index`` ``(B, m)`` as they look at this query, ``(B, m, *shape)``."""
-        if self.augment == "crop_flip":
-            drawn = draw_crop_flip(state.key, state.k, self.batch_size)
-            return crop_flip(self._tensors.train_x, index, *drawn, self._tensors.zero)
-        # index_select copies whole samples, in half the time of indexing by two dimensions
-        inputs = self._tensors.train_x.index_select(0, index.flatten())
-        return inputs.view(*index.shape, *inputs.shape[1:])
+    def batch(self, keys: Keys, order: Int32[Tensor, "B n"], query: Int64[Tensor, "B"]) -> Part:
+        """The samples that query number ``query`` meets."""
+        if self.batch_size is not None:
+            return self.pool.at(keys, minibatch(keys, order, query, self.batch_size), query)
+        if self.augment == "none":
+            return self.pool.part(keys, "train")
+        everyone = torch.arange(self._train_count, device=keys.device)
+        return self.pool.at(keys, everyone.expand(len(keys), -1), query)
 
     def answer(self, state: State, action: Action) -> Answer:
         assert isinstance(action, Tensor)
         hidden: Hidden = state.hidden
-        index = minibatch(state.key, hidden.order, state.k, self.batch_size)
-        inputs = self._inputs(state, index)
-        targets = self._targets(state.key, index)
+        problem: Problem = state.problem
+        part = self.batch(state.key, hidden.order, state.k)
         observation = {"point": action}
         if self.oracle == "gradient":
-            loss, gradient = loss_and_gradient(self.network, action, inputs, targets)
+            loss, gradient = self.objective.value_and_gradient(action, part, problem.fixed)
             observation |= {"value": loss.unsqueeze(-1), "gradient": gradient}
         else:
-            loss = cross_entropy(self.network.apply(action, inputs), targets)
-            observation |= {"inputs": inputs, "targets": targets}
+            loss = self.objective.value(action, part, problem.fixed)
+            batch = len(action)
+            observation |= {"inputs": share(part.inputs, batch), "targets": share(part.targets, batch)}
         solved = None if self.tolerance is None else loss <= self.tolerance
         metrics = {"loss": loss, **hidden.evaluation}
         return Answer(observation=observation, merit=loss, metrics=metrics, solved=solved)
 
     def evaluate(self, state: State) -> State:
         with torch.no_grad():
-            point = state.observation["point"].detach()
-            train = self._score(point, self._tensors.train_x, state.key)
-            test = self._score(point, self._tensors.test_x, None)
+            point, fixed = state.observation["point"].detach(), state.problem.fixed
+            train = self.score(point, state.key, "train", fixed)
+            test = self.score(point, state.key, "test", fixed)
         names = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
         evaluation = dict(zip(names, (*train, *test), strict=True))
         return dataclasses.replace(
@@ -262,28 +302,16 @@ class Training(OptimizationEnv):
             hidden=dataclasses.replace(state.hidden, evaluation=evaluation),
         )
 
-    def _score(self, point: Tensor, inputs: Tensor, keys: Keys | None) -> tuple[Tensor, Tensor]:
-        """Loss and accuracy on all of ``inputs``; with ``keys`` on the instances' own training labels."""
-        group = max(1, _EVALUATION_ELEMENTS // (_EVALUATION_SAMPLES * inputs[0].numel()))
+    def score(
+        self, point: Float[Tensor, "B D"], keys: Keys, which: str, fixed: Tensor | None = None
+    ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B"]]:
+        """Loss and accuracy on all of ``train`` (with each instance's own labels) or ``test``."""
         scores = []
-        for first in range(0, len(point), group):
-            rows = slice(first, first + group)
-            scores.append(self._score_group(point[rows], inputs, None if keys is None else keys[rows]))
+        for some, parts in self.pool.in_groups(keys, which, _EVALUATION_ELEMENTS, _EVALUATION_SAMPLES):
+            own = None if fixed is None else fixed[some]
+            scores.append(self.objective.score(point[some], parts, own))
         losses, accuracies = zip(*scores, strict=True)
         return torch.cat(losses), torch.cat(accuracies)
-
-    def _score_group(self, point: Tensor, inputs: Tensor, keys: Keys | None) -> tuple[Tensor, Tensor]:
-        loss = torch.zeros_like(point[:, 0])
-        correct = torch.zeros_like(loss)
-        for first in range(0, len(inputs), _EVALUATION_SAMPLES):
-            part = inputs[first : first + _EVALUATION_SAMPLES]
-            index = torch.arange(first, first + len(part), device=point.device)
-            index = index.expand(len(point), -1)
-            targets = self._tensors.test_y[index] if keys is None else self._targets(keys, index)
-            logits = self.network.apply(point, part.unsqueeze(0))
-            loss += cross_entropy(logits, targets) * len(part)
-            correct += accuracy(logits, targets) * len(part)
-        return loss / len(inputs), correct / len(inputs)
 
 
 @lru_cache(maxsize=32)

@@ -27,6 +27,11 @@ class Trains(Protocol):
         ...
 
     @property
+    def objective(self) -> Any:
+        """Model and loss, of a certain name ``loss``."""
+        ...
+
+    @property
     def evaluations(self) -> Evaluations:
         """Queries between two measurements on all data."""
         ...
@@ -47,7 +52,7 @@ def training(env: Trains, states: list[State]) -> np.ndarray:
     losses.set_yscale("log")
     losses.set_title(f"{env.name}, {env.network.size:,} parameters")
     accuracies.set_ylim(0, 1.02)
-    for axes, what in ((losses, "cross-entropy"), (accuracies, "accuracy")):
+    for axes, what in ((losses, env.objective.loss.replace("_", "-")), (accuracies, "accuracy")):
         axes.set_xlabel(f"{main} calls")
         axes.set_ylabel(what)
         axes.grid(alpha=0.3)
