@@ -9,7 +9,7 @@ from typing import Any
 
 from envs_registry import ENVIRONMENTS, EnvSpec
 from optenvs.core.env import OptimizationEnv
-from optenvs.core.errors import UnknownName, check_keywords, suggest
+from optenvs.core.errors import UnknownKeyword, UnknownName, check_keywords, suggest
 from optenvs.core.imports import imported, part
 from optenvs.core.problems import as_problem
 from optenvs.faces.arrays import NumpyVectorEnv
@@ -72,6 +72,11 @@ def make(env_id: str, **kwargs: Any) -> OptimizationEnv:
     outer: dict[str, Any] = {name: value for name, value in keywords.items() if name in own}
     field, inner = _inner(spec, cls, keywords)
     if inner is None:
+        if "bounds" in kwargs and "bounds" not in own:
+            raise UnknownKeyword(
+                f"{spec.id} got an unexpected keyword argument 'bounds': it has no search domain to choose; "
+                "for finite actions use optenvs.wrappers.Displacement(env, limit=1.0)"
+            )
         check_keywords(spec.id, kwargs, own)
         return cls(**outer)
     known = {field.name for part in accepted(env_id, **kwargs) for field in dataclasses.fields(part)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -37,12 +38,12 @@ class SB3VecEnv(VecEnv):
         if not isinstance(core.action_space, spaces.Box):
             raise TypeError(
                 f"Stable-Baselines3 takes one Box of actions, {core.name} has "
-                f"{core.action_space}; use an oracle with one query field, or a wrapper"
+                f"{core.action_space}; {_one_field(core)}"
             )
         if not core.action_space.is_bounded():
             raise TypeError(
                 f"Stable-Baselines3 takes finite actions only, {core.name} has {core.action_space}; "
-                "give bounds= where the environment has them, or use a wrapper"
+                f"{_finite(core)}"
             )
         self.core = core
         self.batch = TorchVectorEnv(
@@ -152,6 +153,26 @@ class SB3VecEnv(VecEnv):
 
     def _get_indices(self, indices: Any) -> Iterable[int]:
         return super()._get_indices(indices)
+
+
+def _keywords(core: OptimizationEnv) -> set[str]:
+    return {field.name for field in dataclasses.fields(core)}
+
+
+def _one_field(core: OptimizationEnv) -> str:
+    """What makes one field of a query of several, for this problem."""
+    if "oracle" in _keywords(core):
+        return "make it with an oracle whose query is one point, such as oracle='gradient'"
+    return "no keyword of it makes one of them; a wrapper of yours can"
+
+
+def _finite(core: OptimizationEnv) -> str:
+    """What makes actions finite, for this problem."""
+    if "bounds" in _keywords(core):
+        return "make it with bounds='domain', or bounds=(low, high)"
+    if "point" in core.observation_space.spaces:
+        return "it has no bounds=; optenvs.wrappers.Displacement(env, limit=1.0) around it has finite actions"
+    return "it has no bounds=; a wrapper of yours can give them"
 
 
 def _numpy(observation: dict[str, Tensor]) -> dict[str, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -11,9 +12,11 @@ from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
 import optenvs
+from optenvs.core.errors import UnknownKeyword
 from optenvs.core.random import keys_from_seed
 from optenvs.faces.sb3 import SB3VecEnv
 from optenvs.faces.vector import TorchVectorEnv
+from optenvs.wrappers import Displacement
 
 LANDSCAPES = optenvs.list_envs("landscapes")
 PROBLEM: dict[str, Any] = {"dim": 2, "spectrum": "random", "tolerance": 0.03, "budget": 6}
@@ -124,10 +127,36 @@ def test_observations_belong_to_the_caller() -> None:
 def test_what_sb3_cannot_take_is_refused() -> None:
     with pytest.raises(TypeError, match=r"Stable-Baselines3 takes one Box of actions, Quadratic has .*Dict"):
         optenvs.make_sb3("Quadratic", oracle="hvp")
-    with pytest.raises(TypeError, match=r"takes finite actions only, Quadratic has .*; give bounds="):
+    with pytest.raises(TypeError, match=r"finite actions only, Quadratic has .*bounds='domain'"):
         optenvs.make_sb3("Quadratic", bounds=None)
     with pytest.raises(AttributeError, match="budget: environments are immutable"):
         made().set_attr("budget", 3)
+
+
+def test_the_way_to_finite_actions_is_the_one_that_works() -> None:
+    for core in (optenvs.make("Biodiesel"), optenvs.make("TrainBreastCancer")):
+        with pytest.raises(
+            TypeError, match=r"it has no bounds=; optenvs.wrappers.Displacement\(env, limit=1.0\)"
+        ):
+            optenvs.make_sb3(core)
+        env = optenvs.make_sb3(Displacement(core, limit=1.0), 2)
+        env.reset()
+        env.step(np.zeros((2, *env.action_space.shape), env.action_space.dtype))
+    with pytest.raises(UnknownKeyword, match=r"'bounds': it has no search domain .*Displacement"):
+        optenvs.make_sb3("Biodiesel", bounds="domain")
+    with pytest.raises(TypeError, match="no keyword of it makes one of them"):
+        optenvs.make_sb3("NetworkQuadratic")
+
+
+@pytest.mark.parametrize("name", LANDSCAPES)
+def test_one_keyword_gives_finite_actions_everywhere(name: str) -> None:
+    for env in (
+        gym.make(name, bounds="domain"),
+        gym.make_vec(name, 2, bounds="domain"),
+        optenvs.make_sb3(name, 2, bounds="domain"),
+    ):
+        space = getattr(env, "single_action_space", env.action_space)
+        assert space.is_bounded()
 
 
 def test_the_protocol_of_vec_env() -> None:
