@@ -37,6 +37,10 @@ class Quadratic(Landscape):
         super().__post_init__()
         if self.spectrum not in _SPECTRA:
             raise ValueError(f"spectrum: expected one of {', '.join(_SPECTRA)}, got {self.spectrum!r}")
+        if self.spectrum == "wishart" and self.condition != 100.0:
+            raise ValueError(f"condition: {self.condition!r} would have no effect with spectrum='wishart'")
+        if self.start is not None and self.scale != 1.0:
+            raise ValueError(f"scale: {self.scale!r} would have no effect beside start=")
         if not 1 <= self.condition < float("inf"):
             raise ValueError(f"condition: expected a number >= 1, got {self.condition!r}")
         if not 0 < self.scale < float("inf"):

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from optenvs.core.env import Instance, State
+from optenvs.core.inner import refuse_unused
 from optenvs.core.random import Keys, normal, uniform
 from optenvs.core.struct import static, struct
 from optenvs.envs.landscapes.base import Landscape
@@ -54,7 +55,8 @@ class Particles(Swarm):
     Args:
         landscape: the function: a :class:`~optenvs.envs.landscapes.base.Landscape`, or in ``optenvs.make`` an
             id, whose keywords may then stand beside those of the swarm. Its ``noise`` is in the answers; its
-            ``bounds`` are those of the points; device and dtype are the swarm's, and so is the start.
+            ``bounds`` are those of the points. Oracle, budget, reward, tolerance, device, dtype and start are
+            the swarm's: others of the landscape are refused.
         oracle: ``value``, or ``gradient`` (with the value).
         start_mean: the mean of the particles' Gaussian start, a number or ``dim`` of them; ``None`` for a
             start uniform in the landscape's domain.
@@ -86,6 +88,12 @@ class Particles(Swarm):
                 )
         if self.start_std is not None and not 0 <= self.start_std < float("inf"):
             raise ValueError(f"start_std: expected a number >= 0, got {self.start_std!r}")
+        refuse_unused("landscape", self.landscape, self, {"oracle": self.oracle})
+        if self.landscape.start is not None:
+            raise ValueError(
+                f"start: {self.landscape.start!r} of the landscape would have no effect; a swarm begins "
+                "about start_mean, with start_std"
+            )
         _ = self.function  # what the landscape refuses is an error now, not at the first reset
         super().__post_init__()
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from optenvs.core.env import Instance, State
 from optenvs.core.evaluations import Evaluations
+from optenvs.core.inner import refuse_unused
 from optenvs.core.random import Keys, normal
 from optenvs.core.struct import static, struct
 from optenvs.envs.training.base import Training
@@ -76,6 +77,7 @@ class ParticlesTraining(Swarm):
     def __post_init__(self) -> None:
         if not isinstance(self.training, Training):
             raise TypeError(f"training: expected a Training, got {self.training!r}; optenvs.make takes an id")
+        refuse_unused("training", self.training, self)
         number = self.queries_per_minibatch
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise ValueError(f"queries_per_minibatch: expected a whole number >= 1, got {number!r}")

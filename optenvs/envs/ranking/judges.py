@@ -46,6 +46,11 @@ class Judge:
             raise ValueError(f"noise_most: expected a number in (0, 1/2], got {self.most!r}")
         if not 1 <= self.power < float("inf"):
             raise ValueError(f"noise_power: expected a number >= 1, got {self.power!r}")
+        for name, default in (("scale", 1.0), ("most", 0.3), ("power", 1.0)):
+            used = self.noise == "flips" or (name == "scale" and self.noise != "none")
+            if not used and getattr(self, name) != default:
+                value = getattr(self, name)
+                raise ValueError(f"noise_{name}: {value!r} would have no effect with noise={self.noise!r}")
 
     def order(
         self, keys: Keys, k: Int64[Tensor, "B"], values: Float[Tensor, "B m"], shown: Bool[Tensor, "B m"]

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from optenvs.core.env import Instance, State
+from optenvs.core.inner import refuse_unused
 from optenvs.core.random import Keys, normal
 from optenvs.envs.landscapes.base import Landscape
 from optenvs.envs.landscapes.classic import Rosenbrock
@@ -25,7 +26,8 @@ class Ranking(RankingOracle):
     Args:
         objective: the function: a :class:`~optenvs.envs.landscapes.base.Landscape`, or in ``optenvs.make`` an
             id, whose keywords may then stand beside those of the oracle. Mistakes of ranking are the oracle's
-            ``noise``; one of the landscape is refused.
+            ``noise``; one of the landscape is refused, and so are oracle, budget, reward, tolerance, device
+            and dtype of its own.
         start_std: standard deviation of a Gaussian start about 0, as in the paper; ``None`` for the
             landscape's own start.
         shown, ranked, recommend, noise, ...: see :class:`optenvs.envs.ranking.base.RankingOracle`.
@@ -47,6 +49,9 @@ class Ranking(RankingOracle):
                 f"objective: expected one without noise, got noise={self.objective.noise}; "
                 "a ranking has its own, noise='thurstone' and others"
             )
+        refuse_unused("objective", self.objective, self, {"oracle": "value"})
+        if self.start_std is not None and self.objective.start is not None:
+            raise ValueError("start_std: the objective has a start= of its own; expected one of them")
         if self.start_std is not None and not 0 <= self.start_std < float("inf"):
             raise ValueError(f"start_std: expected a number >= 0 or None, got {self.start_std!r}")
         _ = self.function

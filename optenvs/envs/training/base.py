@@ -33,7 +33,7 @@ from optenvs.core.evaluations import Evaluations
 from optenvs.core.random import Keys
 from optenvs.core.spaces import box
 from optenvs.core.struct import static, struct
-from optenvs.models import Model, Objective, Part, make_model
+from optenvs.models import MODELS, Model, Objective, Part, make_model
 from optenvs.models.base import share
 
 from .augmentation import check_augment
@@ -139,10 +139,21 @@ class Training(OptimizationEnv):
             raise ValueError(f"label_noise: expected a share in [0, 1], got {self.label_noise!r}")
         if self.samples is not None and self.samples < 1:
             raise ValueError(f"samples: expected at least 1, got {self.samples}")
+        available = len(self.dataset().train_y)
+        if self.samples is not None and self.samples > available:
+            raise ValueError(f"samples: expected at most the {available} of the set, got {self.samples}")
         if self.queried > self._train_count:
             raise ValueError(
                 f"batch_size: {self.batch_size} is more than the {self._train_count} training samples"
             )
+        for name, default, models in (
+            ("depth", 18, ("resnet",)),
+            ("norm", "none", ("mlp",)),
+            ("activation", "relu", tuple(name for name in MODELS if name != "logistic")),
+        ):
+            if getattr(self, name) != default and self.model in MODELS and self.model not in models:
+                came = getattr(self, name)
+                raise ValueError(f"{name}: {came!r} would have no effect on model={self.model!r}")
         check_augment(self.augment, self._data.shape, self.standardise)
         _ = self.objective  # an unknown model or option is an error now, not at the first reset
         super().__post_init__()
