@@ -54,9 +54,9 @@ def test_errors(make) -> None:  # type: ignore[no-untyped-def]
         make(3)
     with pytest.raises(UnknownName, match="did you mean"):
         make("NetworkQuadratics")
-    with pytest.raises(UnknownKeyword, match="no keyword 'max_cycle'"):
+    with pytest.raises(UnknownKeyword, match="keyword argument 'max_cycle'"):
         make("NetworkQuadratic", max_cycle=3)
-    with pytest.raises(UnknownKeyword, match="no keyword 'nodes'"):
+    with pytest.raises(UnknownKeyword, match="keyword argument 'nodes'"):
         make(Gossip(), nodes=3)
 
 

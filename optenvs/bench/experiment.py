@@ -213,6 +213,8 @@ def parse(data: Mapping[str, Any], source: str = "experiment") -> Experiment:
     """
     top = Section(data, source)
     name, seed = top.text("name"), top.integer("seed", 0, minimum=0)
+    if seed >= 1 << 63:
+        raise top.error("seed", seed, "a whole number in [0, 2**63)")
     judging, tuning = (
         top.integer("judging_seeds", minimum=1),
         top.integer("tuning_seeds", 3, minimum=0),
