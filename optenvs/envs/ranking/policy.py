@@ -17,9 +17,9 @@ from torch import Tensor
 
 from optenvs.core.env import Action, Answer, Instance, State
 from optenvs.core.random import Keys, bits, normal, uniform
+from optenvs.dynamics import TASKS, Draws, Task, returns
 
 from .base import RankingOracle
-from .dynamics import TASKS, Task, returns
 from .host import HostTask
 
 BOX = 5.0
@@ -118,7 +118,11 @@ class RankingPolicy(RankingOracle):
             pushes = self.disturbance * normal(
                 keys, f"{stream} pushes", (episodes, length), k, points.dtype
             )  # fmt: skip
-        return -returns(task, points, unit, pushes, length)
+        # all policies of a query meet the same episodes
+        start = unit.unsqueeze(2).expand(-1, -1, points.shape[1], -1)
+        draws = Draws(start=start, pushes=None if pushes is None else pushes.unsqueeze(2))
+        weights = points.unsqueeze(1)
+        return -returns(task, lambda seen, _: torch.linalg.vecdot(weights, seen), draws, length).mean(1)
 
     def answer(self, state: State, action: Action) -> Answer:
         answer = super().answer(state, action)

@@ -1,4 +1,4 @@
-"""Policies: the dynamics are Gymnasium's, a query's policies meet one episode, tasks of the host."""
+"""Policies: a query's policies meet one episode, tasks of the host."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 import agents
 import optenvs
 from optenvs.core.random import bits, keys_from_seed, normal
-from optenvs.envs.ranking.dynamics import CartPole, Pendulum, returns
 from optenvs.envs.ranking.host import HostTask
 from optenvs.envs.ranking.policy import RankingPolicy
 
@@ -23,79 +21,6 @@ def ranked(**keywords: Any) -> RankingPolicy:
     made = optenvs.make("RankingPolicy", **keywords)
     assert isinstance(made, RankingPolicy)
     return made
-
-
-def tensor(values: Any) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def test_the_cart_pole_is_gymnasiums() -> None:
-    env, task = gym.make("CartPole-v1").unwrapped, CartPole()
-    for seed in range(5):
-        env.reset(seed=seed)
-        state = tuple(tensor(value) for value in env.state)  # type: ignore[attr-defined]
-        rng, over = np.random.default_rng(seed), False
-        steps = 0
-        while not over:
-            push = int(rng.integers(2))
-            _, reward, over, _, _ = env.step(push)
-            state, paid, fallen = task.step(state, tensor(2.0 * push - 1.0), 0.0)
-            steps += 1
-            assert np.allclose(torch.stack(state).numpy(), env.state, rtol=0, atol=1e-12)  # type: ignore[attr-defined]
-            assert bool(fallen) == over
-            assert float(paid) == reward
-        assert steps > 5
-
-
-def test_the_pendulum_is_gymnasiums() -> None:
-    env, task = gym.make("Pendulum-v1").unwrapped, Pendulum()
-    for seed in range(3):
-        env.reset(seed=seed)
-        state = tuple(tensor(value) for value in env.state)  # type: ignore[attr-defined]
-        rng = np.random.default_rng(seed)
-        for _ in range(200):
-            torque = float(rng.uniform(-2, 2))
-            seen, reward, *_ = env.step(np.array([torque]))
-            state, paid, over = task.step(state, tensor(torque), 0.0)
-            assert np.allclose(torch.stack(state).numpy(), env.state, rtol=0, atol=1e-9)  # type: ignore[attr-defined]
-            assert np.allclose(task.observe(state).numpy(), seen, rtol=0, atol=1e-6)
-            assert float(paid) == pytest.approx(reward, abs=1e-9)
-            assert not over
-
-
-def test_starts_fill_the_boxes_of_gymnasium() -> None:
-    for task, name in ((CartPole(), "CartPole-v1"), (Pendulum(), "Pendulum-v1")):
-        env = gym.make(name).unwrapped
-        states = []
-        for seed in range(300):
-            env.reset(seed=seed)
-            states.append(env.state)  # type: ignore[attr-defined]
-        low, high = np.array(task.start).T
-        assert (np.min(states, 0) >= low).all()
-        assert (np.max(states, 0) <= high).all()
-        assert np.allclose(np.min(states, 0), low, rtol=0.05, atol=0.01)
-        assert np.allclose(np.max(states, 0), high, rtol=0.05, atol=0.01)
-
-
-def test_a_return_is_that_of_a_plain_loop() -> None:
-    weights = normal(keys_from_seed(0, 2), "w", (3, 4), dtype=torch.float64) * 3
-    unit = torch.tensor([[[0.1, 0.9, 0.4, 0.6], [0.5, 0.2, 0.8, 0.3]]] * 2, dtype=torch.float64)
-    pushes = 0.3 * normal(keys_from_seed(1, 2), "p", (2, 60), dtype=torch.float64)
-    found = returns(CartPole(), weights, unit, pushes, 60)
-    for b in range(2):
-        for m in range(3):
-            total = 0.0
-            for e in range(2):
-                state = tuple(-0.05 + 0.1 * unit[b, e])
-                for t in range(60):
-                    seen = sum(w * s for w, s in zip(weights[b, m], state, strict=True))
-                    action = torch.clamp(torch.as_tensor(seen), -1, 1)
-                    state, _, fallen = CartPole().step(state, action, pushes[b, e, t])
-                    total += 1
-                    if fallen:
-                        break
-            assert float(found[b, m]) == pytest.approx(total / 2)
-    assert len(found.unique()) > 2, "all episodes are alike"
 
 
 @pytest.mark.parametrize("task", ["cartpole", "pendulum"])

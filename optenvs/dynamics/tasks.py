@@ -1,4 +1,4 @@
-"""Cart-pole and pendulum for many policies at once: the equations and constants of Gymnasium's tasks.
+"""Cart-pole and pendulum, any number of them at once: the equations and constants of Gymnasium's tasks.
 
 Cart-pole: Barto, Sutton, Anderson 1983, as ``CartPole-v1`` steps it (Euler), with a force anywhere between
 the two that it knows. Pendulum: ``Pendulum-v1``. A task's state is a tuple of tensors of one shape.
@@ -98,37 +98,3 @@ class Pendulum(Task):
 
 
 TASKS: dict[str, type[Task]] = {"cartpole": CartPole, "pendulum": Pendulum}
-
-
-def returns(
-    task: Task,
-    policies: Float[Tensor, "B m s"],
-    unit: Float[Tensor, "B E n"],
-    pushes: Float[Tensor, "B E T"] | None,
-    length: int,
-) -> Float[Tensor, "B m"]:
-    """The mean return of linear policies over the same ``E`` episodes of at most ``length`` steps.
-
-    Args:
-        task: the task.
-        policies: their weights.
-        unit: where each episode begins, in units of the box of starts.
-        pushes: what is added to the force of each step, if anything.
-        length: steps of an episode.
-    """
-    shape = (*unit.shape[:2], policies.shape[1])
-    state: States = tuple(
-        (low + (high - low) * unit[..., i]).unsqueeze(-1).expand(shape)
-        for i, (low, high) in enumerate(task.start)
-    )
-    weights = policies.unsqueeze(1)
-    total = torch.zeros(shape, dtype=policies.dtype, device=policies.device)
-    goes_on = torch.ones(shape, dtype=torch.bool, device=policies.device)
-    for t in range(length):
-        action = torch.linalg.vecdot(weights, task.observe(state)).clamp(-task.limit, task.limit)
-        state, reward, over = task.step(
-            state, action, 0.0 if pushes is None else pushes[..., t].unsqueeze(-1)
-        )
-        total = torch.where(goes_on, total + reward, total)
-        goes_on = goes_on & ~over
-    return total.mean(1)

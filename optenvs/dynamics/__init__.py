@@ -1,0 +1,16 @@
+"""Simulated tasks as batches of episodes: for whatever is learned from what a policy does in them."""
+
+from .episodes import Draws, Episode, episodes, returns
+from .tasks import TASKS, CartPole, Pendulum, States, Task
+
+__all__ = [
+    "TASKS",
+    "CartPole",
+    "Draws",
+    "Episode",
+    "Pendulum",
+    "States",
+    "Task",
+    "episodes",
+    "returns",
+]
