@@ -182,28 +182,30 @@ class Menu:
         eager = _may_look(action)
         paid, bill = self._pay(limits, state, query, action[WANT] > 0, eager)
         query.paid = dict(zip(self.kinds, paid.unbind(-1), strict=True))
-        asked = paid.any(0).tolist() if eager else [True] * len(self.kinds)
-        query.kinds = frozenset(kind for kind, some in zip(self.kinds, asked, strict=True) if some)
+        # how many rows pay for each kind; where nobody may look, some
+        rows = paid.sum(0).tolist() if eager else [-1] * len(self.kinds)
+        by_kind = dict(zip(self.kinds, rows, strict=True))
+        query.kinds = frozenset(kind for kind, count in by_kind.items() if count)
         observation = dict(query.places)
         for name, space in self.answers.items():
-            observation[name] = self._told(name, tuple(space.shape), state, query)
+            everywhere = by_kind[name] == len(paid)
+            observation[name] = self._told(name, tuple(space.shape), state, query, everywhere)
         observation[ANSWERED] = paid.long()
         judged = Judgement(*judge(state, query))
-        told = paid.any(-1) | (state.k == 0)
-        before = state.metrics
-        metrics = {n: torch.where(told, v, before.get(n, v)) for n, v in judged.metrics.items()}
+        if len(paid) not in rows:  # else every row is told something
+            judged = judged.of(paid.any(-1) | (state.k == 0), state)
         return Answer(
             observation=observation,
-            merit=torch.where(told, judged.merit, state.merit),
-            metrics=metrics,
-            solved=None if judged.solved is None else judged.solved & told,
+            merit=judged.merit,
+            metrics=judged.metrics,
+            solved=judged.solved,
             hidden=judged.hidden,
             calls=dict(zip(self.units, bill.unbind(-1), strict=True)),
             ended=judged.ended,
         )
 
-    def _told(self, name: str, shape: Shape, state: State, query: Query) -> Tensor:
-        """The answers of one kind, zeros in rows that do not pay for it."""
+    def _told(self, name: str, shape: Shape, state: State, query: Query, everywhere: bool) -> Tensor:
+        """The answers of one kind, zeros in rows that do not pay for it, if there are any."""
         paid = query.paid[name]
         like = next(iter(query.places.values()))
         if name not in query.kinds:
@@ -217,7 +219,7 @@ class Menu:
             raise ValueError(
                 f"{name}: expected an answer of shape {(len(like), *shape)}, got {came}"
             ) from None
-        return torch.where(paid.reshape(-1, *[1] * len(shape)), found, torch.zeros_like(found))
+        return found if everywhere else torch.where(paid.reshape(-1, *[1] * len(shape)), found, 0)
 
     def _pay(
         self, limits: dict[str, int], state: State, query: Query, want: Bool[Tensor, "B kinds"], eager: bool
