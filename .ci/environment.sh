@@ -21,6 +21,18 @@ sys.exit(not ((2, 8) <= tuple(map(int, found.groups())) < (3, 0)))
 PY
 }
 
+# Runs a command that is silent for minutes, and says now and then that it is still at work.
+patiently() {
+    local what="$1" begun=$SECONDS status=0 ticker
+    shift
+    ( while sleep 30 && kill -0 $$ 2>/dev/null; do say "still $what, $((SECONDS - begun)) s"; done ) &
+    ticker=$!
+    "$@" || status=$?
+    kill "$ticker" 2>/dev/null || true
+    wait "$ticker" 2>/dev/null || true
+    return "$status"
+}
+
 find_interpreter() {
     if [ -n "${PYTHON:-}" ]; then
         command -v "$PYTHON" >/dev/null || fail "PYTHON=$PYTHON: no such program"
@@ -82,11 +94,13 @@ prepare() {
     fi
     if ! has_torch "$python"; then
         say "installing torch $tested_torch (some minutes the first time)"
-        "$python" -m pip install -qq --disable-pip-version-check "torch==$tested_torch" >&2 ||
+        patiently "installing torch" \
+            "$python" -m pip install -qq --disable-pip-version-check "torch==$tested_torch" >&2 ||
             fail "torch $tested_torch could not be installed"
     fi
     say "installing optenvs[$extras]"
-    "$python" -m pip install -qq --disable-pip-version-check --editable "$root[$extras]" >&2 ||
+    patiently "installing optenvs" \
+        "$python" -m pip install -qq --disable-pip-version-check --editable "$root[$extras]" >&2 ||
         fail "optenvs[$extras] could not be installed"
     printf '%s\n' "$wanted" >"$stamp"
 }

@@ -36,7 +36,7 @@ _LAZY = {cls: module for module, cls, _ in _AGENTS.values()} | {
     "from_torch": f"{_HERE}.adapters.torch_optim",
 }
 
-__all__ = [*_LAZY, "list_agents", "make", "register", "schedules"]
+__all__ = [*_LAZY, "entry", "list_agents", "load_plugins", "make", "register", "schedules"]
 
 
 def __getattr__(name: str) -> Any:
@@ -98,6 +98,11 @@ def list_agents(needs: str | None = None) -> list[str]:
     return sorted(
         name for name, (_, _, kinds) in _AGENTS.items() if needs in (None, *"|".join(kinds).split("|"))
     )
+
+
+def entry(name: str) -> tuple[str, str, tuple[str, ...]]:
+    """Module, class and needed oracle kinds of a registered name, without loading it."""
+    return _AGENTS[name]
 
 
 def register(name: str, entry_point: str, needs: tuple[str, ...] = ()) -> None:

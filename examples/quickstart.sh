@@ -3,7 +3,21 @@
 # five optimizers on six problems at equal oracle cost, and writes a report. A second run resumes the first.
 #   bash examples/quickstart.sh [folder]        default: results/quickstart
 set -euo pipefail
+case "${1:-}" in
+-h | --help)
+    sed -n '2,4s/^# *//p' "${BASH_SOURCE[0]}"
+    exit
+    ;;
+-*)
+    echo "error: no option $1; bash examples/quickstart.sh --help says more" >&2
+    exit 2
+    ;;
+esac
+if [ $# -gt 1 ]; then
+    echo "error: expected one folder, got $#: $*" >&2
+    exit 2
+fi
 source "$(dirname "${BASH_SOURCE[0]}")/../.ci/environment.sh"
 prepare bench,data
 out="${1:-$root/results/quickstart}"
-exec "$python" -m optenvs.bench.cli bench quickstart --out "$out" # its last line says where the report lies
+exec "$python" -m optenvs bench quickstart --out "$out" # its last line says where the report lies

@@ -21,6 +21,7 @@ from .version import installed as _installed
 
 if TYPE_CHECKING:
     import agents as agents
+    from envs_registry import EnvSpec as EnvSpec
     from optenvs.core.checker import check as check
     from optenvs.core.env import OptimizationEnv as OptimizationEnv
     from optenvs.core.rollout import rollout as rollout
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     __version__: str
 
 _LAZY = {
+    "EnvSpec": "envs_registry",
     "GymEnv": "optenvs.faces.single",
     "NodeFailure": "optenvs.processes.watch",
     "NumpyVectorEnv": "optenvs.faces.arrays",

@@ -1,4 +1,4 @@
-"""The command line: ``optenvs list | info | check | bench | report | rank``.
+"""The command line: ``optenvs list | agents | info | check | bench | report | rank``.
 
 Only what a command needs is imported, and only when it runs: ``optenvs list`` loads no torch. A mistake is
 one line on standard error and exit code 2; a check that fails, or a run that raised, is exit code 1.
@@ -6,7 +6,10 @@ one line on standard error and exit code 2; a check that fails, or a run that ra
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
+import io
+import shutil
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -38,6 +41,7 @@ main = typer.Typer(
 )
 
 _PIPE_WIDTH = 160  # of a table that no terminal limits
+_SIGNS = {"∞": "inf", "–": "-", "é": "e"}
 
 EnvironmentId = Annotated[
     str, typer.Argument(metavar="ID", help="For example optenvs/Rosenbrock-v0, or Rosenbrock.")
@@ -46,6 +50,34 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="A keyword of the environment, as in TOML."),
 ]
+
+
+def _substitute(error: UnicodeError) -> tuple[str, int]:
+    """For what a terminal's encoding lacks: a run must not be lost to a sign."""
+    assert isinstance(error, UnicodeEncodeError)
+    lacking = error.object[error.start : error.end]
+    return "".join(_SIGNS.get(sign, "?") for sign in lacking), error.end
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"optenvs {optenvs.__version__}")
+        raise typer.Exit
+
+
+@main.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """What all commands share: any encoding will do, and modules in this folder are found."""
+    codecs.register_error("optenvs.substitute", _substitute)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="optenvs.substitute")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # last: a folder here must not stand for an installed package
 
 
 def _console() -> Console:
@@ -104,6 +136,27 @@ def list_environments(
     _console().print(table)
 
 
+@main.command(name="agents")
+def list_agents(
+    needs: Annotated[str | None, typer.Option(help="Only those that need this oracle.")] = None,
+) -> None:
+    """List the agents: names for experiment files, and for agents.make in Python."""
+    import agents
+    from optenvs.bench.docstrings import first_line
+
+    entries = {name: agents.entry(name) for name in agents.list_agents()}
+    every = "|".join(kind for *_, kinds in entries.values() for kind in kinds)
+    with _one_line():
+        _known("--needs", needs, {*every.split("|")})
+    table = Table("name", "needs", "summary", box=None, pad_edge=False)
+    table.columns[0].no_wrap = True
+    for name in agents.list_agents(needs):
+        module, cls, kinds = entries[name]
+        text = escape(first_line(module, cls))
+        table.add_row(name, ", ".join(kinds).replace("|", " or "), text)
+    _console().print(table)
+
+
 @main.command()
 def info(env_id: EnvironmentId, settings: Settings = None) -> None:
     """Say what an environment is: its keywords, spaces, oracles and bill."""
@@ -125,6 +178,12 @@ def info(env_id: EnvironmentId, settings: Settings = None) -> None:
     console.print(facts)
     if found.problem:
         console.print(f"\nnot usable here: {escape(found.problem)}")
+    if found.fields:
+        table = Table("field", "space", "meaning", box=None, pad_edge=False)
+        for texts in found.fields:
+            table.add_row(*map(escape, texts))
+        console.print()
+        console.print(table)
     table = Table("keyword", "default", "meaning", box=None, pad_edge=False)
     for keyword in found.keywords:
         table.add_row(keyword.name, escape(keyword.default), escape(keyword.text))
@@ -175,6 +234,8 @@ def bench(
             paths = reporting.report(folder, manifest=outcome.manifest)
         _print_table(paths[1])
     typer.echo(f"{outcome.computed} runs computed, {outcome.reused} found, in {outcome.seconds:.0f} s")
+    if shutil.which("optenvs") is None:  # as after the quickstart, whose environment nobody has activated
+        typer.echo(f"more: {sys.executable} -m optenvs --help")
     typer.echo(f"report: {paths[0]}")
     for error in outcome.errors:
         typer.echo(f"failed: {error}", err=True)

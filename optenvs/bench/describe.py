@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from gymnasium import spaces
+
 import optenvs
 from envs_registry import EnvSpec
+from optenvs.bench.docstrings import split_docstring
+from optenvs.core.env import OptimizationEnv
+from optenvs.core.random import keys_from_seed
 from optenvs.making import accepted, find
-
-_ITEM = re.compile(r"^(?P<names>\w+(?:, \w+)*): (?P<text>.*)$")
-_ROLE = re.compile(r":\w+:`~?([^`]+)`")
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class Description:
         text: The class's docstring without its arguments.
         keywords: In the order of their declaration, those of the environment itself first, then those of
             the environment that it is built on, where it is built on one.
-        facts: Names and texts of what an instance of it shows: spaces, oracles, bill, horizon.
+        facts: Names and texts of what an instance of it shows: oracles, bill, horizon.
+        fields: Of its actions, observations and metrics: what it is, its space, its meaning.
         problem: Why no instance could be made, or an empty string.
     """
 
@@ -44,6 +47,7 @@ class Description:
     text: str
     keywords: tuple[Keyword, ...]
     facts: tuple[tuple[str, str], ...]
+    fields: tuple[tuple[str, str, str], ...]
     problem: str
 
 
@@ -60,9 +64,10 @@ def describe(env_id: str, **kwargs: Any) -> Description:
     declared = find(env_id)
     module, _, name = declared.entry_point.partition(":")
     cls = getattr(importlib.import_module(module), name)
-    problem, facts = "", ()
+    problem, facts, fields = "", (), ()
     try:
-        facts = tuple(_facts(optenvs.make(declared.id, **kwargs)))
+        env = optenvs.make(env_id if ":" in env_id else declared.id, **kwargs)
+        facts, fields = tuple(_facts(env)), tuple(_fields(env))
     except (ImportError, OSError) as error:  # data that are not here; all else can still be told
         problem = str(error)
     text, _ = split_docstring(cls)
@@ -70,13 +75,30 @@ def describe(env_id: str, **kwargs: Any) -> Description:
     for part in accepted(declared.id, **kwargs):  # the environment, then the one that it is built on
         for keyword in _keywords(part, declared):
             keywords.setdefault(keyword.name, keyword)
-    return Description(declared, text, tuple(keywords.values()), facts, problem)
+    return Description(declared, text, tuple(keywords.values()), facts, fields, problem)
+
+
+def _fields(env: OptimizationEnv) -> Iterator[tuple[str, str, str]]:
+    """Every field that an agent, or whoever reads a run, meets."""
+    texts: dict[str, str] = {}
+    for owner in reversed(type(env).__mro__):
+        texts |= owner.__dict__.get("meanings", {})
+    space = env.action_space
+    if isinstance(space, spaces.Dict):
+        for name, part in space.spaces.items():
+            yield f"action {name}", str(part), texts.get(name, "")
+    else:
+        yield "action", str(space), texts["action"]
+    assert isinstance(env.observation_space, spaces.Dict)
+    for name, part in env.observation_space.spaces.items():
+        yield f"observation {name}", str(part), texts.get(name, "")
+    with torch.no_grad():
+        metrics = env.reset(keys_from_seed(0, 1, env.torch_device)).metrics
+    for name in metrics:
+        yield f"metric {name}", "a number", texts.get(f"metric {name}", texts.get(name, ""))
 
 
 def _facts(env: Any) -> Iterator[tuple[str, str]]:
-    yield "action", str(env.action_space)
-    for name, space in env.observation_space.spaces.items():
-        yield f"observation {name}", str(space)
     yield "oracles", ", ".join(env.oracles)
     yield "bill of a query", ", ".join(f"{count} {kind}" for kind, count in env.bill.items())
     yield "budget", ", ".join(f"{n:,} {kind}" for kind, n in env.limits.items()) or "none"
@@ -102,30 +124,3 @@ def _keywords(cls: type, declared: EnvSpec) -> Iterator[Keyword]:
         default = dict(declared.kwargs).get(item.name, default)
         shown = "required" if default is dataclasses.MISSING else repr(default)
         yield Keyword(item.name, shown, texts.get(item.name, ""))
-
-
-def split_docstring(cls: type) -> tuple[str, dict[str, str]]:
-    """A class's own docstring in Google form: the text before ``Args:``, and the text of each argument."""
-    lines = inspect.cleandoc(cls.__dict__.get("__doc__") or "").splitlines()
-    sections = [i for i, line in enumerate(lines) if re.fullmatch(r"[A-Z]\w+:", line)]
-    before = lines[: sections[0]] if sections else lines
-    arguments: dict[str, str] = {}
-    names: list[str] = []
-    inside = False
-    for line in lines:
-        if re.fullmatch(r"[A-Z]\w+:", line):
-            inside, names = line == "Args:", []
-        elif inside and line.startswith("    "):
-            item = _ITEM.match(line.strip()) if not line.startswith("     ") else None
-            if item:
-                names = item["names"].split(", ")
-                arguments |= dict.fromkeys(names, item["text"])
-            else:
-                arguments |= {name: f"{arguments[name]} {line.strip()}" for name in names}
-    plain = "\n".join(before).strip()
-    return _plain(plain), {name: _plain(text) for name, text in arguments.items()}
-
-
-def _plain(text: str) -> str:
-    """Text without the marks of reStructuredText."""
-    return _ROLE.sub(lambda m: m[1].rsplit(".", 1)[-1], text).replace("``", "")

@@ -44,7 +44,8 @@ class Problem:
 
     Attributes:
         entry: As the experiment has it.
-        declared: The registry's declaration, which travels to the workers.
+        name: What makes it anywhere: its id, or ``module:Class`` where it has none.
+        declared: The registry's declaration, which travels to the workers; None where it has no id.
         cost: Ledger column that the budget counts.
         measure: How its runs are judged.
         weight: Rough cost of one run, to begin with the dearest.
@@ -52,16 +53,12 @@ class Problem:
     """
 
     entry: EnvironmentEntry
-    declared: EnvSpec
+    name: str
+    declared: EnvSpec | None
     cost: str
     measure: Measure
     weight: float
     sources: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """What makes it anywhere: its id, or ``module:Class`` where it has none."""
-        return self.declared.id if self.declared.id in ENVIRONMENTS else self.entry.id
 
 
 @dataclass(frozen=True)
@@ -207,7 +204,8 @@ def _problem(i: int, entry: EnvironmentEntry) -> tuple[Problem, OptimizationEnv]
     size = math.prod(space.shape[0] if space.shape else 1 for space in _boxes(env.action_space))
     weight = float(size * env.bill.get("samples", 1) * entry.budget)
     sources = own_sources(entry.id, env)
-    return Problem(entry, declared, CALLS + kind, measure, weight, sources), env
+    known = declared if name == declared.id else None
+    return Problem(entry, name, known, CALLS + kind, measure, weight, sources), env
 
 
 def own_sources(name: str, made: Any) -> dict[str, str]:

@@ -74,7 +74,7 @@ class _Job:
         sources: Digests of the user's own modules that it is computed with.
     """
 
-    declared: EnvSpec
+    declared: EnvSpec | None
     agent: Any
     specs: tuple[RunSpec, ...]
     missing: tuple[RunSpec, ...]
@@ -302,7 +302,8 @@ def _compute(job: _Job) -> list[tuple[str, dict[str, Any]]]:
     """Status and curves of every run of a batch."""
     first, measure = job.specs[0], job.labels["measure"]
     assert isinstance(measure, Measure)
-    declare(job.declared)
+    if job.declared is not None:
+        declare(job.declared)
     keywords = canonical_json(first.environment_kwargs)
     env = _environment(first.environment, keywords, first.cost, first.budget)
     done = rollout(env, job.agent, keys=run_keys(job.specs, env.torch_device))

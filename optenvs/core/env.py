@@ -64,6 +64,28 @@ class OptimizationEnv(abc.ABC):
 
     live: ClassVar[tuple[str, ...]] = ("point", "k", "N", "spent")
     """Observation keys that are not the oracle's answer: first-order unrolling keeps their gradients."""
+    meanings: ClassVar[Mapping[str, str]] = {
+        "action": "the point asked, where the oracle answers",
+        "point": "where the oracle has answered",
+        "value": "the objective there",
+        "gradient": "its gradient there",
+        "k": "queries so far, that of reset not counted",
+        "N": "queries that the budget pays for, 0 where that depends on them",
+        "spent": "the largest share of any limit of the budget used so far",
+        "query": "where the oracle is asked",
+        "recommendation": "the point that the agent stands behind: it is judged, unbilled",
+        "metric value": "the true objective, at the point that is judged",
+        "gap": "its distance from the best possible value",
+        "distance": "from the solution, Euclidean",
+        "outside": "1 where the point that is judged lies outside of the box, and earns no credit",
+        "want": "which kinds of answer are asked, by kind",
+        "answered": "which kinds of answer have been given, by kind",
+        "vector": "what the Hessian is multiplied by",
+        "hvp": "the Hessian's product with the vector",
+        "hessian": "the Hessian",
+    }
+    """What each field of observations, actions and metrics means, by its name, or by "metric NAME" where the
+    same name means something else there. A class names its own; those of its bases are found, too."""
     painter: ClassVar[str] = "optenvs.core.picture:progress"
     """What draws an episode, ``(env, states) -> picture``, by its place: drawing alone loads matplotlib."""
 

@@ -182,30 +182,28 @@ class Menu:
         eager = _may_look(action)
         paid, bill = self._pay(limits, state, query, action[WANT] > 0, eager)
         query.paid = dict(zip(self.kinds, paid.unbind(-1), strict=True))
-        # how many rows pay for each kind; where nobody may look, some
-        rows = paid.sum(0).tolist() if eager else [-1] * len(self.kinds)
-        by_kind = dict(zip(self.kinds, rows, strict=True))
-        query.kinds = frozenset(kind for kind, count in by_kind.items() if count)
+        asked = paid.any(0).tolist() if eager else [True] * len(self.kinds)
+        query.kinds = frozenset(kind for kind, some in zip(self.kinds, asked, strict=True) if some)
         observation = dict(query.places)
         for name, space in self.answers.items():
-            everywhere = by_kind[name] == len(paid)
-            observation[name] = self._told(name, tuple(space.shape), state, query, everywhere)
+            observation[name] = self._told(name, tuple(space.shape), state, query)
         observation[ANSWERED] = paid.long()
         judged = Judgement(*judge(state, query))
-        if len(paid) not in rows:  # else every row is told something
-            judged = judged.of(paid.any(-1) | (state.k == 0), state)
+        told = paid.any(-1) | (state.k == 0)
+        before = state.metrics
+        metrics = {n: torch.where(told, v, before.get(n, v)) for n, v in judged.metrics.items()}
         return Answer(
             observation=observation,
-            merit=judged.merit,
-            metrics=judged.metrics,
-            solved=judged.solved,
+            merit=torch.where(told, judged.merit, state.merit),
+            metrics=metrics,
+            solved=None if judged.solved is None else judged.solved & told,
             hidden=judged.hidden,
             calls=dict(zip(self.units, bill.unbind(-1), strict=True)),
             ended=judged.ended,
         )
 
-    def _told(self, name: str, shape: Shape, state: State, query: Query, everywhere: bool) -> Tensor:
-        """The answers of one kind, zeros in rows that do not pay for it, if there are any."""
+    def _told(self, name: str, shape: Shape, state: State, query: Query) -> Tensor:
+        """The answers of one kind, zeros in rows that do not pay for it."""
         paid = query.paid[name]
         like = next(iter(query.places.values()))
         if name not in query.kinds:
@@ -219,7 +217,7 @@ class Menu:
             raise ValueError(
                 f"{name}: expected an answer of shape {(len(like), *shape)}, got {came}"
             ) from None
-        return found if everywhere else torch.where(paid.reshape(-1, *[1] * len(shape)), found, 0)
+        return torch.where(paid.reshape(-1, *[1] * len(shape)), found, torch.zeros_like(found))
 
     def _pay(
         self, limits: dict[str, int], state: State, query: Query, want: Bool[Tensor, "B kinds"], eager: bool

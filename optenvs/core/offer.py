@@ -86,15 +86,6 @@ class Judgement(NamedTuple):
     hidden: Any = None
     ended: Bool[Tensor, "B"] | None = None
 
-    def of(self, told: Bool[Tensor, "B"], state: State) -> Judgement:
-        """The judgement of rows that are ``told`` something; the others keep theirs, and are not solved."""
-        before = state.metrics
-        return self._replace(
-            merit=torch.where(told, self.merit, state.merit),
-            metrics={name: torch.where(told, v, before.get(name, v)) for name, v in self.metrics.items()},
-            solved=None if self.solved is None else self.solved & told,
-        )
-
 
 @dataclass(frozen=True)
 class Offer:

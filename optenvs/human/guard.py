@@ -51,6 +51,9 @@ class Guard:
                 MutableHeaders(scope=message).update(_HEADERS)
             await send(message)
 
+        if not scope["path"].startswith("/"):  # OPTIONS *, GET foo: no address of a page
+            await PlainTextResponse("expected a path that begins with /\n", 400)(scope, receive, guarded)
+            return
         refusal = self._refusal(scope)
         answer = self.app if refusal is None else PlainTextResponse(f"{refusal}\n", 403)
         await answer(scope, receive, guarded)

@@ -24,7 +24,7 @@ try:
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from PIL import Image
     from starlette.applications import Starlette
-    from starlette.requests import Request
+    from starlette.requests import ClientDisconnect, Request
     from starlette.responses import RedirectResponse, Response
     from starlette.routing import Route
     from starlette.types import ASGIApp
@@ -80,6 +80,8 @@ def make_app(session: Session, port: int, secret: str) -> ASGIApp:
                 return page(str(error), 409)
             except SessionError as error:
                 return page(str(error), 400)
+            except ClientDisconnect:
+                return Response("the form did not come whole\n", 400)  # which nobody is there to read
             except OSError as error:
                 return page(f"the answer could not be kept, and so it does not count: {error}", 500)
             return RedirectResponse(f"/{secret}/", 303)
@@ -194,9 +196,10 @@ class PageServer:
         port = self._socket.getsockname()[1]
         secret = secrets.token_urlsafe(16)
         self.address = f"http://{HOST}:{port}/{secret}/"
-        # neither a protocol nor a line of log that is not needed: the log would show the secret
+        # neither a protocol nor a line of log that is not needed: the log would show the secret,
+        # and what a stranger sends is nothing to tell
         config = uvicorn.Config(
-            make_app(session, port, secret), ws="none", lifespan="off", access_log=False, log_level="warning",
+            make_app(session, port, secret), ws="none", lifespan="off", access_log=False, log_level="error",
             server_header=False,
         )  # fmt: skip
         self._server = uvicorn.Server(config)

@@ -68,13 +68,13 @@ def spawn_processes(
                 )
                 process.start()
                 processes.append(process)
-            codes = _ended(processes, timeout)
+            codes, first = _ended(processes, folder, timeout)
         finally:
             for process in processes:
                 process.kill()  # a stopped process takes no other signal
                 process.join()
         if any(codes):
-            raise _failure(folder, codes)
+            raise _failure(folder, codes, first)
         return [load(folder / f"run_{rank}.safetensors", classes=classes) for rank in range(core.agents)]
 
 
@@ -85,6 +85,7 @@ def _child(
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)  # as torchrun does: the processes share the cores
     rank = env["RANK"]
+    (folder / f"begun_{rank}").touch()
     try:
         save(folder / f"run_{rank}.safetensors", run_processes(core, agent, **options))
     except Exception as error:
@@ -95,28 +96,41 @@ def _child(
         raise
 
 
-def _ended(processes: list[Any], timeout: float) -> list[int]:
-    """The exit codes; the first failure leaves the others the time that they need to find out and to save."""
-    end = known = None
+def _ended(processes: list[Any], folder: Path, timeout: float) -> tuple[list[int], int | None]:
+    """The exit codes, and who was the first to fail.
+
+    A failure leaves the others the time that they need to find out and to save; that of a node which had not
+    yet begun leaves them none, since they could only wait for it in vain.
+    """
+    end = known = first = None
     while running := [process.sentinel for process in processes if process.exitcode is None]:
         connection.wait(running, timeout=0.2)
-        failed = [process.exitcode for process in processes if process.exitcode]
+        ended = {rank: process.exitcode for rank, process in enumerate(processes) if process.exitcode}
+        failed = [*ended.values()]
         if failed and end is None:
-            end = time.monotonic() + timeout + 2 * GRACE
+            # of two at once, one that was killed before one that has seen it
+            first = min(ended, key=lambda rank: (ended[rank] > 0, rank))
+            begun = (folder / f"begun_{first}").exists()
+            end = time.monotonic() + (timeout + 2 * GRACE if begun else 0.0)
         if end is not None and any(code > 0 for code in failed):  # it knew, and so do the others
             known = known or time.monotonic() + 2 * GRACE
             end = min(end, known)
         if end is not None and time.monotonic() > end:
             break
-    return [-9 if process.exitcode is None else process.exitcode for process in processes]
+    return [-9 if process.exitcode is None else process.exitcode for process in processes], first
 
 
-def _failure(folder: Path, codes: list[int]) -> NodeFailure:
+def _failure(folder: Path, codes: list[int], first: int | None) -> NodeFailure:
     found = {rank: folder / f"error_{rank}.safetensors" for rank in range(len(codes))}
     said = {rank: load(path) for rank, path in found.items() if path.exists()}
     reports = {rank: each["text"] for rank, each in said.items()}
     ends = ", ".join(f"node {rank}: exit code {code}" for rank, code in enumerate(codes))
-    if not said:
-        return NodeFailure(f"the run failed ({ends})")
-    first = min(said)
-    return NodeFailure(f"{reports[first]} ({ends})", said[first]["node"], reports=reports)
+    named = [rank for rank, each in said.items() if each["node"] is not None]
+    teller = min(named or said, default=-1)
+    if first is None or codes[first] > 0 or named:
+        if not said:
+            return NodeFailure(f"node {first} failed ({ends})", first)
+        return NodeFailure(f"{reports[teller]} ({ends})", said[teller]["node"], reports=reports)
+    # nobody could say who it was; here it was seen
+    words = [f"node {first} was killed (signal {-codes[first]})", *([reports[teller]] if said else [])]
+    return NodeFailure(f"{'; '.join(words)} ({ends})", first, reports=reports)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+import agents
 import optenvs
 from envs_registry import ENVIRONMENTS, EnvSpec
+from optenvs.bench import experiment
 from optenvs.bench.cli import main
-from optenvs.bench.describe import split_docstring
+from optenvs.bench.docstrings import split_docstring
 from optenvs.envs.landscapes.classic import Rosenbrock
 
 EXPERIMENT = """
@@ -28,6 +32,9 @@ label = "Valley"
 name = "sgd"
 grid = { lr = [1e-4, 1e-3] }
 """
+
+
+ROOT = Path(__file__).parents[2]
 
 
 class Wrong(Rosenbrock):
@@ -96,7 +103,43 @@ def test_info_tells_every_keyword_of_every_environment(env_id):
     found = describe(env_id)
     assert found.facts or found.problem
     assert [k.name for k in found.keywords if not k.text] == []
+    assert not any("...: see" in k.text for k in found.keywords)
+    assert [name for name, _, meaning in found.fields if not meaning] == []
+    if found.fields:
+        kinds = {name.split()[0] for name, *_ in found.fields}
+        assert kinds == {"action", "observation", "metric"}
     assert not any("``" in k.text or ":class:" in k.text for k in found.keywords)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "keywords"),
+    [
+        ("Rosenbrock", {"oracle": "hessian"}),
+        ("Rosenbrock", {"oracle": "hvp", "bounds": "domain"}),
+        ("Biodiesel", {"points": 3, "oracle": "vjp"}),
+        ("Biodiesel", {"points": 3, "oracle": "jacobian", "formulation": "constraints"}),
+        ("NetworkQuadratic", {"clock": "rounds"}),
+        ("NetworkQuadratic", {"oracle": "conjugate"}),
+        ("TrainDigits", {"oracle": "minibatch"}),
+        ("Particles", {"landscape": "Ackley", "recommend": "mean", "oracle": "gradient"}),
+        ("Ranking", {"recommend": "top"}),
+    ],
+)
+def test_info_tells_the_fields_of_other_settings(env_id, keywords):
+    from optenvs.bench.describe import describe
+
+    assert [name for name, _, meaning in describe(env_id, **keywords).fields if not meaning] == []
+
+
+def test_the_program_says_its_version_and_its_agents():
+    assert call("--version").stdout == f"optenvs {optenvs.__version__}\n"
+    some = call("agents", "--needs", "ranking").stdout
+    assert "zo_ranksgd" in some and "adam" not in some
+    every = call("agents").stdout
+    assert all(name in every for name in agents.list_agents())
+    assert "no 'rankings'; did you mean 'ranking'" in mistake("agents", "--needs", "rankings")
+    assert "did you mean 'optenvs/Rosenbrock-v0'" in mistake("info", "rosenbrock")
+    assert optenvs.EnvSpec is EnvSpec and issubclass(agents.LSTMOptimizer, agents.LearnedAgent)
 
 
 def test_docstrings_are_read():
@@ -173,9 +216,87 @@ def test_mistakes_of_a_bench(tmp_path):
     assert "data set 'cifar10'" in mistake("bench", config, "--out", tmp_path / "out")
     config.write_text(EXPERIMENT)
     (tmp_path / "file").touch()
-    assert "file" in mistake("bench", config, "--out", tmp_path / "file")
+    told = mistake("bench", config, "--out", tmp_path / "file")
+    assert told.endswith("file' is a file; expected a folder")
+    told = mistake("bench", config, "--out", "/proc/nowhere")
+    assert "nothing can be written to the folder '/proc/nowhere' (No such file or directory)" in told
+    (tmp_path / "latin.toml").write_bytes(b"name = '\xe9'")
+    assert "latin.toml: not a TOML file, which is in UTF-8" in mistake("bench", tmp_path / "latin.toml")
+    (tmp_path / "manifest.json").write_text("[" * 100_000)
+    assert "manifest.json: not a readable manifest" in mistake("report", tmp_path)
+    (tmp_path / "manifest.json").unlink()
     assert "no folder" in mistake("report", tmp_path / "nowhere")
     assert "no judged runs" in mistake("report", tmp_path)
+
+
+def test_an_agent_and_a_problem_of_the_users_own(tmp_path):
+    (tmp_path / "mine.py").write_text(OWN)
+    config = tmp_path / "own.toml"
+    text = EXPERIMENT.replace('"optenvs/Rosenbrock-v0"', '"mine:problem"').replace(
+        "[1e-4, 1e-3]", "[0.1, 0.2]"
+    )
+    config.write_text(
+        "modules = ['mine']"
+        + text.replace('"sgd"', '"mine:SignSGD"')
+        + '[[agents]]\nname = "sign"\nlabel = "named"\n'
+    )
+    try:
+        first = call("bench", config, "--out", tmp_path / "out")
+        assert first.exit_code == 0, first.output
+        assert "6 runs computed, 0 found" in first.stdout
+        assert "0 runs computed" in call("bench", config, "--out", tmp_path / "out").stdout
+        (tmp_path / "mine.py").write_text(OWN + "\n# another text\n")
+        assert "6 runs computed" in call("bench", config, "--out", tmp_path / "out").stdout
+        assert "mine:Sgn" in mistake("bench", changed(config, "mine:SignSGD", "mine:Sgn"))
+        assert "no module 'nine'" in mistake("bench", changed(config, "mine:Sgn", "nine:SignSGD"))
+    finally:
+        agents._AGENTS.pop("sign", None)
+
+
+OWN = """
+from dataclasses import dataclass
+import agents, optenvs
+from agents.core import Agent
+
+problem = optenvs.from_function(lambda x: (x**2).sum(), dim=2, start=(1.0, 2.0))
+
+@dataclass(frozen=True, eq=False)
+class SignSGD(Agent):
+    lr: float = 0.05
+    needs = ("gradient",)
+
+    def init(self, problem, observation, keys):
+        return None
+
+    def act(self, state, observation):
+        return observation["point"] - self.lr * observation["gradient"].sign(), None
+
+agents.register("sign", "mine:SignSGD", ("gradient",))
+"""
+
+
+def changed(config, old, new):
+    config.write_text(config.read_text().replace(old, new))
+    return config
+
+
+def test_the_example_of_an_experiment_file_runs(tmp_path):
+    text = inspect.cleandoc(experiment.__doc__.partition("::")[2].partition("Modules of yours")[0])
+    config = tmp_path / "demo.toml"
+    config.write_text(
+        text.replace("budget = 1000", "budget = 20").replace('backend = "loky"', 'backend = "sequential"')
+    )
+    done = call("bench", config, "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert "19 runs computed" in done.stdout
+
+
+def test_the_quickstart_says_what_it_is():
+    script = ["bash", str(ROOT / "examples/quickstart.sh")]
+    said = subprocess.run([*script, "--help"], capture_output=True, text=True, check=True).stdout
+    assert "bash examples/quickstart.sh [folder]" in said
+    wrong = subprocess.run([*script, "--hlp"], capture_output=True, text=True, check=False)
+    assert (wrong.returncode, "no option --hlp" in wrong.stderr) == (2, True)
 
 
 def test_help_names_the_commands():

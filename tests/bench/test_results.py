@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import zipfile
 
 import numpy as np
 import pytest
 
-from optenvs.bench.hashing import canonical_json
+from optenvs.bench.hashing import canonical_json, digest
 from optenvs.bench.results import (
     ResultError,
     RunSpec,
@@ -251,3 +253,54 @@ def test_by_default_only_agents_share_a_seed():
     assert derive_seed(**{**COORDINATES, "agent": "other"}) == base
     assert derive_seed(**{**COORDINATES, "seed": 1}) != base
     assert derive_seed(**{**COORDINATES, "phase": "tune"}) != base
+
+
+def with_header(path, change):
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    header = json.loads(arrays["header"].tobytes())
+    change(header)
+    header["run_id"] = digest(header["spec"]).hex()[:16]
+    arrays["header"] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
+    np.savez(path, **arrays)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda header: header.update(agent_label=5),
+        lambda header: header.update(config=[]),
+        lambda header: header.update(config={"agents": [{"label": 3}]}),
+        lambda header: header.update(config={"environments": 7}),
+        lambda header: header.update(versions={"torch": None}),
+        lambda header: header.update(measure={"metric": "gap", "best_so_far": 1, "tolerances": [0.1]}),
+        lambda header: header["spec"].update(budget="many"),
+        lambda header: header["spec"].update(budget=10**400),
+        lambda header: header["spec"].update(hyperparameters=[1]),
+    ],
+)
+def test_crafted_headers_are_refused(make_record, tmp_path, change):
+    path = write(make_record(), tmp_path)
+    with_header(path, lambda header: header.update(status="diverged"))
+    assert [record.status for record in scan(tmp_path).records.values()] == ["diverged"]
+    with_header(path, change)
+    assert len(scan(tmp_path).warnings) == 1
+
+
+def test_whatever_lies_in_a_folder_of_results_is_a_warning(make_record, tmp_path):
+    good = write(make_record(), tmp_path)
+    for name, member, content in (("za", "header", b"no array"), ("zb", "header.npy", b"\x93NUMPY")):
+        with zipfile.ZipFile(tmp_path / f"{name}.npz", "w") as archive:
+            archive.writestr(member, content)
+    np.savez(tmp_path / "zc.npz", header=np.frombuffer(b"[" * 100_000, dtype=np.uint8))
+    np.savez_compressed(tmp_path / "zd.npz", header=np.zeros(2**27, np.uint8))  # 128 MiB in 128 kB
+    (tmp_path / "ze.npz").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "zf.npz").mkdir()
+    os.mkfifo(tmp_path / "zg.npz")
+    found = scan(tmp_path)
+    assert [record.spec.filename for record in found.records.values()] == [good.name]
+    assert [warning.partition(":")[0].rpartition("/")[2] for warning in found.warnings] == [
+        f"z{letter}.npz" for letter in "abcdefg"
+    ]
+    assert all(warning.endswith("; treated as missing") for warning in found.warnings)
+    assert "a link to nowhere" in found.warnings[4]

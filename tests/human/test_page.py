@@ -7,6 +7,7 @@ import json
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -197,6 +198,29 @@ def test_bad_forms(path: str, form: dict[str, Any], told: str, session: Session,
     assert told in message(reply)
     assert session.moment == 0
     assert session.record.said == ()
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"OPTIONS * HTTP/1.1\r\nHost: HERE\r\n\r\n", b"400"),
+        (b"GET foo HTTP/1.1\r\nHost: HERE\r\n\r\n", b"400"),
+        (b"nonsense\r\n\r\n", b"400"),
+        (b"POST PATHclick HTTP/1.1\r\nHost: HERE\r\nContent-Length: 500\r\n\r\npicture=1", b""),  # and gone
+    ],
+)
+def test_what_no_browser_sends_is_answered_and_not_told(
+    sent: bytes, status: bytes, address: str, session: Session, capfd: pytest.CaptureFixture[str]
+) -> None:
+    where = urlsplit(address)
+    request = sent.replace(b"HERE", where.netloc.encode()).replace(b"PATH", where.path.encode())
+    with socket.create_connection((where.hostname, where.port), timeout=LONG) as line:
+        line.sendall(request)
+        if status:
+            assert line.makefile("rb").readline().split()[1] == status
+    assert ask(address).status == 200  # it has dealt with the other by now
+    assert session.clicks == ()
+    assert capfd.readouterr() == ("", "")
 
 
 def test_the_same_picture_twice(session: Session, address: str) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import agents
 import optenvs
 from optenvs.core.errors import OracleMismatch
 from optenvs.core.struct import tensors
+from optenvs.envs.network.quadratic import NetworkQuadratic
 from optenvs.processes.watch import GRACE, NodeFailure, Over, Watch
 from optenvs.processes.wire import Place, meet
 
@@ -87,6 +90,31 @@ def test_the_others_name_it_and_save(mode: str, fault: str, tmp_path: Path) -> N
         assert "waiting for the message of node 2" in saved[1]["doing"]
     assert (2 in saved) == (fault in ("hang", "raise", "term")), "who can still save, saves"
     assert not list(folder.glob("*.part*"))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DeadOnArrival(NetworkQuadratic):
+    """Node 2 is killed before it has begun: its process builds the network, and is gone."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if multiprocessing.current_process().name == "node 2":
+            os.kill(os.getpid(), signal.SIGKILL)
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
+
+
+@pytest.mark.slow
+def test_a_node_that_is_killed_as_it_starts_is_named_at_once() -> None:
+    begun = time.monotonic()
+    with pytest.raises(NodeFailure, match=r"^node 2 was killed \(signal 9\)") as caught:
+        optenvs.spawn_processes(
+            DeadOnArrival(nodes=3, graph="path"),
+            agents.make("dadao"),
+            timeout=300.0,
+            start_method="forkserver",
+        )
+    assert caught.value.node == 2
+    assert time.monotonic() - begun < 300.0, "nobody waits for it"
 
 
 SCRIPT = """

@@ -37,6 +37,9 @@ class _OneDimensional(Landscape):
     fixed_dim = 1
     minimiser: ClassVar[float]
     minimum: ClassVar[float] = 0.0
+    meanings: ClassVar[dict[str, str]] = {
+        "global_basin": "1 where the point lies in the basin of the lowest minimum",
+    }
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -64,6 +64,31 @@ class Network(Wiring):
     budget: int | Mapping[str, int] | None = None
     dtype: str = "float64"
 
+    meanings: ClassVar[dict[str, str]] = {
+        "point": "where the node's function was asked",
+        "gradient": "the answer to the node's query: of its own function, or of its conjugate",
+        "query": "where the node's function is to be asked",
+        "recommendation": "the iterate that the node stands behind",
+        "message": "what is sent to the neighbour, or was heard of it; zero where nothing was",
+        "answered": "the event behind this answer: 0 none, 1 a gradient, 2 an exchange",
+        "event": "what comes next: 0 nothing, 1 a gradient, 2 an exchange, 3 a report of the iterate",
+        "peer": "the neighbour that the coming exchange is with; else the node itself",
+        "time": "of the coming event; a node computes once in a unit on average",
+        "elapsed": "time since the node's event before it",
+        "compute": "1: the node asks for a gradient in this round",
+        "send": "how many of its vectors the node sends in this round",
+        "total": "the sum of what the neighbours said",
+        "mixed": "what the node and its neighbours said, by Metropolis weights",
+        "degree": "the number of neighbours in this round",
+        "metric time": "of the last report",
+        "error": "the mean squared distance of the iterates from the solution",
+        "consensus": "the mean squared distance of the iterates from their mean",
+        "gap": "of the mean of the iterates: the common objective above its least value",
+        "loss": "the common loss, of the mean of the iterates",
+        "accuracy": "share of the data that the mean of the iterates gets right",
+        "train_accuracy": "share of the training data that the mean of the iterates gets right",
+        "test_accuracy": "likewise, of the test data",
+    }
     painter = "optenvs.envs.network.picture:network"
     merit_name: ClassVar[str] = "error"
     """The metric that is minimised: another than ``error`` where no solution is known."""

@@ -79,6 +79,16 @@ class Swarm(MultiAgentEnv):
     sees: str = "swarm"
     budget: Any = 50_000
 
+    meanings: ClassVar[dict[str, str]] = {
+        "action": "the particles",
+        "query": "the particles",
+        "point": "the particles",
+        "value": "the value of each particle",
+        "gradient": "the gradient at each particle",
+        "best_particle": "the least true value of the present particles",
+        "best_ever": "the least true value of any particle so far",
+    }
+
     agent_name: ClassVar[str] = "particle"
     painter: ClassVar[str] = "optenvs.envs.particles.picture:swarm"
 

@@ -9,6 +9,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from gymnasium import spaces
@@ -70,6 +71,12 @@ class Particles(Swarm):
     start_mean: float | tuple[float, ...] | None = None
     start_std: float | None = None
     tolerance: float | None = 1e-8
+
+    meanings: ClassVar[dict[str, str]] = {
+        "variance": "the mean squared distance of the particles from their mean",
+        "mean_square_distance": "the mean squared distance of the particles from the solution",
+        "minima_found": "how many of the known minima have a particle near them",
+    }
 
     def __post_init__(self) -> None:
         if not isinstance(self.landscape, Landscape):

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int32
@@ -73,6 +74,15 @@ class ParticlesTraining(Swarm):
     budget: int | Mapping[str, int] | None = None
 
     painter = "optenvs.envs.training.picture:training"
+    meanings: ClassVar[dict[str, str]] = {
+        "loss": "of the recommended network, on the minibatch of this query",
+        "train_loss": "of the recommended network, on all training data",
+        "test_loss": "likewise, on the test data",
+        "train_accuracy": "share of the training data that it gets right",
+        "test_accuracy": "share of the test data that it gets right",
+        "best_train_loss": "the least of the particles, on all training data",
+        "best_test_accuracy": "of that particle",
+    }
 
     def __post_init__(self) -> None:
         if not isinstance(self.training, Training):

@@ -20,7 +20,7 @@ from __future__ import annotations
 import abc
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from gymnasium import spaces
@@ -90,6 +90,16 @@ class RankingOracle(OptimizationEnv):
     noise_most: float = 0.3
     noise_power: float = 1.0
     rankings: Rankings | None = None
+
+    meanings: ClassVar[dict[str, str]] = {
+        "point": "the points shown",
+        "action": "the points to be ranked; the one ranked first is judged",
+        "query": "the points to be ranked",
+        "count": "how many of them are shown",
+        "keep": "how many of the best are named",
+        "order": "the places of the named points, the best first; -1 where none is",
+        "best_shown": "the lowest hidden value of any point shown so far",
+    }
 
     # What an author writes ---------------------------------------------------------------------
 

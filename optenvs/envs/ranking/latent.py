@@ -20,6 +20,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -54,6 +55,10 @@ class RankingLatent(RankingOracle):
     steps: int = 15
     digit: int | None = None
     weights: str | None = None
+
+    meanings: ClassVar[dict[str, str]] = {
+        "probability": "what a classifier gives the wanted digit in the recommended picture",
+    }
 
     painter = "optenvs.envs.ranking.picture:rounds"
 

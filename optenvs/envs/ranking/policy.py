@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -54,6 +55,10 @@ class RankingPolicy(RankingOracle):
     disturbance: float = 0.0
     start_std: float = 0.1
     shown: int = 5
+
+    meanings: ClassVar[dict[str, str]] = {
+        "return": "the sum of rewards of an episode of the recommended policy",
+    }
 
     def __post_init__(self) -> None:
         for name in ("episode_length", "episodes", "test_episodes"):

@@ -17,7 +17,7 @@ from __future__ import annotations
 import abc
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from gymnasium import spaces
@@ -82,6 +82,28 @@ class Surrogate(OptimizationEnv):
     white_box: bool = False
     budget: Any = 5000
     dtype: str = "float64"
+
+    meanings: ClassVar[dict[str, str]] = {
+        "point": "where the network was asked; the first so many, where a query has several points",
+        "points": "the points asked, in order",
+        "count": "how many of the points are asked",
+        "threshold": "a point with a value below it is a success, after which nothing more is answered",
+        "allowance": "the violation up to which a success may go",
+        "base": "where the derivative is taken",
+        "cotangent": "what the Jacobian is multiplied by from the left; zero asks for no product",
+        "value": "the objective, at each point",
+        "violation": "the squares of the violated constraints, summed",
+        "constraints": "the constraints; positive is violated",
+        "outputs": "what the network says, then with the penalty formulation the violated constraints",
+        "failed": "1 where the network's answer is not a number that can be used",
+        "answered": "1 for the points that were answered",
+        "vjp": "the cotangent's product with the Jacobian",
+        "jacobian": "the Jacobian at the base",
+        "metric value": "the best merit of this query",
+        "best": "the best merit so far",
+        "feasible": "1 where the best point so far violates no constraint",
+        "metric failed": "points of this query whose answer could not be used",
+    }
 
     # What an author writes ---------------------------------------------------------------------
 

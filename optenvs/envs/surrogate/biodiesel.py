@@ -188,6 +188,11 @@ class Biodiesel(Surrogate):
     jitter: float = 0.0
     start: str = "paper"
 
+    meanings: ClassVar[dict[str, str]] = {
+        "true_objective": "the objective of the best design so far by the equations, not by the network",
+        "true_violation": "its violated constraints by the equations, their squares summed",
+    }
+
     def __post_init__(self) -> None:
         for name, known in (("surrogate", ("network", "ode")), ("start", ("paper", "random"))):
             if getattr(self, name) not in known:

@@ -20,6 +20,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -120,6 +121,20 @@ class Training(OptimizationEnv):
     evaluation_period: Evaluations = None
     budget: int | Mapping[str, int] | None = None
 
+    meanings: ClassVar[dict[str, str]] = {
+        "action": "the parameters of the network, one vector",
+        "point": "the parameters at which it was answered",
+        "value": "the loss of the minibatch",
+        "gradient": "the gradient of that loss",
+        "inputs": "the inputs of the minibatch",
+        "targets": "the labels of the minibatch",
+        "labels": "the labels of the minibatch",
+        "loss": "the loss of the minibatch",
+        "train_loss": "the mean loss on all training data, as last measured",
+        "test_loss": "likewise, on the test data",
+        "train_accuracy": "share of the training data that is got right, as last measured",
+        "test_accuracy": "share of the test data that is got right, as last measured",
+    }
     painter = "optenvs.envs.training.picture:training"
 
     @abc.abstractmethod
