@@ -252,7 +252,8 @@ def _kill_workers() -> None:
 def report(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a benchmark's results.")],
     axis: Annotated[
-        list[str] | None, typer.Option(help="Ledger column of a further figure, such as samples.")
+        list[str] | None,
+        typer.Option(help="Ledger column of a further figure: samples, work:KIND, ..."),
     ] = None,
 ) -> None:
     """Write the tables, the figures and the page of a folder of results."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from optenvs.bench.plan import error_name
-from optenvs.bench.results import CALLS, EVALUATED, METRICS
+from optenvs.bench.results import CALLS, EVALUATED, METRICS, WORK
 from optenvs.core.env import OptimizationEnv
 from optenvs.core.evaluations import due, times
 from optenvs.core.rollout import Run
@@ -56,6 +56,8 @@ def split_curves(
         if derived := error_name(name):
             columns[derived] = 1 - columns[name]
     columns |= {CALLS + kind: counts for kind, counts in run.calls.items()}
+    if run.work is not None:
+        columns |= {WORK + kind: counts for kind, counts in run.work.items()}
     arrays = {name: values.detach().cpu().numpy() for name, values in columns.items()}
     done, seconds = run.done.cpu().numpy(), run.seconds.cpu().numpy() / batch
     curves = []

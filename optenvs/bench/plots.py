@@ -16,6 +16,7 @@ from optenvs.bench.profiles import (
     performance_ratios,
     runtime_ecdf,
 )
+from optenvs.bench.results import WORK
 from optenvs.bench.statistics import bootstrap_band, median, quantile
 from optenvs.bench.style import (
     FAINT,
@@ -49,7 +50,7 @@ def progress(
 
     Args:
         comparison: The runs.
-        axis: Ledger column or "time"; None for the column that each environment's budget counts.
+        axis: Ledger column, "work/<kind>" or "time"; None for the column that the budget counts.
         band: Spread of the runs (first to third quartile), or the 95 % bootstrap interval of the
             median.
 
@@ -145,6 +146,8 @@ def _progress_panel(axes: Axes, comparison: Comparison, row: list[Cell], axis: s
 
 def _axis_name(column: str) -> str:
     """A ledger column in words."""
+    if column.startswith(WORK):
+        return plain(f"{column.removeprefix(WORK).replace('_', ' ')} (own work)")
     return "time (s)" if column == "time" else plain(f"{column.removeprefix('calls/')} calls")
 
 

@@ -23,7 +23,7 @@ from optenvs.bench import plots
 from optenvs.bench.experiment import Experiment, builtin, builtins, parse
 from optenvs.bench.hashing import canonical_json
 from optenvs.bench.manifest import Manifest, read_manifest
-from optenvs.bench.results import CALLS, RunRecord, scan
+from optenvs.bench.results import CALLS, WORK, RunRecord, scan
 from optenvs.bench.summary import Comparison
 from optenvs.bench.toml_text import to_toml
 from optenvs.core.files import replace_file
@@ -137,14 +137,15 @@ def _more_progress(comparison: Comparison, axes: Sequence[str]) -> dict[str, Any
         for cell in comparison.cells.values()
         for record in cell.records
         for name in record.curves
-        if name == "time" or name.startswith(CALLS)
+        if name == "time" or name.startswith((CALLS, WORK))
     }
     found: dict[str, Any] = {}
     for axis in axes:
-        column = axis if axis in known else CALLS + axis
+        column = axis.replace(":", "/", 1)
+        column = column if column in known else CALLS + axis
         if column not in known:
             raise ValueError(f"axes: no ledger column {axis!r}; there are {', '.join(sorted(known))}")
-        name = column.removeprefix(CALLS)
+        name = column.removeprefix(CALLS).replace("/", "_")
         draw = functools.partial(plots.progress, axis=column)
         found["progress_" + re.sub(r"[^\w.-]", "-", name)] = (
             f"Progress by {name}",

@@ -27,7 +27,7 @@ from optenvs.core.files import replace_file
 FORMAT = 1
 SUFFIX = ".npz"
 PHASES = ("tune", "judge")
-CALLS, METRICS, EVALUATED = "calls/", "metrics/", "evaluated"
+CALLS, WORK, METRICS, EVALUATED = "calls/", "work/", "metrics/", "evaluated"
 _HEADER = "header"
 _TEXTS = ("status", "environment_label", "agent_label", "config", "versions")
 _LARGEST = 2**26  # bytes of a file's arrays; those of a run with 512 rows take some 100 kB
@@ -141,7 +141,8 @@ class RunRecord:
     Attributes:
         spec: What was asked; gives the run its name.
         status: "ok", "diverged", or "error: " with the reason.
-        curves: 1-D arrays of one length T: ledger columns "calls/<oracle>", "time" in seconds,
+        curves: 1-D arrays of one length T: ledger columns "calls/<oracle>", "time" in seconds, what
+            the agent counted itself "work/<kind>",
             "metrics/<name>"; "evaluated" where an environment measures its metrics at some rows only.
         measure: How the run is judged.
         environment_label: Name of the environment in tables and plots.
@@ -209,7 +210,7 @@ def _curve(name: str, values: Any) -> np.ndarray:
         )
     paid = curve.astype(np.float64)  # unsigned integers would wrap in the differences
     falls = not np.all(np.isfinite(paid)) or np.any(np.diff(paid) < 0)
-    if falls and (name == "time" or name.startswith("calls/")):
+    if falls and (name == "time" or name.startswith((CALLS, WORK))):
         raise ValueError(f"curves[{name!r}]: a ledger column is finite and never decreases")
     curve.setflags(write=False)
     return curve

@@ -13,10 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import agents
+import optenvs
 from optenvs.bench import plots
+from optenvs.bench.curves import split_curves
 from optenvs.bench.manifest import MANIFEST
 from optenvs.bench.report import report, table_rows
-from optenvs.bench.results import write
+from optenvs.bench.results import Measure, RunRecord, RunSpec, write
 from optenvs.bench.summary import Comparison
 
 INF = np.inf
@@ -216,6 +219,29 @@ def test_more_axes_in_the_report(records, tmp_path):
     assert 'id="progress_value"' in paths[0].read_text()
     with pytest.raises(ValueError, match="no ledger column 'hvp'; there are calls/gradient, "):
         report(tmp_path, axes=["hvp"])
+
+
+def test_an_agents_own_work_is_an_axis(tmp_path):
+    env = optenvs.make("ReluBox", oracle="value", white_box=True, budget=8, points=1)
+    run = optenvs.rollout(env, agents.RelaxAndWalk(), batch=2)
+    cost, metric = f"calls/{next(iter(env.bill))}", "metrics/merit"
+    spec = {"suite": "demo", "environment": "optenvs/ReluBox-v0", "agent": "relax_and_walk", "phase": "judge"}
+    for i, curves in enumerate(split_curves(env, run, cost, metric)):
+        assert curves["work/piece"].tolist() == run.work["piece"][:, i].tolist()
+        numbers = {"instance": i, "repetition": i, "seed": i, "budget": 8, "cost": cost}
+        write(RunRecord(RunSpec(**spec, **numbers), "ok", curves, Measure(metric=metric)), tmp_path)
+    paths = report(tmp_path, axes=["work:piece"])
+    assert paths[-1].name == "progress_work_piece.png"
+    with pytest.raises(ValueError, match="no ledger column 'work:hvp'; .*work/piece, work/relax"):
+        report(tmp_path, axes=["work:hvp"])
+    # a count of work never falls
+    with pytest.raises(ValueError, match="never decreases"):
+        RunRecord(
+            RunSpec(**spec, **numbers),
+            "ok",
+            curves | {"work/piece": -curves["work/piece"]},
+            Measure(metric=metric),
+        )
 
 
 def test_other_metrics_are_those_of_the_last_point(make_record):
