@@ -50,7 +50,7 @@ WRAPPED = [
 @pytest.mark.parametrize("env", WRAPPED, ids=lambda env: env.name)
 def test_checker_passes(env: OptimizationEnv) -> None:
     report = optenvs.check(env)
-    assert set(report.skipped) <= {"oracle"}
+    assert set(report.skipped) <= {"oracle", "menu", "slopes"}
 
 
 @pytest.mark.parametrize("env", WRAPPED, ids=lambda env: env.name)
