@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from optenvs.core.snapshot import save as save
     from optenvs.envs.landscapes.function import from_function as from_function
     from optenvs.envs.network.functions import network_from_functions as network_from_functions
+    from optenvs.envs.surrogate.module import surrogate_from_module as surrogate_from_module
     from optenvs.faces.arrays import NumpyVectorEnv as NumpyVectorEnv
     from optenvs.faces.single import GymEnv as GymEnv
     from optenvs.faces.vector import TorchVectorEnv as TorchVectorEnv
@@ -67,6 +68,7 @@ _LAZY = {
     "run_processes": "optenvs.processes.run",
     "save": "optenvs.core.snapshot",
     "spawn_processes": "optenvs.processes.spawn",
+    "surrogate_from_module": "optenvs.envs.surrogate.module",
     "unroll": "optenvs.core.rollout",
     "unroll_windows": "optenvs.core.rollout",
 }
