@@ -24,7 +24,9 @@ def network(agent: Any, dtype: str, rotate: bool = False, **keywords: Any) -> Op
     """Three nodes that start far away: beside that, what a fixed step leaves of the way is small."""
     oracle = next(kind for kind in ("gradient", "conjugate") if kind in agent.needs)
     clock = "rounds" if "gossip" in agent.needs else "edges" if oracle == "conjugate" else "poisson"
-    small = {"nodes": 3, "L": 3.0, "t_max": 300.0, "start_std": 100.0, "dtype": dtype}
+    small: dict[str, Any] = {"nodes": 3, "L": 3.0, "t_max": 300.0, "dtype": dtype}
+    if oracle == "gradient":  # dual methods begin at 0
+        small["start_std"] = 100.0
     return optenvs.make("NetworkQuadratic", clock=clock, oracle=oracle, **(small | keywords))
 
 

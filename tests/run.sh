@@ -9,4 +9,4 @@ fetch_data
 fetch_browser
 cd "$root"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # two test processes with a thread each beat two with two
-exec "$python" -m pytest -n 2 "$@"
+exec "$python" -m pytest -n 2 --durations=30 "$@"

@@ -162,3 +162,10 @@ def test_surrogates_at_once_cost_less_than_one_by_one(benchmark: ModuleType) -> 
     assert 0 < found["nomad, no models"] < found["nomad"]
     assert found["mads 64"] < found["nomad"] / 10
     assert benchmark.at_once("mads", batch=64, alone=4, steps=5, repeats=3) > 8  # the goal is 50 at 1,024
+
+
+@pytest.mark.parametrize("benchmark", ["threads"], indirect=True)
+def test_small_steps_are_timed_on_one_thread_and_on_all(benchmark: ModuleType) -> None:
+    row = benchmark.measure("Rosenbrock, 10 numbers", 4, steps=2, repeats=1)
+    assert row.keys() == {"one", "all", "chosen"}
+    assert min(row.values()) > 0

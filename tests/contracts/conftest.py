@@ -43,7 +43,15 @@ class Environment(NamedTuple):
     keywords: dict[str, Any]
 
     def make(self, **changes: Any) -> OptimizationEnv:
-        return optenvs.make(self.id, **(self.keywords | changes))
+        """With these changes. It holds no episode, so that all tests share what it keeps of its data."""
+        keywords = self.keywords | changes
+        name = self.id, repr(sorted(keywords.items()))
+        if name not in _MADE:
+            _MADE[name] = optenvs.make(self.id, **keywords)
+        return _MADE[name]
+
+
+_MADE: dict[tuple[str, str], OptimizationEnv] = {}
 
 
 FORMS: dict[str, tuple[str, dict[str, Any]]] = {

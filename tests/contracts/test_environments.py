@@ -29,6 +29,10 @@ EXPECTED = (
     r".*For Box action spaces, we recommend using a symmetric and normalized space",
 )
 
+WITH_EACH_ORACLE = {"points": 3}
+BY_THEMSELVES = {"clock": "rounds"}
+"""Keywords on which it depends which oracles answer, with another value than the default."""
+
 
 def queries(core: Any, keys: torch.Tensor, steps: int) -> list[Any]:
     start = core.sample(keys).start
@@ -59,10 +63,9 @@ def test_every_declared_oracle_is_answered(environment: Any) -> None:
     variants: list[dict[str, Any]] = [{}]
     if "oracle" in keywords:
         variants += [{"oracle": oracle} for oracle in ENVIRONMENTS[environment.id].oracles]
-    if "points" in keywords:  # some oracles answer several points only
-        variants += [changes | {"points": 3} for changes in variants]
-    if "clock" in keywords:
-        variants.append({"clock": "rounds"})
+    for name in WITH_EACH_ORACLE.keys() & keywords.keys():
+        variants += [changes | {name: WITH_EACH_ORACLE[name]} for changes in variants]
+    variants += [{name: BY_THEMSELVES[name]} for name in BY_THEMSELVES.keys() & keywords.keys()]
     for changes in variants:
         try:
             core = environment.make(**changes)

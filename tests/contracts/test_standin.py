@@ -1,0 +1,240 @@
+"""What every environment and agent is held to on a device that is not there.
+
+On an accelerator the numbers are those of the CPU, no operation mixes devices, and a step looks at nothing
+from the host unless its environment or agent declares that it computes there (``on_host``). Where no
+accelerator is at hand, ``standin`` proves that much.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import pytest
+import standin
+import torch
+from agent_problems import LEARNED, NAMES, made, problem
+
+import agents
+import optenvs
+from optenvs.core.checks.probe import near
+from optenvs.core.compiled import Program
+from optenvs.core.random import keys_from_seed
+from optenvs.core.rollout import rollout, unroll
+from optenvs.core.struct import tensors, tree_map
+
+pytestmark = pytest.mark.skipif(not standin.available, reason=standin.MISSING)
+STEPS = 2
+
+
+def there(tree: Any) -> Any:
+    return tree_map(lambda leaf: leaf.to(standin.DEVICE), tree)
+
+
+def assert_same(expected: Any, found: Any) -> None:
+    """Bit for bit, and on the device."""
+    left, right = tensors(expected), tensors(found)
+    assert left.keys() == right.keys()
+    for path, value in left.items():
+        if path != "seconds":  # the host's
+            assert isinstance(right[path], standin.StandIn), f"{path} is on the CPU"
+            held = standin.held(right[path])
+            torch.testing.assert_close(held, value.detach(), rtol=0, atol=0, equal_nan=True, msg=path)
+
+
+def told(looks: list[standin.Look]) -> str:
+    return ", ".join(sorted(set(map(str, looks))))
+
+
+@pytest.fixture
+def steps(environment: Any) -> Any:
+    """The environment, its keys, the first state and some queries, on the CPU."""
+    core, keys = environment.make(), keys_from_seed(0, 3)
+    start = core.sample(keys).start
+    return core, keys, [near(core, keys, start, t) for t in range(STEPS)]
+
+
+def test_steps_on_the_device_are_those_of_the_cpu(environment: Any, steps: Any) -> None:
+    core, keys, asked = steps
+    with torch.no_grad():
+        path = [core.reset(keys)]
+        for action in asked:
+            path.append(core.step(path[-1], action))
+        path.append(core.evaluate(path[-1]))
+        with standin.present() as looks:
+            away = environment.make(device=standin.DEVICE)
+            away.reset(there(keys))  # fills what the environment keeps
+            looks.clear()
+            found = [away.reset(there(keys))]
+            for action in asked:
+                found.append(away.step(found[-1], there(action)))
+            found.append(away.evaluate(found[-1]))
+        assert away.on_host or not looks, told(looks)
+        assert_same(path, found)
+
+
+def test_slopes_on_the_device_are_those_of_the_cpu(environment: Any, steps: Any) -> None:
+    core, keys, asked = steps
+    if not core.differentiable:
+        pytest.skip(f"{core.name} has no slopes")
+
+    def slopes(core: Any, keys: Any, action: Any) -> Any:
+        with torch.no_grad():
+            state = core.reset(keys)
+        action = tree_map(lambda leaf: leaf.requires_grad_(leaf.is_floating_point()), action)
+        reached = core.step(state, action)
+        wanted = {name: leaf for name, leaf in tensors(action).items() if leaf.requires_grad}
+        found = torch.autograd.grad(reached.merit.sum(), list(wanted.values()), allow_unused=True)
+        return {name: slope for name, slope in zip(wanted, found, strict=True) if slope is not None}
+
+    expected = slopes(core, keys, tree_map(torch.clone, asked[0]))
+    assert expected, "the merit has a slope"
+    with standin.present() as looks:
+        away = environment.make(device=standin.DEVICE)
+        away.reset(there(keys))
+        looks.clear()
+        found = slopes(away, there(keys), there(asked[0]))
+    assert away.on_host or not looks, told(looks)
+    assert_same(expected, found)
+
+
+def test_the_vector_face_never_leaves_the_device(environment: Any, steps: Any) -> None:
+    _, _, asked = steps
+
+    def path(**keywords: Any) -> Any:
+        face = gym.make_vec(environment.id, num_envs=3, **environment.keywords, **keywords)
+        seen = [face.reset(seed=0)[0]]
+        yield
+        for action in asked:
+            observation, reward, terminated, truncated, _ = face.step(there(action) if keywords else action)
+            seen.append({**observation, "reward": reward, "over": terminated | truncated})
+        yield seen
+
+    _, expected = path()
+    with standin.present() as looks:
+        away = path(device=standin.DEVICE)
+        next(away)
+        looks.clear()
+        found = next(away)
+    assert environment.make().on_host or not looks, told(looks)
+    assert_same(expected, found)
+
+
+def test_a_step_is_recorded_on_the_device(
+    environment: Any, steps: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("optenvs.core.compiled._compile", lambda recorded, _: recorded)
+    core, keys, asked = steps
+    if core.on_host:
+        pytest.skip(f"{core.name} computes on the host")
+    with torch.no_grad(), standin.present() as looks:
+        away = environment.make(device=standin.DEVICE)
+        state = away.reset(there(keys))
+        first, second = map(there, asked)
+        state = away.step(state, first)  # fills what the environment keeps
+        looks.clear()
+
+        def step(leaves: list[torch.Tensor]) -> list[torch.Tensor]:
+            left = iter(leaves)
+            return list(tensors(away.step(*tree_map(lambda _: next(left), (state, first)))).values())
+
+        program = Program(step, list(tensors((state, first)).values()))
+        found = program([leaf.contiguous() for leaf in tensors((state, second)).values()])
+        expected = tensors(away.step(state, second))
+    assert not looks, told(looks)
+    for (name, leaf), got in zip(expected.items(), found, strict=True):
+        assert isinstance(got, standin.StandIn), name
+        torch.testing.assert_close(
+            standin.held(got), standin.held(leaf), rtol=1e-5, atol=1e-5, equal_nan=True, msg=name
+        )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_agent_acts_on_the_device_as_on_the_cpu(name: str) -> None:
+    core = problem(made(name), noise=0.1)
+    expected = rollout(core, made(name), batch=3, steps=1 + STEPS)
+    with standin.present() as looks:
+        away, agent = core.replace(device=standin.DEVICE), made(name)
+        first = rollout(away, agent, batch=3, steps=1)
+        looks.clear()
+        found = rollout(away, agent, steps=STEPS, resume=first)
+    assert agent.on_host == bool(looks), told(looks) or "it declares that it looks, and does not"
+    assert_same((expected.state, expected.agent_state), (found.state, found.agent_state))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_agent_is_unrolled_on_the_device(name: str) -> None:
+    agent = made(name)
+    core = problem(agent)
+    if agent.on_host or not core.differentiable:
+        pytest.skip(f"{name} on {core.name} has no slopes")
+
+    def unrolled(core: Any) -> Any:
+        agent = made(name)
+        run = unroll(core, agent, batch=2, steps=STEPS)
+        if name not in LEARNED:
+            return run.merit, ()
+        weights = list(agent.parameters())
+        return run.merit, torch.autograd.grad(run.merit.sum(), weights, allow_unused=True)
+
+    merit, slopes = unrolled(core)
+    with standin.present():
+        there_merit, there_slopes = unrolled(core.replace(device=standin.DEVICE))
+    assert_same(merit, there_merit)
+    assert len(slopes) == len(there_slopes)
+    for slope, found in zip(slopes, there_slopes, strict=True):
+        assert (slope is None) == (found is None)
+        if slope is not None:  # the weights are the user's, and stay where they are
+            assert torch.allclose(slope, standin.held(found), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_agents_steps_are_recorded_on_the_device(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = made(name)
+    if agent.on_host:
+        pytest.skip(f"{name} computes on the host")
+    monkeypatch.setattr("optenvs.core.compiled._compile", lambda recorded, _: recorded)
+    core = problem(agent, noise=0.1)
+    expected = rollout(core, made(name), batch=3, steps=1 + STEPS)
+    with standin.present():
+        found = rollout(core.replace(device=standin.DEVICE), made(name), batch=3, steps=1 + STEPS, compile=1)
+    for path, value in tensors(expected.metrics).items():
+        held = standin.held(tensors(found.metrics)[path])
+        torch.testing.assert_close(held, value, rtol=1e-4, atol=1e-4, equal_nan=True, msg=path)
+
+
+def test_what_mixes_devices_is_refused() -> None:
+    with standin.present(), pytest.raises(RuntimeError, match="expected all tensors on standin"):
+        torch.zeros(3, device=standin.DEVICE) + torch.zeros(3)
+
+
+LOOKS = {
+    "item": lambda x: x[0].item(),
+    "bool": lambda x: bool(x[0] > 0),
+    "float": lambda x: float(x[0]),
+    "tolist": lambda x: x.tolist(),
+    "cpu": lambda x: x.cpu(),
+    "to": lambda x: x.to("cpu"),
+    "copy_": lambda x: torch.zeros(3).copy_(x),
+    "nonzero": lambda x: x.nonzero(),
+    "mask": lambda x: x[x > 1],
+    "solve": lambda x: torch.linalg.solve(x.diag(), x),
+    "unique": lambda x: x.unique(),
+}
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_a_look_is_noted(name: str) -> None:
+    with standin.present() as looks:
+        x = torch.tensor([1.0, 2.0, 3.0], device=standin.DEVICE)
+        y = torch.where(x > 1, x * 2, torch.zeros_like(x)).sum(-1, keepdim=True).expand(3) + 1
+        assert not looks
+        LOOKS[name](y.contiguous())
+        assert looks
+
+
+def test_a_look_is_noted_with_its_line() -> None:
+    with standin.present() as looks:
+        core = optenvs.make("Quadratic", dim=2, device=standin.DEVICE)
+        rollout(core, agents.from_torch(torch.optim.SGD, lr=0.1), steps=1)
+    assert any(look.line.startswith("agents/adapters/torch_optim.py:") for look in looks), told(looks)
