@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,17 +22,16 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from .configuration import Configuration, configuration
+from .constants import Constants, constants_of
 from .errors import check_keywords, suggest
 from .evaluations import Evaluations, check_evaluations
 from .ledger import Ledger
 from .named import named
 from .random import Keys
 from .rewards import REWARDS, Progress
-from .spaces import bounded, box, outside_of
+from .spaces import box, outside_of
 from .state import Action, Answer, Instance, State
 from .struct import replace
-
-_UNLIMITED = torch.iinfo(torch.int64).max
 
 __all__ = ["Action", "Answer", "Instance", "OptimizationEnv", "State"]
 
@@ -311,25 +310,8 @@ class OptimizationEnv(abc.ABC):
         return max(math.prod(part.shape or (1,)) for part in parts)
 
     @cached_property
-    def _constants(self) -> _Constants:
-        kinds, device = tuple(self.bill), self.torch_device
-        limits, least = self.limits, self.least_bill
-
-        def row(numbers: list[Any], dtype: torch.dtype = torch.int64) -> Tensor:
-            return torch.tensor(numbers, dtype=dtype, device=device)
-
-        ends = [
-            limits[kind] - least[kind] + 1 if kind in limits and kind in least else None for kind in kinds
-        ]
-        return _Constants(
-            bill=row([self.bill[kind] for kind in kinds]),
-            over=row([_UNLIMITED if end is None else end for end in ends]),
-            finite=any(end is not None for end in ends),
-            share=row([1 / limits[kind] if kind in limits else 0.0 for kind in kinds], self.torch_dtype),
-            worst=torch.full((1,), torch.inf, dtype=self.torch_dtype, device=device),
-            horizon=float("inf") if self.horizon is None else float(self.horizon),
-            bounded=bounded(self.action_space),
-        )
+    def _constants(self) -> Constants:
+        return constants_of(self)
 
     def left(self, state: State, kind: str) -> Int64[Tensor, "B"] | None:
         """How many calls of ``kind`` the budget still pays, ``(B,)``; ``None`` where it has no limit."""
@@ -386,10 +368,11 @@ class OptimizationEnv(abc.ABC):
             action: the query, ``(B, *shape)`` or a dict of such; its validity is the caller's business
                 (the faces check it).
 
-        A row whose merit is not finite is truncated: its episode has diverged. A recommendation outside of
-        the action's bounds is answered and billed, and earns no credit: neither best, nor reward, nor solved;
-        the metric ``outside`` says so. Rows already finished are answered and billed like any other;
-        :func:`optenvs.rollout` and the faces do not ask for them.
+        A row whose merit is not finite is truncated: its episode has diverged, unless the answer says that
+        the point is infeasible. That, and a recommendation outside of the action's bounds, is answered and
+        billed and earns no credit: neither best, nor reward, nor solved; the metric ``outside`` tells of the
+        latter. Rows already finished are answered and billed like any other; :func:`optenvs.rollout` and the
+        faces do not ask for them.
         """
         constants = self._constants
         k = state.k + 1
@@ -406,6 +389,10 @@ class OptimizationEnv(abc.ABC):
         best = torch.minimum(state.best, counted)
         reward = REWARDS[self.reward](Progress(counted, best, state.best, state.floor))
         diverged = ~finite
+        if answer.infeasible is not None:
+            diverged = diverged & ~answer.infeasible
+            # a first feasible point improves on nothing
+            reward = torch.where(reward.abs() < constants.worst, reward, 0.0)
         truncated = calls.spent(constants.over) | diverged if constants.finite else diverged
         if answer.ended is not None:
             truncated = truncated | answer.ended
@@ -432,25 +419,3 @@ class OptimizationEnv(abc.ABC):
             floor=state.floor,
             origin=state.origin,
         )
-
-
-class _Constants(NamedTuple):
-    """What every step of an environment reads, made once.
-
-    Attributes:
-        bill: of one query, ``(kinds,)``.
-        over: the counts at which an episode is over: then the least bill is more than what is left.
-        finite: whether there are such counts.
-        share: one over the limit of each kind, 0 where there is none.
-        worst: infinity, ``(1,)``.
-        horizon: the observation's ``N``.
-        bounded: whether a query can lie outside of the action's bounds.
-    """
-
-    bill: Int64[Tensor, "kinds"]
-    over: Int64[Tensor, "kinds"]
-    finite: bool
-    share: Tensor
-    worst: Tensor
-    horizon: float
-    bounded: bool

@@ -200,6 +200,7 @@ class Menu:
             hidden=judged.hidden,
             calls=dict(zip(self.units, bill.unbind(-1), strict=True)),
             ended=judged.ended,
+            infeasible=judged.infeasible,
         )
 
     def _told(self, name: str, shape: Shape, state: State, query: Query) -> Tensor:

@@ -85,6 +85,7 @@ class Judgement(NamedTuple):
     solved: Bool[Tensor, "B"] | None = None
     hidden: Any = None
     ended: Bool[Tensor, "B"] | None = None
+    infeasible: Bool[Tensor, "B"] | None = None
 
 
 @dataclass(frozen=True)

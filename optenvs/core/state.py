@@ -48,6 +48,8 @@ class Answer:
             clock has run out), ``(B,)``; such an episode is truncated. ``None`` for never.
         outside: whether the recommendation is outside of its bounds, ``(B,)``, and earns no credit; ``None``
             where the action itself tells.
+        infeasible: whether the merit is no number because the point is not allowed, ``(B,)``: such a row
+            earns no credit and goes on. ``None``: a merit that is no finite number has diverged.
     """
 
     observation: dict[str, Tensor]
@@ -58,6 +60,7 @@ class Answer:
     calls: dict[str, Any] | None = None
     ended: Bool[Tensor, "B"] | None = None
     outside: Bool[Tensor, "B"] | None = None
+    infeasible: Bool[Tensor, "B"] | None = None
 
 
 @struct

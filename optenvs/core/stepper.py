@@ -15,7 +15,7 @@ from torch.utils import _pytree
 from .compiled import Program
 from .env import OptimizationEnv, State
 from .state import stopped
-from .struct import select, stack, tensors, tree_map
+from .struct import replace, select, stack, tensors, tree_map
 from .work import Path, ledger_at, resting
 
 
@@ -159,6 +159,9 @@ class Stepper:
         after = self.env.step(state, action)
         said = finished(memory)
         if said is not None:
+            if over:  # what an agent says of an episode that is over does not count
+                said = torch.where(state.done, finished(agent_state), said)
+                memory = replace(memory, finished=said)
             after = select(said, stopped(state), after)
         if not over:
             return memory, after

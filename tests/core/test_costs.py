@@ -146,6 +146,8 @@ def test_rows_whose_agent_has_finished_are_done_and_unbilled() -> None:
     assert run.calls["gradient"][-1].tolist() == [5, 6, 7]
     assert run.done.int().argmax(0).tolist() == [5, 6, 7]
     assert run.finished.all() and not run.state.terminated.any()
+    spent = rollout(env.replace(budget=6), Silent(patience=4), batch=3, steps=30)
+    assert spent.finished.tolist() == [True, False, False], "the others' budget ended first"
     assert not rollout(env, agents.SGD(lr=1e-4), batch=3).finished.any()
 
 

@@ -33,6 +33,7 @@ from optenvs.core.random import Keys, normal, orthogonal
 from optenvs.core.spaces import box
 from optenvs.core.struct import rows, tree_map
 
+from .boxes import ends_of, one, searched_box
 from .menu import kinds as menu_kinds
 from .menu import look
 from .parts import Draw, Hidden, Problem
@@ -56,6 +57,9 @@ class Landscape(OptimizationEnv):
         bounds: limits of the query: ``None`` for none, ``"domain"`` for the function's search domain, or a
             pair ``(low, high)``, each a number or one a coordinate. Outside them an action is invalid.
         start: a fixed starting point in place of the instance's own.
+        nan: what a value that is no finite number means at a finite point: ``diverge``, the episode's end;
+            ``infeasible``, a hidden constraint: the value is infinite, the other answers are zeros, the point
+            earns no credit, and the episode goes on.
         tolerance: the gap at which an episode is solved.
         budget, reward, device, dtype: see :class:`optenvs.core.OptimizationEnv`.
     """
@@ -67,6 +71,7 @@ class Landscape(OptimizationEnv):
     rotate: bool = False
     bounds: str | tuple[Limit, Limit] | None = None
     start: tuple[float, ...] | None = None
+    nan: str = "diverge"
     tolerance: float | None = 1e-8
 
     domain: ClassVar[tuple[float, float]] = (-5.0, 5.0)
@@ -107,8 +112,9 @@ class Landscape(OptimizationEnv):
     # What it gets ------------------------------------------------------------------------------
 
     def __post_init__(self) -> None:
-        if self.oracle not in ORACLES:
-            raise ValueError(f"oracle: expected one of {', '.join(ORACLES)}, got {self.oracle!r}")
+        for name, known in (("oracle", ORACLES), ("nan", ("diverge", "infeasible"))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}: expected one of {', '.join(known)}, got {getattr(self, name)!r}")
         if isinstance(self.dim, bool) or not isinstance(self.dim, int) or self.dim < 1:
             raise ValueError(f"dim: expected a whole number >= 1, got {self.dim!r}")
         if self.fixed_dim is not None and self.dim != self.fixed_dim:
@@ -132,27 +138,13 @@ class Landscape(OptimizationEnv):
     @cached_property
     def limits_of_points(self) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
         """The ends of the box that no query may leave; infinite without ``bounds``."""
-        return self._ends((-np.inf, np.inf) if self.bounds is None else self.bounds)
+        bounds = self.search_domain if isinstance(self.bounds, str) else self.bounds
+        return ends_of((-np.inf, np.inf) if bounds is None else bounds, self.dim)
 
     @cached_property
     def searched(self) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
         """The ends of the box that agents are told: ``bounds``, and the search domain without them."""
-        (low, high), (first, last) = self.limits_of_points, self._ends("domain")
-        width = last - first
-        # a box without an end is as wide as the domain, or wider
-        low_end = np.where(np.isfinite(low), low, np.minimum(first, high - width))
-        return low_end, np.where(np.isfinite(high), high, np.maximum(last, low_end + width))
-
-    def _ends(self, bounds: Any) -> tuple[np.ndarray, np.ndarray]:
-        pair = self.search_domain if isinstance(bounds, str) else bounds
-        try:
-            low, high = (np.asarray(end, dtype=float) for end in pair)
-            return np.broadcast_to(low, (self.dim,)), np.broadcast_to(high, (self.dim,))
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"bounds: expected None, 'domain' or (low, high), each a number or {self.dim} of them, "
-                f"got {bounds!r}"
-            ) from error
+        return searched_box(self.limits_of_points, ends_of(self.search_domain, self.dim))
 
     @property
     def oracles(self) -> tuple[str, ...]:
@@ -190,7 +182,7 @@ class Landscape(OptimizationEnv):
 
     @property
     def _point(self) -> spaces.Box:
-        return box((self.dim,), self.dtype, *(_one(end) for end in self.limits_of_points))
+        return box((self.dim,), self.dtype, *(one(end) for end in self.limits_of_points))
 
     def observation_fields(self) -> dict[str, spaces.Space]:
         if self.card is not None:
@@ -277,8 +269,26 @@ class Landscape(OptimizationEnv):
         observation["value"] = value.unsqueeze(-1)
         if self.noise:
             observation |= self._noise(state, observation)
+        value, infeasible = self._allowed(observation, point, value)
         metrics, solved = self._measured(hidden, point, value)
-        return Answer(observation=observation, merit=value, metrics=metrics, solved=solved)
+        return Answer(
+            observation=observation, merit=value, metrics=metrics, solved=solved, infeasible=infeasible
+        )
+
+    def _allowed(
+        self, found: dict[str, Tensor], point: Tensor, value: Tensor
+    ) -> tuple[Tensor, Bool[Tensor, "B"] | None]:
+        """The value, infinite where the point breaks a hidden constraint, and where it does.
+
+        What was ``found`` at such a point besides is zeros, in place.
+        """
+        if self.nan == "diverge":
+            return value, None
+        infeasible = ~(value < torch.inf) & point.isfinite().all(-1)
+        for name in found.keys() - {"point"}:
+            mask = infeasible.reshape(-1, *[1] * (found[name].ndim - 1))
+            found[name] = torch.where(mask, torch.inf if name == "value" else 0.0, found[name])
+        return torch.where(infeasible, torch.inf, value), infeasible
 
     def _look(self, state: State, query: Query) -> dict[str, Tensor]:
         """All that a query of the menu needs of the function, in one pass; ``exact`` is the value."""
@@ -291,11 +301,14 @@ class Landscape(OptimizationEnv):
         found["value"] = value.unsqueeze(-1)
         if self.noise:
             found |= self._noise(state, found)
+        value, _ = self._allowed(found, query["point"], value)
         return found | {"exact": value}
 
     def _judge(self, state: State, query: Query) -> Judgement:
         value = query.once("look", lambda: self._look(state, query))["exact"]
-        return Judgement(value, *self._measured(state.hidden, query["point"], value))
+        metrics, solved = self._measured(state.hidden, query["point"], value)
+        infeasible = None if self.nan == "diverge" else value == torch.inf
+        return Judgement(value, metrics, solved, infeasible=infeasible)
 
     def _measured(
         self, hidden: Hidden, point: Tensor, value: Tensor
@@ -366,6 +379,8 @@ class Landscape(OptimizationEnv):
             value, slope = answer if gradient else (answer, None)
         if slope is not None and hidden.rotation is not None:
             slope = slope @ hidden.rotation.mT
+        if self.nan == "infeasible":
+            value = torch.where(value < torch.inf, value, torch.inf)
         return value, slope
 
     def values_at(self, hidden: Hidden, points: Float[Tensor, "m n"]) -> Float[Tensor, "m"]:
@@ -376,11 +391,6 @@ class Landscape(OptimizationEnv):
         )
         with torch.no_grad():
             return self.value(self._unmove(many, points), many.coefficients)
-
-
-def _one(end: np.ndarray) -> Any:
-    """One number where all coordinates have the same: a space of many stays cheap."""
-    return float(end[0]) if (end == end[0]).all() else end
 
 
 def _spread(tree: Any, count: int) -> Any:
