@@ -20,4 +20,8 @@ fi
 source "$(dirname "${BASH_SOURCE[0]}")/../.ci/environment.sh"
 prepare bench,data
 out="${1:-$root/results/quickstart}"
-exec "$python" -m optenvs bench quickstart --out "$out" # its last line says where the report lies
+"$python" -m optenvs bench quickstart --out "$out" # its last line says where the report lies
+say "To go on:"
+[ -n "${VIRTUAL_ENV:-}" ] || say "  source $(dirname "$python")/activate"
+say "  optenvs list      # the environments; optenvs --help says what else there is"
+say "  python            # README.md has five uses"
