@@ -233,8 +233,9 @@ class Wrapper(OptimizationEnv):
 
     def measured(self, state: State, inner: State, hidden: Any) -> State:
         """``state`` with what the evaluation of the episode ``inner`` has set."""
-        told = ("metrics", "merit", "best", "reward") if self.measures_merit else ("metrics",)
-        return dataclasses.replace(state, hidden=hidden, **{name: getattr(inner, name) for name in told})
+        told = ("merit", "best", "reward") if self.measures_merit else ()
+        known = {name: getattr(inner, name) for name in told}
+        return dataclasses.replace(state, hidden=hidden, metrics=state.metrics | inner.metrics, **known)
 
     def recordable(self, state: State) -> dict[str, Tensor]:
         return self.env.recordable(self.inner(state))

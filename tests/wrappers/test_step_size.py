@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecExtractDictObs
 
 import agents
@@ -148,3 +149,10 @@ def test_stable_baselines_takes_the_features() -> None:
 def test_bad_input_is_named(make, message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         make()
+
+
+def test_a_policy_of_stable_baselines_controls_a_rollout() -> None:
+    env = StepSizeControl(optenvs.make("TrainDigits", samples=96, widths=(4,), epochs=1), agents.SGD())
+    model = PPO("MultiInputPolicy", optenvs.make_sb3(env, num_envs=2), n_steps=2, batch_size=4, seed=0)
+    run = optenvs.rollout(env, agents.from_sb3(model), batch=2)
+    assert run.metrics["outside"].shape == run.merit.shape and run.done[-1].all()

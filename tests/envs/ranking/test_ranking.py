@@ -100,7 +100,7 @@ def test_the_budget_counts_the_points_shown() -> None:
 
 def test_values_stay_hidden() -> None:
     state = asked(ranking(reward="none"), query(4, 4))
-    assert sorted(state.observation) == ["N", "k", "order", "point"]
+    assert sorted(state.observation) == ["N", "k", "order", "point", "spent"]
     assert not state.observation["order"].is_floating_point()
     assert (state.reward == 0).all()
 
