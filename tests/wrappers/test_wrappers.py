@@ -65,6 +65,8 @@ def test_ledger_metrics_and_time_pass_through(env: Wrapper) -> None:
     assert torch.equal(outer.calls.counts, inner.calls.counts)
     assert set(outer.metrics) - {"outside"} == set(inner.metrics) - {"outside"}
     for name, value in inner.metrics.items():
+        if name == "outside":  # of the wrapper's own bounds
+            continue
         torch.testing.assert_close(outer.metrics[name], value, equal_nan=True)
 
 
