@@ -73,12 +73,12 @@ find_environment() {
     [ -x "$home/bin/python" ] && echo "$home/bin/python" || echo "$home/Scripts/python.exe"
 }
 
-# Installed from this folder, with these extras, since pyproject.toml or setup.py last changed?
+# Installed from this folder, with these extras, since pyproject.toml or .build/setup.py last changed?
 wanted_stamp() {
     "$python" - "$root" "$1" <<'PY'
 import hashlib, pathlib, sys
 root, extras = sys.argv[1:]
-content = b"".join((pathlib.Path(root) / name).read_bytes() for name in ("pyproject.toml", "setup.py"))
+content = b"".join((pathlib.Path(root) / name).read_bytes() for name in ("pyproject.toml", ".build/setup.py"))
 print(hashlib.sha256(content + root.encode() + extras.encode()).hexdigest())
 PY
 }

@@ -3,7 +3,7 @@
 Other packages call themselves ``agents``, too. The name that is ours alone is ``optenvs.agents``, and every
 module is loaded under that one; where ``import agents`` finds this project, it gives the same modules. In the
 repository the package is the folder ``agents`` beside ``optenvs``; installed, it lies in ``optenvs`` (see
-``setup.py``).
+``.build/setup.py``).
 """
 
 from __future__ import annotations

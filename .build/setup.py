@@ -12,6 +12,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
+from setuptools.command.sdist import sdist
 
 EDITABLE = "editable_wheel" in sys.argv
 SHORT_NAME = os.environ.get("OPTENVS_SHORT_NAME", "yes")
@@ -37,10 +38,18 @@ class BuildWithShortName(build_py):
             door.write_text(DOOR, encoding="utf-8")
 
 
+class SourceWithBuild(sdist):
+    """The source with this folder, which builds it."""
+
+    def add_defaults(self) -> None:
+        super().add_defaults()
+        self.filelist.extend([".build/backend.py", ".build/setup.py"])
+
+
 found = find_packages(include=["optenvs*", "agents*", "envs_registry*"])
 inside = [name if EDITABLE or not name.startswith("agents") else f"optenvs.{name}" for name in found]
 setup(
     packages=inside,
     package_dir={"": "."} if EDITABLE else {"": ".", "optenvs.agents": "agents"},
-    cmdclass={"build_py": BuildWithShortName},
+    cmdclass={"build_py": BuildWithShortName, "sdist": SourceWithBuild},
 )
