@@ -17,6 +17,7 @@ from __future__ import annotations
 import abc
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -66,6 +67,8 @@ class Surrogate(OptimizationEnv):
         formulation: ``penalty``: the merit f - |z|^2, where z are the violated constraints, appended to the
             network's outputs (the paper's reformulation); ``constraints``: f and the constraints apart.
         white_box: whether the agent is handed the network.
+        start: a fixed starting point in place of the instance's own, n numbers within the box that no query
+            may leave.
         budget, reward, tolerance, device, dtype: see :class:`optenvs.core.OptimizationEnv`.
 
     With ``points`` a query has these fields:
@@ -80,6 +83,7 @@ class Surrogate(OptimizationEnv):
     oracle: str = "value"
     formulation: str = "penalty"
     white_box: bool = False
+    start: Any = None
     budget: Any = 5000
     dtype: str = "float64"
 
@@ -151,6 +155,26 @@ class Surrogate(OptimizationEnv):
                 f"formulation: expected one of {', '.join(FORMULATIONS)}, got {self.formulation!r}"
             )
         super().__post_init__()
+        _ = self.fixed_start  # what does not fit is an error now, not at the first reset
+
+    @cached_property
+    def fixed_start(self) -> Float[Tensor, "n"] | None:
+        """Where every instance begins; ``None`` where each has a start of its own."""
+        if self.start is None:
+            return None
+        low, high = self.box_limits
+        try:
+            point = torch.as_tensor(self.start, dtype=self.torch_dtype, device=self.torch_device)
+        except (TypeError, ValueError, RuntimeError):
+            point = None  # words, or rows of several lengths
+        if (
+            point is None
+            or tuple(point.shape) != (self.size,)
+            or not (point.isfinite() & (point >= low) & (point <= high)).all()
+        ):
+            where = f"numbers within {(low, high)}" if math.isfinite(low) else "finite numbers"
+            raise ValueError(f"start: expected {self.size} {where}, got {self.start!r}")
+        return point
 
     @property
     def penalised(self) -> bool:
@@ -222,7 +246,8 @@ class Surrogate(OptimizationEnv):
 
     def sample(self, keys: Keys) -> Instance:
         draw = self.draw(keys)
-        start = draw.start
+        fixed = self.fixed_start
+        start = draw.start if fixed is None else fixed.repeat(len(keys), 1)
         worst = torch.full_like(start[:, 0], WORST)
         problem = Problem(
             lower=draw.lower,

@@ -34,6 +34,7 @@ TIMES = 100
 """The number N of times at which the network is read."""
 LONGEST, STRONGEST, MOST_ENERGY = 120.0, 20.0, 500.0
 COLDEST, HOTTEST = 20.0, 65.0
+STARTS = ("paper", "random")
 SCALE = 1000.0
 """The factor on every constraint."""
 
@@ -180,13 +181,14 @@ class Biodiesel(Surrogate):
             project; ``ode``: the equations themselves.
         jitter: how far, relatively, constants of reaction and first mixture of an instance may be from the
             printed ones, uniformly; for ``ode`` only.
-        start: ``paper``: t = 40 s and Q = 6 W; ``random``: uniform among designs with t Q < 500 J.
+        start: ``paper``: t = 40 s and Q = 6 W; ``random``: uniform among designs with t Q < 500 J; or
+            a point.
         points, oracle, formulation, ...: see :class:`optenvs.envs.surrogate.base.Surrogate`.
     """
 
     surrogate: str = "network"
     jitter: float = 0.0
-    start: str = "paper"
+    start: Any = "paper"
 
     meanings: ClassVar[dict[str, str]] = {
         "true_objective": "the objective of the best design so far by the equations, not by the network",
@@ -194,9 +196,10 @@ class Biodiesel(Surrogate):
     }
 
     def __post_init__(self) -> None:
-        for name, known in (("surrogate", ("network", "ode")), ("start", ("paper", "random"))):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name}: expected {' or '.join(known)}, got {getattr(self, name)!r}")
+        if self.surrogate not in ("network", "ode"):
+            raise ValueError(f"surrogate: expected network or ode, got {self.surrogate!r}")
+        if isinstance(self.start, str) and self.start not in STARTS:
+            raise ValueError(f"start: expected {', '.join(STARTS)} or a point, got {self.start!r}")
         if not 0 <= self.jitter < 1:
             raise ValueError(f"jitter: expected a share in [0, 1), got {self.jitter!r}")
         if self.jitter and self.surrogate == "network":
@@ -206,6 +209,10 @@ class Biodiesel(Surrogate):
     @property
     def size(self) -> int:
         return 2
+
+    @cached_property
+    def fixed_start(self) -> Float[Tensor, "n"] | None:
+        return None if isinstance(self.start, str) else super().fixed_start
 
     @property
     def task(self) -> Reactor:
@@ -255,7 +262,7 @@ class Biodiesel(Surrogate):
                 weight=tuple(w.expand(batch, -1, -1) for w in weight),
                 bias=tuple(b.expand(batch, -1) for b in bias),
             )
-        if self.start == "paper":
+        if self.start != "random":
             start = torch.tensor([40 / LONGEST, 6 / STRONGEST], dtype=dtype, device=device).expand(batch, 2)
         else:
             # uniform below the hyperbola x y < c: the time by the inverse of its distribution, then the power

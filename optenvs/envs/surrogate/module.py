@@ -83,7 +83,6 @@ class ModuleSurrogate(Surrogate):
     constraints: Callable[[Tensor, Tensor], Tensor] | None = None
     dim: int
     bounds: tuple[float, float] = (0.0, 1.0)
-    start: Any = None
 
     def __post_init__(self) -> None:
         if isinstance(self.dim, bool) or not isinstance(self.dim, int) or self.dim < 1:
@@ -91,7 +90,7 @@ class ModuleSurrogate(Surrogate):
         low, high = self.bounds
         if not -float("inf") < low < high < float("inf"):
             raise ValueError(f"bounds: expected finite low < high, got {self.bounds!r}")
-        _ = self._start, self.task  # what does not fit is an error now, not at the first reset
+        _ = self.task  # what does not fit is an error now, not at the first reset
         super().__post_init__()
 
     @property
@@ -105,16 +104,6 @@ class ModuleSurrogate(Surrogate):
     @property
     def bounded_below(self) -> bool:
         return False
-
-    @cached_property
-    def _start(self) -> Tensor | None:
-        if self.start is None:
-            return None
-        point = torch.as_tensor(self.start, dtype=self.torch_dtype, device=self.torch_device)
-        low, high = self.bounds
-        if tuple(point.shape) != (self.dim,) or not ((point >= low) & (point <= high)).all():
-            raise ValueError(f"start: expected {self.dim} numbers within {self.bounds}, got {self.start!r}")
-        return point
 
     @cached_property
     def task(self) -> ModuleTask:  # type: ignore[override]
@@ -150,10 +139,7 @@ class ModuleSurrogate(Surrogate):
 
     def draw(self, keys: Keys) -> Draw:
         low, high = self.box_limits
-        if self._start is None:
-            start = uniform(keys, "start", self.dim, dtype=self.torch_dtype, low=low, high=high)
-        else:
-            start = self._start.repeat(len(keys), 1)
+        start = uniform(keys, "start", self.dim, dtype=self.torch_dtype, low=low, high=high)
         data = torch.zeros_like(start[:, 0])  # all instances have one network, which the task holds
         lower, upper = torch.full_like(start, low), torch.full_like(start, high)
         return Draw(data=data, start=start, lower=lower, upper=upper)

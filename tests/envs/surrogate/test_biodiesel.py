@@ -128,7 +128,7 @@ def test_random_starts_are_uniform_where_they_may_be() -> None:
     ("keywords", "message"),
     [
         ({"surrogate": "gp"}, "surrogate: expected network or ode"),
-        ({"start": "corner"}, "start: expected paper or random"),
+        ({"start": "corner"}, "start: expected paper, random or a point"),
         ({"jitter": 1.5, "surrogate": "ode"}, "jitter: expected a share"),
         ({"jitter": 0.1}, "jitter: the network is of the printed constants"),
     ],
