@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from optenvs.core.contents import digest
 from optenvs.core.random import Keys, uniform
 
 from .base import Surrogate
@@ -117,9 +117,9 @@ class ModuleSurrogate(Surrogate):
         if self.constraints is not None:
             count = self._tried("constraints", (3, None), self.constraints, x, y).shape[1]
         parts = Parts(module, self.objective, self.constraints)
-        digest = _digest(parts)
-        _KEPT.setdefault(digest, parts)
-        return ModuleTask(digest, (y.shape[1], count))
+        found = digest(module, self.objective, self.constraints)
+        _KEPT[found] = parts  # the latest: what an earlier one captured may have been changed since
+        return ModuleTask(found, (y.shape[1], count))
 
     def _tried(self, name: str, shape: tuple[int | None, ...], call: Any, *given: Tensor) -> Tensor:
         try:
@@ -143,20 +143,6 @@ class ModuleSurrogate(Surrogate):
         data = torch.zeros_like(start[:, 0])  # all instances have one network, which the task holds
         lower, upper = torch.full_like(start, low), torch.full_like(start, high)
         return Draw(data=data, start=start, lower=lower, upper=upper)
-
-
-def _digest(parts: Parts) -> str:
-    """Of weights and form of the module, and of the code and the closure of the functions."""
-    found = hashlib.sha256(repr(parts.module).encode())
-    for name, value in parts.module.state_dict().items():
-        found.update(f"{name} {value.dtype} {tuple(value.shape)} {value.device}".encode())
-        found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    for function in (parts.goal, parts.limits):
-        code = getattr(function, "__code__", None)
-        told = repr(function) if code is None else repr((code.co_code, code.co_consts, code.co_names))
-        cells = [repr(cell.cell_contents) for cell in getattr(function, "__closure__", None) or ()]
-        found.update(repr((told, cells)).encode())
-    return found.hexdigest()
 
 
 def surrogate_from_module(
@@ -185,7 +171,8 @@ def surrogate_from_module(
         >>> bool((run.best[-1] < run.best[0]).all())
         True
 
-    A state on disk names module and functions by a digest: it is loaded where the environment has been made.
+    A state on disk names module and functions by a digest of all that they hold: it is loaded where the
+    environment has been made.
 
     Args:
         module: from ``(N, dim)`` to ``(N, p)``; it is copied, in the mode of evaluation, to the environment's

@@ -79,6 +79,16 @@ def test_what_does_not_fit_is_named(given: dict[str, Any], message: str) -> None
         optenvs.surrogate_from_module(**({"module": NETWORK, "objective": first, "dim": 2} | given))
 
 
+def test_objectives_of_one_code_are_told_apart() -> None:
+    keys = keys_from_seed(0, 3)
+    weights = [torch.tensor([a, 0.0, 0.0], dtype=torch.float64) for a in (1.0, -2.0)]
+    goals = [lambda y, w=w: (w * y).sum(-1) for w in weights]  # the loop's way: one code, two defaults
+    first_env, second_env = (optenvs.surrogate_from_module(NETWORK, goal, dim=2) for goal in goals)
+    merits = [env.reset(keys).merit for env in (first_env, second_env, first_env)]
+    assert torch.equal(merits[0], merits[2])
+    torch.testing.assert_close(merits[1], -2 * merits[0])
+
+
 @pytest.mark.parametrize("widths", [(6,), (4, 4)])
 def test_no_point_of_a_grid_beats_the_exact_optimum(widths: tuple[int, ...]) -> None:
     env = optenvs.make("ReluBox", dim=2, widths=widths, white_box=True)
