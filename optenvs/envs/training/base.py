@@ -254,7 +254,7 @@ class Training(OptimizationEnv):
     @cached_property
     def numbers(self) -> int:
         # each weight meets each sample; eight such products take about as long as one number elsewhere
-        return max(super().numbers, self.network.size * self.batch_size // 8)
+        return max(super().numbers, self.network.size * self.queried // 8)
 
     def action_fields(self) -> spaces.Box:
         return box((self.network.size,), self.dtype)
