@@ -15,6 +15,7 @@ from envs_registry import ENVIRONMENTS as _ENVIRONMENTS
 from envs_registry import EnvSpec as _EnvSpec
 from envs_registry import load_plugins as _load_plugins
 
+from . import ids as _ids
 from . import second_name as _second_name
 from . import zoo as _zoo
 from .version import installed as _installed
@@ -122,6 +123,13 @@ def _register_with_gymnasium(spec: _EnvSpec) -> None:
     )
 
 
+def _problem_of(env_id: str) -> Any:
+    from optenvs.making import make  # loads torch
+
+    return make(env_id)
+
+
+_ids.made_by(_problem_of)
 _second_name.install()
 _load_plugins()
 for _spec in _ENVIRONMENTS.values():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
+
+from optenvs import ids
 
 from .env import OptimizationEnv
 
@@ -25,8 +26,7 @@ def as_problem(env: Any) -> OptimizationEnv:
     if isinstance(env, OptimizationEnv):
         return env
     if isinstance(env, str):
-        # by name, as the registry names its classes: the core imports nothing that is built on it
-        return importlib.import_module("optenvs.making").make(env)
+        return ids.problem_of(env)
     layer = env
     while True:
         held = getattr(layer, "__dict__", {})

@@ -15,6 +15,7 @@ import torch
 from optenvs.core.errors import check_oracles
 from optenvs.core.multi import MultiAgentEnv
 from optenvs.core.nodes import Node
+from optenvs.core.problems import as_problem
 from optenvs.core.random import Keys, keys_from_seed
 from optenvs.core.rollout import SupportsActing
 from optenvs.core.struct import tensors
@@ -31,7 +32,7 @@ _LEISURE, _HURRY = 30.0, 1.0
 
 
 def run_processes(
-    core: MultiAgentEnv,
+    core: MultiAgentEnv | Any,
     agent: SupportsActing,
     *,
     seed: int = 0,
@@ -49,7 +50,8 @@ def run_processes(
     Tensors travel by gloo, through host memory where the problem lives on a GPU.
 
     Args:
-        core: an asynchronous network, without budget and tolerance: no node knows the common count.
+        core: an asynchronous network, its id, or what a face made of it; without budget and
+            tolerance: no node knows the common count.
         agent: one whose nodes can run one by one.
         seed: names the instance.
         mode: ``replay``: the seeded episode, each process its own events in order, with the result of
@@ -79,6 +81,7 @@ def run_processes(
     do not. ``torchrun`` hosts the store that the nodes agree on; where another launcher leaves that to node
     0, the loss of the store is taken for the failure of node 0.
     """
+    core = many_agents(core)
     _check(core, agent, mode, gradients, lead, timeout)
     place = Place.from_environment()
     if place.size != core.agents:
@@ -95,9 +98,19 @@ def run_processes(
         return _Session(core, keys, seat, place, timeout, folder).run(mode, target, lead)
 
 
-def _check(core: Any, agent: Any, mode: str, gradients: int | None, lead: int | None, timeout: float) -> None:
+def many_agents(core: Any) -> MultiAgentEnv:
+    """The problem of many agents that ``core`` is, or stands for.
+
+    Raises:
+        TypeError: it is, or stands for, none.
+    """
+    core = as_problem(core)
     if not isinstance(core, MultiAgentEnv):
         raise TypeError(f"core: expected a problem of many agents, got {type(core).__name__}")
+    return core
+
+
+def _check(core: Any, agent: Any, mode: str, gradients: int | None, lead: int | None, timeout: float) -> None:
     if not isinstance(agent, SupportsActing) or getattr(agent, "together", False):
         raise TypeError(f"agent: expected one that runs node by node, got {type(agent).__name__}")
     check_oracles(type(agent).__name__, getattr(agent, "needs", ()), core.name, core.oracles)

@@ -17,13 +17,13 @@ from optenvs.core.rollout import SupportsActing
 from optenvs.core.snapshot import load, save
 
 from .record import ProcessRun
-from .run import run_processes
+from .run import many_agents, run_processes
 from .watch import GRACE, NodeFailure
 from .wire import open_store
 
 
 def spawn_processes(
-    core: MultiAgentEnv,
+    core: MultiAgentEnv | Any,
     agent: SupportsActing,
     *,
     timeout: float = 30.0,
@@ -45,6 +45,7 @@ def spawn_processes(
     Raises:
         NodeFailure: a node failed; ``reports`` holds what each survivor said. All processes have ended.
     """
+    core = many_agents(core)
     host = "127.0.0.1"
     store = open_store(host, 0, timeout, hosts=True)
     context: Any = get_context(start_method)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from optenvs.core.env import Action, Answer, Instance, OptimizationEnv, State
 from optenvs.core.evaluations import Evaluations
+from optenvs.core.problems import as_problem
 from optenvs.core.random import Keys
 from optenvs.core.struct import struct
 
@@ -47,8 +48,9 @@ class Wrapper(OptimizationEnv):
     """An environment seen differently. A subclass overrides what it changes and nothing else.
 
     Args:
-        env: the environment inside. Its keywords (``budget``, ``device``, ...) stay its own;
-            :meth:`replace` reaches through to them.
+        env: the environment inside, or what stands for it: an id, or what ``gym.make`` made
+            (:func:`optenvs.core.problems.as_problem`). Its keywords (``budget``, ``device``, ...) stay its
+            own; :meth:`replace` reaches through to them.
     """
 
     env: OptimizationEnv = field(kw_only=False)
@@ -59,8 +61,7 @@ class Wrapper(OptimizationEnv):
     dtype: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.env, OptimizationEnv):
-            raise TypeError(f"env: expected an OptimizationEnv, got {type(self.env).__name__}")
+        object.__setattr__(self, "env", as_problem(self.env))
         for name in _COMMON:  # the inner constructor has checked them
             object.__setattr__(self, name, getattr(self.env, name))
 

@@ -14,6 +14,7 @@ from torch.utils import _pytree
 import agents
 import optenvs
 from optenvs.core.problems import as_problem
+from optenvs.wrappers import Wrapper
 
 ID = "optenvs/Quadratic-v0"
 BOX: dict[str, Any] = {"dim": 2, "bounds": (-4.0, 4.0)}
@@ -33,6 +34,7 @@ TAKERS: dict[str, Callable[[Any], Any]] = {
     ).state.problem.lower.shape[1],
     "as_function": lambda env: len(optenvs.as_function(env).start),
     "make_sb3": lambda env: optenvs.make_sb3(env, 2).action_space.shape[0],
+    "Wrapper": lambda env: optenvs.rollout(Wrapper(env), agents.SGD(), steps=2).state.problem.lower.shape[1],
     "GymEnv": lambda env: optenvs.GymEnv(env).action_space.shape[0],  # type: ignore[index]
     "TorchVectorEnv": lambda env: optenvs.TorchVectorEnv(env, 2).single_action_space.shape[0],  # type: ignore[index]
 }

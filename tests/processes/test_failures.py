@@ -279,12 +279,17 @@ def test_bad_arguments(
 
 def test_what_cannot_run_in_processes() -> None:
     network, dadao = optenvs.make("NetworkQuadratic", nodes=4), agents.make("dadao")
-    with pytest.raises(
-        RuntimeError, match="RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT not set; start the script"
-    ):
-        optenvs.run_processes(network, dadao)
-    with pytest.raises(TypeError, match="core: expected a problem of many agents, got Rosenbrock"):
-        optenvs.run_processes(optenvs.make("Rosenbrock"), dadao)
+    for taken in (network, "NetworkQuadratic", optenvs.parallel_env(network)):
+        with pytest.raises(
+            RuntimeError, match="RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT not set; start the script"
+        ):
+            optenvs.run_processes(taken, dadao)
+    for one in (optenvs.make("Rosenbrock"), "Rosenbrock"):
+        for start in (optenvs.run_processes, optenvs.spawn_processes):
+            with pytest.raises(TypeError, match="core: expected a problem of many agents, got Rosenbrock"):
+                start(one, dadao)
+    with pytest.raises(TypeError, match="expected a problem .* an id, or an environment of optenvs"):
+        optenvs.run_processes(3, dadao)
     with pytest.raises(TypeError, match="agent: expected one that runs node by node, got str"):
         optenvs.run_processes(network, "dadao")
     with pytest.raises(OracleMismatch, match="DADAO needs the oracle"):

@@ -221,7 +221,7 @@ def test_time_features() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Wrapper("Quadratic"), "env: expected an OptimizationEnv, got str"),
+        (lambda: Wrapper(3), "env: expected a problem .* an id, or an environment of optenvs .* got int"),
         (lambda: Displacement(QUADRATIC, scale=0.0), "scale: expected a number > 0"),
         (lambda: Displacement(QUADRATIC, limit=-1.0), "limit: expected a number > 0 or None"),
         (lambda: Displacement(QUADRATIC.replace(oracle="hvp")), "Displacement: needs one query field"),
