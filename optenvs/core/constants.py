@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from gymnasium import spaces
@@ -36,59 +37,28 @@ class Constants(NamedTuple):
     bounded: bool
 
 
-class Priced(Protocol):
-    """What constants are made of."""
+def constants_of(
+    bill: Mapping[str, int],
+    least: Mapping[str, int],
+    limits: Mapping[str, int],
+    horizon: int | None,
+    action_space: spaces.Space,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Constants:
+    """The constants of an environment, from its declarations of these names."""
+    kinds = tuple(bill)
 
-    @property
-    def bill(self) -> dict[str, int]:
-        """What a query costs."""
-        ...
-
-    @property
-    def least_bill(self) -> dict[str, int]:
-        """The least an answer costs."""
-        ...
-
-    @property
-    def limits(self) -> dict[str, int]:
-        """The budget by kind."""
-        ...
-
-    @property
-    def horizon(self) -> int | None:
-        """Steps that the budget pays."""
-        ...
-
-    @property
-    def action_space(self) -> spaces.Space:
-        """Of one instance."""
-        ...
-
-    @property
-    def torch_dtype(self) -> torch.dtype:
-        """Of points."""
-        ...
-
-    @property
-    def torch_device(self) -> torch.device:
-        """Of all tensors."""
-        ...
-
-
-def constants_of(env: Priced) -> Constants:
-    """The constants of an environment."""
-    kinds, limits, least = tuple(env.bill), env.limits, env.least_bill
-
-    def row(numbers: list[Any], dtype: torch.dtype = torch.int64) -> Tensor:
-        return torch.tensor(numbers, dtype=dtype, device=env.torch_device)
+    def row(numbers: list[Any], kind: torch.dtype = torch.int64) -> Tensor:
+        return torch.tensor(numbers, dtype=kind, device=device)
 
     ends = [limits[kind] - least[kind] + 1 if kind in limits and kind in least else None for kind in kinds]
     return Constants(
-        bill=row([env.bill[kind] for kind in kinds]),
+        bill=row([bill[kind] for kind in kinds]),
         over=row([_UNLIMITED if end is None else end for end in ends]),
         finite=any(end is not None for end in ends),
-        share=row([1 / limits[kind] if kind in limits else 0.0 for kind in kinds], env.torch_dtype),
-        worst=torch.full((1,), torch.inf, dtype=env.torch_dtype, device=env.torch_device),
-        horizon=float("inf") if env.horizon is None else float(env.horizon),
-        bounded=bounded(env.action_space),
+        share=row([1 / limits[kind] if kind in limits else 0.0 for kind in kinds], dtype),
+        worst=torch.full((1,), torch.inf, dtype=dtype, device=device),
+        horizon=float("inf") if horizon is None else float(horizon),
+        bounded=bounded(action_space),
     )

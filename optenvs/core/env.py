@@ -181,18 +181,13 @@ class OptimizationEnv(abc.ABC):
         return state
 
     @property
-    def evaluation_period(self) -> Evaluations:
-        """Queries between two calls of :meth:`evaluate`, or the numbers of the queries that it follows.
-
-        A family that measures dear things has a keyword of this name, ``None`` for its own choice;
-        :attr:`evaluations` is what holds.
-        """
-        return None
-
-    @property
     def evaluations(self) -> Evaluations:
-        """When :meth:`evaluate` is called: see :attr:`evaluation_period`; ``None`` for the start alone."""
-        return self.evaluation_period
+        """When :meth:`evaluate` is called, besides at the start: ``None`` for never.
+
+        Queries between two calls, or the numbers of the queries that it follows. A family that measures dear
+        things has a keyword ``evaluation_period``, ``None`` for the choice of its own that it makes here.
+        """
+        return getattr(self, "evaluation_period", None)
 
     def recordable(self, state: State) -> dict[str, Tensor]:
         """What :func:`optenvs.rollout` can record besides the observation, by name, ``(B, ...)`` each."""
@@ -221,7 +216,7 @@ class OptimizationEnv(abc.ABC):
             raise ValueError(
                 f"device: {self.device!r} cannot be used here ({reason}); device='cpu' always can"
             ) from error
-        check_evaluations(self.evaluation_period)
+        check_evaluations(getattr(self, "evaluation_period", None))
         first = self.first_bill
         for kind, limit in self.limits.items():
             if limit < first.get(kind, 0):
@@ -311,7 +306,15 @@ class OptimizationEnv(abc.ABC):
 
     @cached_property
     def _constants(self) -> Constants:
-        return constants_of(self)
+        return constants_of(
+            self.bill,
+            self.least_bill,
+            self.limits,
+            self.horizon,
+            self.action_space,
+            self.torch_dtype,
+            self.torch_device,
+        )
 
     def left(self, state: State, kind: str) -> Int64[Tensor, "B"] | None:
         """How many calls of ``kind`` the budget still pays, ``(B,)``; ``None`` where it has no limit."""

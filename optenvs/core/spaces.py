@@ -22,8 +22,9 @@ def box(
     """A Box; a space of a million coordinates with scalar bounds stays cheap (bounds are broadcast)."""
     kind = np.dtype(dtype).type
     # Gymnasium warns of arrays that it must cast
-    ends = (end if np.isscalar(end) else np.asarray(end, dtype=kind) for end in (low, high))
-    made = spaces.Box(*ends, shape, kind)
+    least = np.asarray(low, dtype=kind) if isinstance(low, np.ndarray) else low
+    most = np.asarray(high, dtype=kind) if isinstance(high, np.ndarray) else high
+    made = spaces.Box(least, most, shape, kind)
     if np.isscalar(low) and np.isscalar(high) and np.prod(shape) > 4096:
         for name in ("low", "high", "bounded_below", "bounded_above"):
             bounds = getattr(made, name)

@@ -160,7 +160,8 @@ class Stepper:
         said = finished(memory)
         if said is not None:
             if over:  # what an agent says of an episode that is over does not count
-                said = torch.where(state.done, finished(agent_state), said)
+                earlier = finished(agent_state)
+                said = said if earlier is None else torch.where(state.done, earlier, said)
                 memory = replace(memory, finished=said)
             after = select(said, stopped(state), after)
         if not over:

@@ -139,10 +139,6 @@ class Wrapper(OptimizationEnv):
         return self.env.measures_merit
 
     @property
-    def evaluation_period(self) -> Evaluations:
-        return self.env.evaluation_period
-
-    @property
     def evaluations(self) -> Evaluations:
         return self.env.evaluations
 

@@ -251,7 +251,7 @@ class Network(Wiring):
         assert isinstance(action, dict)
         hidden: Hidden = state.hidden
         functions, point = hidden.functions, action["query"]
-        left = {kind: self.left(state, kind) for kind in self.limits}
+        left = {kind: limit - state.calls[kind] for kind, limit in self.limits.items()}
         if self.oracle in left:
             left[COMPUTATION] = left.pop(self.oracle)
         service = self.traffic.serve(hidden.traffic, action, left)

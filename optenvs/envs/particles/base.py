@@ -231,6 +231,7 @@ class Swarm(MultiAgentEnv):
             lowest=lowest,
             evaluation=memory.evaluation,
         )
+        away = self._outside(recommendation.unsqueeze(1))
         return Answer(
             observation=observation,
             merit=merit,
@@ -238,7 +239,7 @@ class Swarm(MultiAgentEnv):
             solved=solved,
             hidden=kept,
             calls=calls,
-            outside=None if outside is None else self._outside(recommendation.unsqueeze(1)).squeeze(1),
+            outside=None if away is None else away.squeeze(1),
         )
 
     def _outside(self, points: Float[Tensor, "B m d"]) -> Bool[Tensor, "B m"] | None:

@@ -34,7 +34,7 @@ def relu_optimum(layers: Layers, row: int = 0) -> tuple[float, np.ndarray]:
         ImportError: scipy is missing. RuntimeError: the solver did not prove an optimum.
     """
     try:
-        from scipy.optimize import Bounds, LinearConstraint, milp
+        from scipy.optimize import milp
     except ImportError as error:
         raise ImportError("the exact optimum needs scipy: pip install scipy") from error
     weights = [w[row].double().cpu().numpy() for w in layers.weight]
@@ -61,8 +61,8 @@ def relu_optimum(layers: Layers, row: int = 0) -> tuple[float, np.ndarray]:
     upper = np.r_[np.ones(inputs), np.full(hidden, np.inf), np.ones(hidden)]
     found = milp(
         cost,
-        constraints=LinearConstraint(np.array(rows), -np.inf, np.array(most)),
-        bounds=Bounds(np.zeros(total), upper),
+        constraints=(np.array(rows), -np.inf, np.array(most)),
+        bounds=(np.zeros(total), upper),
         integrality=np.r_[np.zeros(inputs + hidden), np.ones(hidden)],
         options={"mip_rel_gap": 1e-9},
     )
