@@ -34,7 +34,8 @@ class AskTell(Protocol):
     """What the adapter drives.
 
     ``ask`` gives one point ``(n,)``, or a population of them, ``(m, n)`` or a list; ``tell`` is given what
-    ``ask`` returned and the value, or the ``m`` values as an array.
+    ``ask`` returned and the value, or the ``m`` values as an array. An object whose attribute ``finished`` is
+    ``True`` after ``ask`` ends its row: that point is not evaluated, and the object is not called again.
     """
 
     def ask(self) -> Any: ...
@@ -132,16 +133,19 @@ class ReplayedAgent(Agent):
         )
 
     def act(self, state: Any, observation: Observation) -> tuple[Tensor, Any]:
-        objects, values = self._objects(state), state.values
+        objects, values, over = self._objects(state), state.values, state.finished
         answers = self.answers(observation)
-        counts = state.count.tolist()
+        counts, rest = state.count.tolist(), over.tolist()
         if max(counts) > values.shape[1]:  # without a budget the past has no known length
             values = torch.cat((values, torch.zeros_like(values)), 1)
         told = torch.arange(values.shape[1], device=values.device) == state.count.unsqueeze(1) - 1
-        told = told.reshape(told.shape + (1,) * (values.ndim - 2))
+        told = (told & ~over.unsqueeze(1)).reshape(told.shape + (1,) * (values.ndim - 2))
         values = torch.where(told, answers.unsqueeze(1), values)
         questions = []
-        for live, count, answer in zip(objects, counts, answers.tolist(), strict=True):
+        for row, (live, count, answer) in enumerate(zip(objects, counts, answers.tolist(), strict=True)):
+            if rest[row]:  # it has nothing more to say, while others go on
+                questions.append(state.asked[row].double().cpu().numpy())
+                continue
             if count:  # the first answer is to the environment's own question
                 live.tell(answer)
             questions.append(live.ask())
@@ -151,7 +155,7 @@ class ReplayedAgent(Agent):
                 f"ask(): expected points of {state.start.shape[1]} coordinates, got {asked.shape[1]}"
             )
         ended = torch.tensor([live.finished for live in objects], device=asked.device)
-        after = replace(state, asked=asked, values=values, count=state.count + 1, finished=ended)
+        after = replace(state, asked=asked, values=values, count=state.count + ~over, finished=ended)
         self._live.update(values=values, objects=objects)
         return asked, after
 

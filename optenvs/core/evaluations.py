@@ -5,6 +5,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import Any
 
+import torch
+from jaxtyping import Bool, Int64
+from torch import Tensor
+
 Evaluations = int | tuple[int, ...] | None
 """A period in queries, numbers of queries in increasing order, or ``None`` for the start alone."""
 
@@ -27,6 +31,15 @@ def due(evaluations: Evaluations, query: int) -> bool:
     if isinstance(evaluations, int):
         return query % evaluations == 0
     return query in evaluations
+
+
+def due_rows(evaluations: Evaluations, queries: Int64[Tensor, "B"]) -> Bool[Tensor, "B"]:
+    """:func:`due` row by row."""
+    if evaluations is None:
+        return torch.zeros_like(queries, dtype=torch.bool)
+    if isinstance(evaluations, int):
+        return queries % evaluations == 0
+    return torch.isin(queries, torch.tensor(evaluations, device=queries.device))
 
 
 def until_next(evaluations: Evaluations, query: int) -> float:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from optenvs.core.configuration import check_origin
 from optenvs.core.env import OptimizationEnv, State
-from optenvs.core.evaluations import due
+from optenvs.core.evaluations import due, due_rows
 from optenvs.core.problems import as_problem
 from optenvs.core.spaces import as_action, check_action, violations
 from optenvs.core.state import stopped
@@ -43,6 +43,9 @@ class TorchVectorEnv(VectorEnv):
 
     ``infos["calls"]`` and ``infos["metrics"]`` hold tensors ``(B,)`` by name, ``infos["key"]`` the
     instances. Observations are the state's own tensors: do not write to them.
+
+    What is dear is measured in each row after the queries of its own episode that are due. On an accelerator,
+    where looking at their numbers would wait, all rows are measured together, by the steps since ``reset``.
 
     Args:
         core: the problem, or its id.
@@ -113,7 +116,8 @@ class TorchVectorEnv(VectorEnv):
         ``options["reset_mask"]``, bool ``(B,)``, limits it to some rows.
         """
         options = dict(options or {})
-        mask = self._mask(options.pop("reset_mask", None))
+        mask = options.pop("reset_mask", None)
+        mask = None if mask is None else self._mask("reset_mask", mask)
         device, batch = self.core.torch_device, self.num_envs
         if seed is not None:
             fresh = Episodes.seeded(seed, batch, device)
@@ -134,6 +138,8 @@ class TorchVectorEnv(VectorEnv):
         else:
             self._paths = []
         self._face = VectorState(state=state, episodes=episodes, pending=pending, clock=clock)
+        if self._finished is not None:
+            self._finished = None if mask is None else self._finished & ~mask
         self._remember(state)
         return state.observation, self._info(state)
 
@@ -148,13 +154,15 @@ class TorchVectorEnv(VectorEnv):
         query = as_action(core.action_space, actions, self.num_envs, core.torch_device)
         info: dict[str, Any] = {}
         resting = over(face.state) if self.autoreset_mode is AutoresetMode.DISABLED else face.pending
-        finished, self._finished = self._finished, None
+        finished = self._finished
+        asked = ~resting if finished is None else ~(resting | finished)
         if self.validate:
-            check_action(core.action_space, query, ~resting if finished is None else ~(resting | finished))
+            check_action(core.action_space, query, asked)
+        self._finished = None
         with torch.no_grad(), Threads(core, self.num_envs):
             state = core.step(face.state, query)
             if not self.validate:
-                invalid = violations(core.action_space, query) & ~resting
+                invalid = violations(core.action_space, query) & asked
                 kept = dataclasses.replace(face.state, reward=torch.zeros_like(state.reward))
                 state = select(invalid, kept, state)
                 info["invalid"] = invalid
@@ -168,9 +176,20 @@ class TorchVectorEnv(VectorEnv):
             if self._maybe(resting) and self.autoreset_mode is AutoresetMode.DISABLED:
                 still = dataclasses.replace(face.state, reward=torch.zeros_like(state.reward))
                 state = select(resting, still, state)
-            if due(core.evaluations, face.clock + 1):
-                state = core.evaluate(state)
+            if core.evaluations is not None:
+                state = self._measured(face, state, resting)
             return self._autoreset(face, state, info)
+
+    def _measured(self, face: VectorState, state: State, resting: Tensor) -> State:
+        """``state`` with what is dear measured, in the rows where it is due."""
+        core = self.core
+        if state.k.device.type != "cpu":
+            return core.evaluate(state) if due(core.evaluations, face.clock + 1) else state
+        now = due_rows(core.evaluations, state.k) & (state.k > face.state.k) & ~resting
+        if bool(now.all()):
+            return core.evaluate(state)
+        index = now.nonzero().squeeze(1)
+        return _into(state, index, core.evaluate(rows(state, index))) if len(index) else state
 
     def _autoreset(
         self, face: VectorState, state: State, info: dict[str, Any]
@@ -211,8 +230,7 @@ class TorchVectorEnv(VectorEnv):
         if mask.device.type != "cpu" or bool(mask.all()):
             return select(mask, self.core.reset(keys), state), episodes
         index = mask.nonzero().squeeze(1)
-        fresh = self.core.reset(keys[index])
-        return tree_map(lambda old, new: old.index_copy(0, index, new), state, fresh), episodes
+        return _into(state, index, self.core.reset(keys[index])), episodes
 
     def _limit(self, state: State) -> State:
         if self.max_episode_steps is None:
@@ -223,17 +241,15 @@ class TorchVectorEnv(VectorEnv):
     def _maybe(self, mask: Tensor) -> bool:
         return bool(mask.any()) if mask.device.type == "cpu" else True
 
-    def _mask(self, mask: Any) -> Tensor | None:
-        if mask is None:
-            return None
+    def _mask(self, name: str, mask: Any) -> Tensor:
         mask = torch.as_tensor(mask, device=self.core.torch_device)
         if mask.dtype != torch.bool or tuple(mask.shape) != (self.num_envs,):
             raise ValueError(
-                f"reset_mask: expected bool of shape ({self.num_envs},), "
+                f"{name}: expected bool of shape ({self.num_envs},), "
                 f"got {mask.dtype} of shape {tuple(mask.shape)}"
             )
         if self._face is None:
-            raise ResetNeeded("reset_mask: no episode has begun; call reset() without it first")
+            raise ResetNeeded(f"{name}: no episode has begun; call reset() first")
         return mask
 
     def _info(self, state: State) -> dict[str, Any]:
@@ -260,10 +276,10 @@ class TorchVectorEnv(VectorEnv):
     def finish(self, rows: Tensor) -> None:
         """End the episodes of ``rows``, bool ``(B,)``: their next step asks, bills and rewards nothing.
 
-        It is then truncated, and the action of such a row is not looked at.
+        It is then truncated, and the action of such a row is not looked at. An episode that begins before
+        that step is not ended.
         """
-        self.get_state()
-        self._finished = rows
+        self._finished = self._mask("rows", rows)
 
     def get_state(self) -> VectorState:
         """The episodes and their place in the sequence; restore with :meth:`set_state`, or save it."""
@@ -279,7 +295,7 @@ class TorchVectorEnv(VectorEnv):
         self._set(face)
 
     def _set(self, face: VectorState) -> None:
-        self._face = face
+        self._face, self._finished = face, None
         self._paths = []
         self._remember(face.state)
 
@@ -295,6 +311,11 @@ class TorchVectorEnv(VectorEnv):
             if int(now.k) == 0:
                 path.clear()
             path.append(now)
+
+
+def _into(state: State, index: Tensor, part: State) -> State:
+    """``state`` with the rows ``index`` replaced by those of ``part``."""
+    return tree_map(lambda old, new: old.index_copy(0, index, new), state, part)
 
 
 def _mode(mode: AutoresetMode | str) -> AutoresetMode:

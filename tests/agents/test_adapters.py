@@ -336,6 +336,34 @@ def test_an_ask_tell_object_is_an_agent(strategy: Any, tmp_path: Any) -> None:
     assert_resumes(env, agent, tmp_path, agents.from_ask_tell(strategy))
 
 
+class Limited:
+    """A solver with a budget of its own, which it will not exceed: each row has another one."""
+
+    def __init__(self, start: np.ndarray, seed: int) -> None:
+        self.point, self.room, self.finished = start, 3 + seed % 3, False
+
+    def ask(self) -> np.ndarray:
+        assert not self.finished, "it has said that it had finished"
+        self.room -= 1
+        self.finished = self.room == 0
+        self.point = 0.9 * self.point
+        return self.point
+
+    def tell(self, point: np.ndarray, value: float) -> None:
+        assert not self.finished, "its last question is not asked"
+
+
+def test_an_ask_tell_object_that_has_finished_is_left_alone(tmp_path: Any) -> None:
+    env = optenvs.make("Quadratic", dim=2, oracle="value", tolerance=None, budget=40)
+    agent = agents.from_ask_tell(Limited)
+    run = optenvs.rollout(env, agent, seed=0, batch=6)
+    rooms = 3 + run.agent_state.seed % 3
+    assert len(set(rooms.tolist())) > 1 and run.finished.all()
+    # the first question is the environment's own, the last one of the object is not asked
+    assert run.calls["value"][-1].tolist() == rooms.tolist() == run.agent_state.count.tolist()
+    assert_resumes(env, agent, tmp_path, agents.from_ask_tell(Limited))
+
+
 def test_ask_tell_runs_without_a_budget() -> None:
     env = optenvs.make("Quadratic", dim=2, oracle="value", budget=None, tolerance=None)
     run = optenvs.rollout(env, agents.from_ask_tell(OnePlusOne), steps=300)

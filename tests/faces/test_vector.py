@@ -173,6 +173,73 @@ def test_a_fork_keeps_the_clock_of_evaluations(tmp_path: Any) -> None:
     assert len(seen) > 3
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MeasuredAt(Measured):
+    """Measured when it is asked to be."""
+
+    when: Any = None
+
+    @property
+    def evaluation_period(self) -> Any:  # type: ignore[override]
+        return self.when
+
+
+@pytest.mark.parametrize("when", [3, (1, 4)])
+@pytest.mark.parametrize("mode", ["next_step", "same_step", "disabled"])
+def test_what_is_dear_is_measured_by_the_queries_of_each_rows_episode(mode: str, when: Any) -> None:
+    # tolerances end the rows' episodes at different steps: no two rows are in step for long
+    problem = MeasuredAt(dim=2, tolerance=0.05, budget=9, when=when)
+    face = TorchVectorEnv(problem, 4, autoreset_mode=mode)
+    observation, info = face.reset(seed=5)
+    told: dict[tuple[int, int], float] = {}
+    for _ in range(40):
+        if mode == "disabled" and bool(face.state.done.any()):
+            observation, info = face.reset(options={"reset_mask": face.state.done})
+        observation, *_, info = face.step(0.6 * observation["point"])
+        for key, k, noted in zip(
+            info["key"].tolist(), face.state.k.tolist(), info["metrics"]["evaluated"].tolist(), strict=True
+        ):
+            told[key, k] = noted
+    alone = GymEnv(problem)
+    compared = 0
+    for first in {key for key, _ in told}:
+        observation, info = alone.reset(options={"instance": first})
+        done = False
+        while not done:
+            observation, _, terminated, truncated, info = alone.step(0.6 * observation["point"])
+            done, k = terminated or truncated, int(alone.state.k)
+            if (first, k) in told:  # the end of an episode is not shown where the next one is in its place
+                assert told[first, k] == pytest.approx(float(info["metrics"]["evaluated"])), (first, k)
+                compared += 1
+    assert compared > 60
+
+
+def test_an_end_that_was_announced_is_that_of_the_running_episode() -> None:
+    face, rows = TorchVectorEnv(core(), ROWS), torch.arange(ROWS) < 2
+    action = actions()[0]
+    face.reset(seed=0)
+    kept = face.get_state()
+    face.finish(rows)
+    with pytest.raises(InvalidAction):
+        face.step(torch.where(rows.unsqueeze(1), action, torch.nan))
+    assert face.step(action)[3].tolist() == rows.tolist(), "an action that was refused changes nothing"
+    face.set_state(kept)
+    face.finish(rows)
+    face.reset(options={"reset_mask": torch.arange(ROWS) == 0})
+    assert face.step(action)[3].tolist() == [False, True] + [False] * (ROWS - 2)
+    for begin in (lambda: face.reset(seed=1), lambda: face.set_state(kept)):
+        face.finish(rows)
+        begin()
+        assert not face.step(action)[3].any()
+    with pytest.raises(ValueError, match="rows: expected bool of shape"):
+        face.finish(rows[1:])
+    unchecked = TorchVectorEnv(core(), ROWS, validate=False)
+    unchecked.reset(seed=0)
+    unchecked.finish(rows)
+    *_, truncated, info = unchecked.step(torch.full_like(action, torch.nan))
+    assert truncated.tolist() == rows.tolist() == (~info["invalid"]).tolist()
+
+
 def test_tensors_stay_tensors_and_carry_no_graph() -> None:
     batch = TorchVectorEnv(core(), ROWS)
     batch.reset(seed=0)
