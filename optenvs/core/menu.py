@@ -6,7 +6,9 @@
 * Bill: of what is answered, by row: one of the kind's own name, and what else the kind says.
 
 Eagerly on the CPU, what no row pays is not computed. Under autograd or a transform, recorded, or on an
-accelerator, where looking would wait or is refused, everything is computed and masked.
+accelerator, where looking would wait or is refused, everything is computed and masked. Under autograd a kind
+must then have finite slopes wherever it may be masked, also where places are zeros (a quotient by a norm has
+none at 0; one by a norm that is clamped from below has): 0 times infinity is no number.
 
 :class:`MenuEnv` is an environment of nothing else; an environment that answers by a menu in one of its forms
 holds a :class:`Menu` (see the landscapes).

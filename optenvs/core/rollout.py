@@ -171,6 +171,11 @@ def unroll(
     :func:`unroll_windows`. A backward pass runs on as many threads as the episode did within
     ``optenvs.core.Threads(env, batch)``.
 
+    Where a row diverges, the gradient of parameters that rows share is seldom finite, even of a loss that
+    leaves that row out: its slopes overflow, and 0 times infinity is no number. Parameters with one set a row
+    keep it apart: give the agent ``weights.expand(batch, -1)``, which learned agents take as well,
+    differentiate by that, and add up the rows ``~run.diverged``. It is so in :mod:`optenvs.core.nested`, too.
+
     Raises:
         TypeError: the environment is not differentiable.
     """

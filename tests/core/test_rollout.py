@@ -14,6 +14,7 @@ from torch import Tensor
 import optenvs
 from optenvs.core.env import State
 from optenvs.core.errors import OracleMismatch
+from optenvs.core.nested import advance
 from optenvs.core.random import keys_from_seed, normal
 from optenvs.core.rollout import agent_keys, rollout, unroll, unroll_windows
 from optenvs.core.stepper import History
@@ -206,6 +207,27 @@ def test_unrolled_gradients_agree_with_differences() -> None:
         difference = (final(lr + 1e-6) - final(lr - 1e-6)) / 2e-6
     assert torch.allclose(slope, difference, rtol=1e-7)
     assert slope.abs() > 1e-3
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_row_that_diverges_can_be_left_out_of_a_gradient(nested: bool) -> None:
+    env, keys = optenvs.make("Rosenbrock", dim=2, budget=100), keys_from_seed(0, 8)
+    lr = torch.full((1, 1), 0.002)
+
+    def end(keys: Tensor, lr: Tensor) -> State:
+        if not nested:
+            return unroll(env, Descent(lr=lr), keys=keys, steps=20).state
+        state = env.reset(keys)
+        return advance(env, Descent(lr=lr), Descent().init(None, state.observation, keys), state, 20)[1]
+
+    one_a_row = lr.expand(len(keys), 1).requires_grad_()
+    state = end(keys, one_a_row)
+    good = ~state.diverged
+    assert 0 < int(good.sum()) < len(keys)
+    (by_row,) = torch.autograd.grad(state.merit[good].sum(), one_a_row)
+    alone = lr.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(end(keys[good], alone).merit.sum(), alone)
+    torch.testing.assert_close(by_row[good].sum(0, keepdim=True), expected)
 
 
 def test_first_order_unrolling_takes_answers_as_constants() -> None:
