@@ -27,7 +27,7 @@ from .by_agent import PolicyByAgent
 
 
 def bind(agent: SupportsActing, env: Any) -> Policy | PolicyByAgent:
-    """``agent`` as a policy on ``env``: numpy for ``gym.make``, tensors for ``gym.make_vec``.
+    """``agent`` as a policy on ``env``: numpy for ``gym.make``, tensors or numpy for ``gym.make_vec``.
 
     On PettingZoo's faces it is the policy of each of the problem's agents, see
     :class:`agents.by_agent.PolicyByAgent`.
@@ -84,7 +84,7 @@ class Policy:
             self._begin(self._tensors(observation))
 
     def __call__(self, observation: dict[str, Any]) -> Any:
-        """The action: a numpy array (or a dict of them) for one instance, a tensor for a batch.
+        """The action, or a dict of its parts: for one instance in numpy, for a batch as it was observed.
 
         Where the agent has finished, the next step ends the episode, whatever the action, unbilled.
         """
@@ -97,9 +97,9 @@ class Policy:
             if said is not None and bool(said.any()):
                 self._base.finish(said) if self._batched else self._base.finish()
         self._begun = False
-        if self._batched:
+        if isinstance(observation["k"], Tensor):
             return action
-        return tree_map(lambda leaf: leaf.cpu().numpy()[0].copy(), action)
+        return tree_map(lambda leaf: (leaf if self._batched else leaf[0]).cpu().numpy().copy(), action)
 
     def _begin(self, seen: dict[str, Tensor]) -> None:
         """Give a fresh memory to the rows whose episode begins, unless ``reset`` just has."""
@@ -114,11 +114,12 @@ class Policy:
         self._seen_one = self._begun = True
 
     def _tensors(self, observation: dict[str, Any]) -> dict[str, Tensor]:
-        if self._batched:
+        if isinstance(observation["k"], Tensor):
             return observation
         device = self._base.core.torch_device
         # copies: an environment may fill the same arrays again, and agents keep what they see
-        return {name: torch.tensor(value, device=device).unsqueeze(0) for name, value in observation.items()}
+        seen = {name: torch.tensor(value, device=device) for name, value in observation.items()}
+        return seen if self._batched else {name: value.unsqueeze(0) for name, value in seen.items()}
 
     def _check(self, observation: Any) -> None:
         if not isinstance(observation, dict) or "k" not in observation:
@@ -127,8 +128,7 @@ class Policy:
                 "observation: expected the environment's own dict with 'k', got "
                 f"{kind}; a wrapper has changed it, and an agent could not read it"
             )
-        wanted = Tensor if self._batched else np.ndarray
+        wanted = (Tensor, np.ndarray) if self._batched else (np.ndarray,)
         if not isinstance(observation["k"], wanted):
-            raise TypeError(
-                f"observation: expected {wanted.__name__}s, got {type(observation['k']).__name__} in 'k'"
-            )
+            names = "Tensors or ndarrays" if self._batched else "ndarrays"
+            raise TypeError(f"observation: expected {names}, got {type(observation['k']).__name__} in 'k'")

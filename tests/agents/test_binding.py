@@ -101,6 +101,28 @@ def test_vector_loop_is_a_rollout_an_episode(name: str, mode: str) -> None:
         assert np.allclose(values, expected[: len(values)], rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.parametrize("oracle", ["gradient", "hessian"])  # an action that is an array, and one of parts
+def test_a_batch_in_numpy_is_that_in_tensors(oracle: str) -> None:
+    agent = agents.Adam(lr=0.1) if oracle == "gradient" else agents.Newton()
+    played = []
+    for to in ("torch", "numpy"):
+        env = gym.make_vec("optenvs/Rosenbrock-v0", 3, to=to, dim=2, oracle=oracle, budget=9)
+        policy = agents.bind(agent, env)
+        observation, info = env.reset(seed=3)
+        policy.reset(observation, info)
+        rows = []
+        for _ in range(20):  # beyond the end of all episodes
+            action = policy(observation)
+            assert isinstance(action["point"] if oracle == "hessian" else action, type(observation["k"]))
+            observation, reward, *_, info = env.step(action)
+            rows.append(
+                [observation["point"].tolist(), np.asarray(reward, np.float64).tolist(), info["key"].tolist()]
+            )
+        played.append(rows)
+    assert played[0] == played[1]
+    assert len({key for *_, keys in played[0] for key in keys}) > 3
+
+
 def test_rows_reset_by_mask_begin_anew() -> None:
     env = gym.make_vec("optenvs/Quadratic-v0", num_envs=2, autoreset_mode="disabled", **KEYWORDS)
     policy = agents.bind(agents.Adam(lr=0.1), env)
