@@ -6,6 +6,9 @@ loaded) and loads neither torch nor any problem; the functions below load what t
 
 from __future__ import annotations
 
+from . import program as _program  # noqa: F401 (before all that takes its time)
+
+# isort: split
 import importlib
 from typing import TYPE_CHECKING, Any
 

@@ -27,13 +27,16 @@ except ModuleNotFoundError as error:
 
 import optenvs
 from envs_registry import ENVIRONMENTS
+from optenvs.program import raise_again
 
 if TYPE_CHECKING:
     from optenvs.bench.experiment import Experiment
 
 main = typer.Typer(
     name="optenvs",
-    help="Optimization problems as Gymnasium environments.",
+    help="""Optimization problems as Gymnasium environments.
+
+    Begin with: optenvs list, optenvs info Rosenbrock, optenvs bench quickstart.""",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -57,6 +60,12 @@ def _substitute(error: UnicodeError) -> tuple[str, int]:
     assert isinstance(error, UnicodeEncodeError)
     lacking = error.object[error.start : error.end]
     return "".join(_SIGNS.get(sign, "?") for sign in lacking), error.end
+
+
+def _shown(value: Any) -> Any:
+    """A text as standard output will show it: a table is laid out after that, for substitutes are longer."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return value.encode(encoding, "optenvs.substitute").decode(encoding) if isinstance(value, str) else value
 
 
 def _say_version(asked: bool) -> None:
@@ -140,7 +149,10 @@ def list_environments(
 def list_agents(
     needs: Annotated[str | None, typer.Option(help="Only those that need this oracle.")] = None,
 ) -> None:
-    """List the agents: names for experiment files, and for agents.make in Python."""
+    """List the agents, by the names that experiment files use.
+
+    In Python, agents.make takes them.
+    """
     import agents
     from optenvs.bench.docstrings import first_line
 
@@ -159,7 +171,7 @@ def list_agents(
 
 @main.command()
 def info(env_id: EnvironmentId, settings: Settings = None) -> None:
-    """Say what an environment is: its keywords, spaces, oracles and bill."""
+    """Say what an environment is, asks and answers, and its keywords."""
     with _one_line():
         from optenvs.bench.describe import describe
 
@@ -211,7 +223,11 @@ def bench(
     out: Annotated[Path | None, typer.Option(help="Folder; results/NAME by default.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Workers, in place of the file's.")] = None,
 ) -> None:
-    """Run what is missing of an experiment, then report it. Interrupt and repeat it at will."""
+    """Run what is missing of an experiment, then report it. Interrupt and repeat it at will.
+
+    "optenvs bench quickstart" runs the packaged example. What a file says: python -m pydoc
+    optenvs.bench.experiment
+    """
     from optenvs.bench.interrupt import ends_at_once
 
     with ends_at_once("interrupted; the same command goes on from here", _kill_workers):
@@ -226,8 +242,8 @@ def bench(
 
             experiment = _experiment(config, jobs)
             folder = out or Path("results") / experiment.name
-            usable(folder)
             plan = build(experiment)
+            usable(folder)
         with _one_line((OSError,)):
             outcome = runner.run(plan, folder, progress=True, source=config)
         with _one_line():
@@ -288,7 +304,7 @@ def rank(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 0,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
 ) -> None:
-    """Rank pictures on a local page, round by round. Interrupt and repeat it at will."""
+    """Rank pictures on a local page. Interrupt and repeat it at will."""
     given = {
         "environment": env_id, "agent": agent, "seed": seed, "question": question, "rounds": rounds,
         "keywords": _given(settings, "--set"), "hyperparameters": _given(hyperparameters, "--param"),
@@ -305,6 +321,7 @@ def rank(
             if browser:
                 typer.launch(address)
 
+        raise_again()  # the page ends in its own way
         with suppress(KeyboardInterrupt):  # there is none where a shell's job ignores interrupts
             serve(opened, port, ready)
         typer.echo("ended; the same command goes on from here")
@@ -341,6 +358,7 @@ def _print_table(path: Path) -> None:
     for row in table_rows(read_table(path)):
         if row["first"] and table.rows:
             table.add_section()
+        row = {name: _shown(value) for name, value in row.items()}
         median = f"[bold]{row['median']}[/bold]" if row["best"] else row["median"]
         where = f"{row['environment']}\n{row['metric']}, {row['budget']} {row['cost']} calls"
         table.add_row(

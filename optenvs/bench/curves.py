@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from optenvs.bench.plan import error_name
-from optenvs.bench.results import CALLS, EVALUATED, METRICS, WORK
+from optenvs.bench.results import CALLS, EVALUATED, METRICS, OUTSIDE, WORK
 from optenvs.core.env import OptimizationEnv
 from optenvs.core.evaluations import due, times
 from optenvs.core.rollout import Run
@@ -47,10 +47,13 @@ def split_curves(
         For each instance its curves of one length: ledger columns, metrics (and an error rate beside every
         accuracy), the merit, and time: the batch's seconds divided evenly among its runs, since a batch is
         one computation and no part of it belongs to one run. Where an environment measures some metrics at
-        some rows only, "evaluated" marks these.
+        some rows only, "evaluated" marks these. Where a query may lie outside of the bounds, every metric is
+        that of the last point inside, and the metric "outside" counts the points outside so far.
     """
     batch = len(run.state.k)
     columns = {METRICS + name: _credited(run, values) for name, values in measure_end(env, run).items()}
+    if OUTSIDE in columns:
+        columns[OUTSIDE] = run.metrics[OUTSIDE.removeprefix(METRICS)].cumsum(0)
     columns.setdefault(METRICS + "merit", _credited(run, run.merit))
     for name in list(columns):
         if derived := error_name(name):

@@ -12,6 +12,7 @@ An example with every key::
     best_so_far = true          # or the value at the budget, as for a last iterate
     selection = "final"         # or "area": what tuning compares
     tolerances = [0.1, 1e-3]    # of the profiles
+    axes = ["value"]            # more figures of progress, along these: see below
     modules = []                # imported first: they may register agents and environments of yours
 
     [[environments]]            # budget, cost, metric, best_so_far, tolerances: overridden here
@@ -30,6 +31,11 @@ An example with every key::
     jobs = 2
 
 Modules of yours are looked for beside the file, too.
+
+An axis is a kind of oracle call ("value", "samples"), "time", or "work:KIND": what agents count of their own
+work (linear systems solved, inner steps, ...) in a ledger in the field ``work`` of their memory, see
+:mod:`optenvs.core.work`. No budget counts that work, and agents that count none of it have no line there. For
+example ``axes = ["work:relaxation"]`` with the agent ``relax_and_walk``.
 """
 
 from __future__ import annotations
@@ -127,6 +133,7 @@ class Experiment:
     agents: tuple[AgentEntry, ...]
     engine: Engine = field(default_factory=Engine)
     modules: tuple[str, ...] = ()
+    axes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the experiment as plain data, for the results and the report."""
@@ -162,6 +169,14 @@ def _finite(section: Section, key: str, value: Any) -> None:
         isinstance(value, float) and not math.isfinite(value)
     ):
         raise section.error(key, value, "a finite number, a string, a boolean, a list or a table")
+
+
+def _names(section: Section, key: str, what: str) -> tuple[str, ...]:
+    """Reads a list of names."""
+    names = section.list(key, [])
+    if not all(isinstance(name, str) and name for name in names):
+        raise section.error(key, names, f"a list of {what}")
+    return tuple(names)
 
 
 def _tolerances(section: Section, default: tuple[float, ...]) -> tuple[float, ...]:
@@ -226,9 +241,7 @@ def parse(data: Mapping[str, Any], source: str = "experiment") -> Experiment:
     cost, metric = top.text("cost", None), top.text("metric", None)
     best = top.boolean("best_so_far", True)
     selection = top.choice("selection", tuple(SELECTIONS), "final")
-    modules = top.list("modules", [])
-    if not all(isinstance(module, str) and module for module in modules):
-        raise top.error("modules", modules, "a list of names of modules")
+    modules, axes = _names(top, "modules", "names of modules"), _names(top, "axes", "ledger columns")
 
     environments: list[EnvironmentEntry] = []
     labels: list[str] = []
@@ -284,7 +297,8 @@ def parse(data: Mapping[str, Any], source: str = "experiment") -> Experiment:
         tuple(environments),
         tuple(agents),
         Engine(backend, jobs),
-        tuple(modules),
+        modules,
+        axes,
     )
 
 

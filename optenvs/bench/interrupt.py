@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 
-INTERRUPTED = 130  # the exit code, as shells have it
+from optenvs.program import INTERRUPTED
 
 
 @contextlib.contextmanager

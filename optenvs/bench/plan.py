@@ -165,6 +165,12 @@ def build(experiment: Experiment) -> Plan:
                 raise ExperimentError(f"agents[{i}] {agent.label!r}: {error}") from error
             sources |= own_sources(agent.name, made)
         solvers.append(Solver(agent, agent.candidates, sources))
+    kinds = dict.fromkeys(kind for _, env in found for kind in env.bill)
+    for axis in experiment.axes:
+        if axis != "time" and not axis.startswith("work:") and axis.removeprefix(CALLS) not in kinds:
+            raise ExperimentError(
+                f"axes: no oracle {axis!r}{suggest(axis, kinds)}, nor 'time' or 'work:KIND'"
+            )
     plan = Plan(experiment, tuple(problem for problem, _ in found), tuple(solvers))
     _refuse_twins(plan)
     return plan

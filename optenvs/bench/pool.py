@@ -29,6 +29,7 @@ _ONE_THREAD = dict.fromkeys(
 )
 _PATIENCE = 2.0  # seconds that a worker which has nothing more to do has to end by itself
 _living: set[_Worker] = set()
+_birth = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -120,9 +121,9 @@ class _Worker:
         context: Any = get_context("loky")
         self.line, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs,), env=_ONE_THREAD, daemon=True)
-        with _deaf(), theirs:
+        with _birth, _deaf(), theirs:
             self._process.start()
-        _living.add(self)
+            _living.add(self)
 
     def answer(self) -> Any:
         """What it says; :class:`Lost` if it has died."""
@@ -163,7 +164,8 @@ class _Worker:
 
 
 def kill_workers() -> None:
-    """Kill all workers of this process; safe in any thread and at any moment."""
+    """Kill all workers of this process, which is about to end; safe in any thread and at any moment."""
+    _birth.acquire(timeout=_PATIENCE)  # kept: no other is born, and one that is just being born is among them
     for worker in [*_living]:
         worker.kill()
 

@@ -93,7 +93,8 @@ def report(
     Args:
         directory: Folder with the run files.
         destination: Folder of the report; by default the same.
-        axes: Ledger columns, such as "calls/samples", for further figures of progress.
+        axes: Ledger columns, such as "calls/samples" or "work:relaxation", for figures of progress besides
+            those of the experiment.
         manifest: What to report; by default the folder's own ``manifest.json``, or all runs if it has none.
 
     Returns:
@@ -117,7 +118,7 @@ def report(
         folder / "table.md": _markdown(table).encode(),
     }
     figures = []
-    for key, (title, draw, caption) in (_FIGURES | _more_progress(comparison, axes)).items():
+    for key, (title, draw, caption) in (_FIGURES | _more_progress(comparison, axes, notes)).items():
         if key in _PAIRED and not comparison.problems:
             continue  # no problem that all agents have run: the notes say what is missing
         data = files[folder / f"{key}.png"] = _png(draw(comparison))
@@ -130,8 +131,8 @@ def report(
     return [replace_file(path, content) for path, content in files.items()]
 
 
-def _more_progress(comparison: Comparison, axes: Sequence[str]) -> dict[str, Any]:
-    """Figures of progress along other ledger columns."""
+def _more_progress(comparison: Comparison, axes: Sequence[str], notes: list[str]) -> dict[str, Any]:
+    """Figures of progress along other ledger columns: the experiment's own, and ``axes``."""
     known = {
         name
         for cell in comparison.cells.values()
@@ -140,11 +141,15 @@ def _more_progress(comparison: Comparison, axes: Sequence[str]) -> dict[str, Any
         if name == "time" or name.startswith((CALLS, WORK))
     }
     found: dict[str, Any] = {}
-    for axis in axes:
+    for axis in dict.fromkeys([*comparison.config.get("axes", ()), *axes]):
         column = axis.replace(":", "/", 1)
         column = column if column in known else CALLS + axis
         if column not in known:
-            raise ValueError(f"axes: no ledger column {axis!r}; there are {', '.join(sorted(known))}")
+            lacking = f"axes: no ledger column {axis!r}; there are {', '.join(sorted(known))}"
+            if axis in axes:
+                raise ValueError(lacking)
+            notes.append(lacking)  # of a file, whose runs are done: all else can still be told
+            continue
         name = column.removeprefix(CALLS).replace("/", "_")
         draw = functools.partial(plots.progress, axis=column)
         found["progress_" + re.sub(r"[^\w.-]", "-", name)] = (

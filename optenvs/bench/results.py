@@ -28,6 +28,7 @@ FORMAT = 1
 SUFFIX = ".npz"
 PHASES = ("tune", "judge")
 CALLS, WORK, METRICS, EVALUATED = "calls/", "work/", "metrics/", "evaluated"
+OUTSIDE = METRICS + "outside"  # how many points so far were outside of their bounds, and earned no credit
 _HEADER = "header"
 _TEXTS = ("status", "environment_label", "agent_label", "config", "versions")
 _LARGEST = 2**26  # bytes of a file's arrays; those of a run with 512 rows take some 100 kB
@@ -311,6 +312,8 @@ def _record(arrays: dict[str, np.ndarray]) -> RunRecord:
         raise ValueError(f"curves {list(record.curves)}, expected {header['curves']}")
     if record.spec.run_id != header["run_id"]:
         raise ValueError(f"run id {header['run_id']} does not belong to its content")
+    for axis in record.config.get("axes", ()):
+        _expect("config.axes: name", axis, str)
     for key in ("environments", "agents"):
         for entry in record.config.get(key, ()):
             _expect(f"config.{key}: label", entry["label"], str)

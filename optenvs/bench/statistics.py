@@ -48,8 +48,8 @@ def resample(
     The value at cost c is that of the last row whose cost is at most c: what the agent held once it
     had paid c. A row that overshoots c is not seen at c, so agents with large steps gain nothing.
     After the last row its value is carried on, because a run ends early only when it has solved its
-    problem, unless it failed. Before the first row there is no value yet: +inf. The caller's grid
-    ends at the budget; nothing is extrapolated by a slope.
+    problem or its agent has finished, unless it failed. Before the first row there is no value yet: +inf.
+    The caller's grid ends at the budget; nothing is extrapolated by a slope.
 
     Args:
         cost: (T,) non-decreasing ledger column.

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from optenvs.bench.profiles import runtimes, target_values
-from optenvs.bench.results import EVALUATED, RunRecord
+from optenvs.bench.results import EVALUATED, OUTSIDE, RunRecord
 from optenvs.bench.statistics import (
     Interval,
     bootstrap,
@@ -64,6 +64,17 @@ class Cell:
         return [
             f"{count} of {total} runs raised: {status.removeprefix('error: ')}"
             for status, count in reasons.items()
+        ]
+
+    @property
+    def strays(self) -> list[str]:
+        """How often points outside of the bounds were asked, in a sentence, if any was."""
+        counts = [int(r.curves[OUTSIDE][-1]) for r in self.records if len(r.curves.get(OUTSIDE, ()))]
+        if not any(counts):
+            return []
+        return [
+            f"{sum(counts):,} points outside of the bounds were asked, in {np.count_nonzero(counts)} of "
+            f"{len(self.records)} runs; they were billed, and earned no credit"
         ]
 
     def curves(self, grid: np.ndarray, axis: str | None = None) -> np.ndarray:
@@ -138,7 +149,7 @@ class Comparison:
                 seeds = [_problem(r) for r in cell.records]
                 if len(set(seeds)) < len(seeds):
                     raise ValueError(f"{environment}, {cell.agent}: two runs with one seed")
-                notes += [f"{environment}, {cell.agent}: {reason}" for reason in cell.errors]
+                notes += [f"{environment}, {cell.agent}: {reason}" for reason in cell.errors + cell.strays]
             everyone = {_problem(r) for c in row for r in c.records}
             for agent in self.agents:
                 cell = self.cells.get((environment, agent))

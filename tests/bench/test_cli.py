@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from envs_registry import ENVIRONMENTS, EnvSpec
 from optenvs.bench import experiment
 from optenvs.bench.cli import main
 from optenvs.bench.docstrings import split_docstring
+from optenvs.bench.report import read_table
 from optenvs.envs.landscapes.classic import Rosenbrock
 
 EXPERIMENT = """
@@ -204,6 +206,31 @@ def test_bench_and_report(tmp_path):
     assert table in first.stdout
 
 
+LABELS = ("NA", "1", "null", "cost $1_$", "$5 a_b to $10", "\U0001f600", "_left")
+
+
+def test_labels_are_as_written_whatever_the_terminal_can_show(tmp_path):
+    config, out = tmp_path / "labels.toml", tmp_path / "out"
+    agents_ = "".join(
+        f'[[agents]]\nname = "sgd"\nlabel = "{label}"\nkwargs = {{ lr = {1e-4 * (i + 1)} }}\n'
+        for i, label in enumerate(LABELS)
+    )
+    head = EXPERIMENT.replace("Valley", "null").partition("[[agents]]")[0]
+    config.write_text(head + agents_ + '[[agents]]\nname = "sgd"\nlabel = "bad"\nkwargs = { lr = 10.0 }\n')
+    command = [sys.executable, "-m", "optenvs", "bench", str(config), "--out", str(out)]
+    env = os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, check=False, env=env)
+    assert done.returncode == 0, done.stderr
+    shown = done.stdout.decode("cp1252")
+    assert "inf" in shown and "$5 a_b to $10" in shown and "nan" not in shown
+    assert f"bench {config} --out {out}" in (out / "report.html").read_text()
+    table = read_table(out / "table.csv")
+    assert table["agent"].tolist() == [*LABELS, "bad"]
+    assert set(table["environment"]) == {"null"}
+    markdown = (out / "table.md").read_text()
+    assert r"\$5 a_b to \$10" in markdown and r"cost \$1\_\$" in markdown
+
+
 def test_mistakes_of_a_bench(tmp_path):
     config = tmp_path / "tiny.toml"
     assert "no file" in mistake("bench", config)
@@ -247,8 +274,13 @@ def test_an_agent_and_a_problem_of_the_users_own(tmp_path):
         assert "0 runs computed" in call("bench", config, "--out", tmp_path / "out").stdout
         (tmp_path / "mine.py").write_text(OWN + "\n# another text\n")
         assert "6 runs computed" in call("bench", config, "--out", tmp_path / "out").stdout
-        assert "mine:Sgn" in mistake("bench", changed(config, "mine:SignSGD", "mine:Sgn"))
-        assert "no module 'nine'" in mistake("bench", changed(config, "mine:Sgn", "nine:SignSGD"))
+        assert "mine:Sgn" in mistake(
+            "bench", changed(config, "mine:SignSGD", "mine:Sgn"), "--out", tmp_path / "no"
+        )
+        assert "no module 'nine'" in mistake(
+            "bench", changed(config, "mine:Sgn", "nine:SignSGD"), "--out", tmp_path / "no"
+        )
+        assert not (tmp_path / "no").exists()
     finally:
         agents._AGENTS.pop("sign", None)
 

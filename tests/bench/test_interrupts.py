@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import re
 import signal
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from optenvs.bench.experiment import load
+from optenvs.bench.experiment import Engine, load
 from optenvs.bench.folder import FolderInUse, held
 from optenvs.bench.results import scan
 from optenvs.bench.runner import run
@@ -59,13 +60,13 @@ budget = 4
 id = "Rosenbrock"
 
 [[agents]]
-name = "{agent}"
-kwargs = {{ nap = {nap} }}
-grid = {{ lr = [0.1, 0.2, 0.3] }}
+name = "sgd"
+grid = {{ lr = [1e-4, 1e-5] }}
 
 [[agents]]
-name = "sgd"
-kwargs = {{ lr = 1e-4 }}
+name = "{agent}"
+kwargs = {{ nap = {nap} }}
+grid = {{ lr = [0.1, 0.2] }}
 
 [engine]
 backend = "{backend}"
@@ -115,13 +116,21 @@ def runs(process: int) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("backend", "pause"),
-    [("loky", 0.001), ("loky", 0.03), ("loky", 0.5), ("sequential", 0.05), ("threading", 0.05)],
+    ("backend", "pause", "ignored"),
+    [("loky", 0.001, False), ("loky", 0.5, False), ("sequential", 0.05, True)],
 )
-def test_two_interrupts_end_a_benchmark_at_once(backend: str, pause: float, tmp_path: Path) -> None:
+def test_two_interrupts_end_a_benchmark_at_once(
+    backend: str, pause: float, ignored: bool, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
-    process = bench(experiment(tmp_path, backend=backend), out)
-    until(lambda: len(workers(tmp_path)) == (2 if backend == "loky" else 1))
+    before = signal.getsignal(signal.SIGINT)
+    if ignored:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for `optenvs bench ... &`
+    try:
+        process = bench(experiment(tmp_path, backend=backend), out)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    until(lambda: process.poll() is not None or len(workers(tmp_path)) == (2 if backend == "loky" else 1))
     for _ in range(2):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGINT)
@@ -132,25 +141,12 @@ def test_two_interrupts_end_a_benchmark_at_once(backend: str, pause: float, tmp_
     assert said.splitlines()[-1] == "interrupted; the same command goes on from here"
     assert "Traceback" not in said and "leaked" not in said
     until(lambda: not any(map(runs, workers(tmp_path))), 5.0 - (time.monotonic() - begun))
-    experiment(tmp_path, backend=backend, nap=0.0)  # what is there is found, what was lost is computed
+    # what is there is found, what was lost is computed
+    plan = load(experiment(tmp_path, backend="sequential", nap=0.0))
     assert not scan(out).warnings
-    again = bench(tmp_path / "slow.toml", out)
-    text, said = again.communicate(timeout=120.0)
-    assert again.returncode == 0, said
-    assert "9 runs computed" in text or "found" in text
-
-
-@pytest.mark.slow
-def test_a_background_job_that_ignores_interrupts_hears_them(tmp_path: Path) -> None:
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for `optenvs bench ... &`
-    try:
-        process = bench(experiment(tmp_path), tmp_path / "out")
-    finally:
-        signal.signal(signal.SIGINT, before)
-    until(lambda: len(workers(tmp_path)) == 2)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=5.0)
-    assert process.returncode == 130
+    with importing_from(tmp_path):
+        again = run(plan, out, progress=False)
+    assert (again.reused, again.computed) == (2, 6)  # the rates of sgd were tried before
 
 
 @pytest.mark.slow
@@ -169,27 +165,36 @@ def test_workers_end_with_a_process_that_is_killed_and_its_litter_is_swept(tmp_p
         assert not left.exists()
 
 
+@contextlib.contextmanager
+def importing_from(folder: Path) -> Iterator[Path]:
+    sys.path.append(str(folder))
+    try:
+        yield folder
+    finally:
+        sys.path.remove(str(folder))
+        sys.modules.pop("slow_ones", None)
+
+
 @pytest.fixture
 def importable(tmp_path: Path) -> Iterator[Path]:
-    sys.path.append(str(tmp_path))
-    yield tmp_path
-    sys.path.remove(str(tmp_path))
-    sys.modules.pop("slow_ones", None)
+    with importing_from(tmp_path):
+        yield tmp_path
 
 
-def test_a_worker_that_dies_costs_its_own_runs(importable: Path) -> None:
-    plan = load(experiment(importable, agent="slow_ones:Doomed"))
+def test_a_worker_that_dies_costs_its_own_runs(importable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = load(experiment(importable, agent="slow_ones:Doomed", nap=0.0))
     outcome = run(plan, importable / "out", progress=False)
-    assert len(outcome.errors) == 4  # three rates, and the one that is judged
+    assert len(outcome.errors) == 3  # two rates, and the one that is judged
     line = "slow_ones:Doomed on Rosenbrock: error: the runs were lost: its process was killed (SIGKILL; "
     assert all(error.startswith(line) for error in outcome.errors)
     found = scan(importable / "out").records
     comparison = Comparison([found[name] for name in outcome.manifest.runs])
     failures = comparison.table().set_index("agent")["failures"]
     assert failures.to_dict() == {"slow_ones:Doomed": 2, "sgd": 0}
-    experiment(importable, agent="slow_ones:Slow", nap=0.0)
-    again = run(plan, importable / "out", progress=False)
-    assert (again.computed, again.reused) == (5, 2)  # what was lost is tried again
+    module = sys.modules["slow_ones"]
+    monkeypatch.setattr(module.Doomed, "act", module.Slow.act)
+    again = run(dataclasses.replace(plan, engine=Engine("sequential")), importable / "out", progress=False)
+    assert (again.computed, again.reused) == (4, 4)  # what was lost is tried again
 
 
 def test_one_benchmark_at_a_time_computes_in_a_folder(importable: Path) -> None:
@@ -201,7 +206,7 @@ def test_one_benchmark_at_a_time_computes_in_a_folder(importable: Path) -> None:
         pytest.raises(FolderInUse, match=rf"out' is in use .*process {os.getpid()}\); wait for it"),
     ):
         run(plan, out, progress=False)
-    assert run(plan, out, progress=False).computed == 7
+    assert run(plan, out, progress=False).computed == 8
 
 
 def test_each_reports_its_own_plan(importable: Path) -> None:
@@ -213,6 +218,41 @@ def test_each_reports_its_own_plan(importable: Path) -> None:
     }
     one, other = (run(load(plans[name]), out, progress=False) for name in ("slow", "other"))
     assert not set(one.manifest.runs) & set(other.manifest.runs)
-    for outcome, name in zip((one, other), names, strict=True):
+    for outcome, name in zip((one, other), plans, strict=True):
         page = report(out, manifest=outcome.manifest)[0].read_text()
         assert re.search(r"<h1>(.*)</h1>", page)[1] == name  # type: ignore[index]
+
+
+SHIM = """
+import os, signal
+os.kill(os.getpid(), signal.SIGINT)
+raise AssertionError("went on")
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "module"),
+    [("-m", "gymnasium"), ("-m", "torch"), ("script", "gymnasium"), ("script", "typer")],
+)
+def test_an_interrupt_while_the_program_starts_ends_it_in_silence(
+    command: str, module: str, tmp_path: Path
+) -> None:
+    (tmp_path / f"{module}.py").write_text(SHIM)  # what is imported, in the order in which it is
+    script = tmp_path / "optenvs"  # as pip writes it
+    script.write_text("from optenvs.bench.cli import main\nmain()\n")
+    start = ["-m", "optenvs"] if command == "-m" else [str(script)]
+    done = subprocess.run(
+        [sys.executable, *start, "bench", "quickstart", "--out", str(tmp_path / "out")],
+        timeout=60.0,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = "interrupted; the same command goes on from here\n" if module == "torch" else ""
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", said)
+
+
+def test_no_other_process_is_told_how_to_end() -> None:
+    code = "import signal, optenvs; assert signal.getsignal(signal.SIGINT) is signal.default_int_handler"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -100,7 +100,7 @@ class Surrogate(OptimizationEnv):
         "constraints": "the constraints; positive is violated",
         "outputs": "what the network says, then with the penalty formulation the violated constraints",
         "failed": "1 where the network's answer is not a number that can be used",
-        "answered": "1 for the points that were answered",
+        "evaluated": "1 for the points that were answered",
         "vjp": "the cotangent's product with the Jacobian",
         "jacobian": "the Jacobian at the base",
         "metric value": "the best merit of this query",
