@@ -146,7 +146,8 @@ def test_the_short_name_can_be_left_out(clone: Path, installed: Path, tmp_path: 
 def test_an_editable_install_works_from_the_folder_that_holds_the_clone(clone: Path) -> None:
     site = built(clone, "build_editable")
     # without the project that this environment may hold, also editable
-    start = "import os, site, sys\nsys.path = [p for p in sys.path if not p or not os.path.isdir(p + '/optenvs')]\n"
+    others = "[p for p in sys.path if not p or not os.path.isdir(p + '/optenvs')]"
+    start = f"import os, site, sys\nsys.path = {others}\n"
     start += f"site.addsitedir({str(site)!r})\nimport optenvs\n"
     assert clone.name == "optenvs"  # so that Python, started beside it, finds a folder of the package's name
     made = "print(__import__('gymnasium').make('optenvs/Beale-v0').reset(seed=0)[1]['calls']['gradient'])\n"
