@@ -145,6 +145,8 @@ class RankingOracle(OptimizationEnv):
         if self.rankings is not None:
             if self.noise != "none":
                 raise ValueError(f"noise: expected 'none' beside rankings of a person, got {self.noise!r}")
+            if not isinstance(self.rankings, tuple | list):
+                raise TypeError(f"rankings: expected one ranking a query, in a tuple, got {self.rankings!r}")
             for query, ranking in enumerate(self.rankings, 1):
                 check_ranking(f"rankings: query {query}", ranking, self.shown, self.best_count)
         super().__post_init__()

@@ -154,6 +154,10 @@ class Surrogate(OptimizationEnv):
             raise ValueError(
                 f"formulation: expected one of {', '.join(FORMULATIONS)}, got {self.formulation!r}"
             )
+        if self.tolerance is not None and not self.bounded_below:
+            raise ValueError(
+                f"tolerance: {self.tolerance!r} would have no effect: no least value of {self.name} is known"
+            )
         super().__post_init__()
         _ = self.fixed_start  # what does not fit is an error now, not at the first reset
 
@@ -167,11 +171,8 @@ class Surrogate(OptimizationEnv):
             point = torch.as_tensor(self.start, dtype=self.torch_dtype, device=self.torch_device)
         except (TypeError, ValueError, RuntimeError):
             point = None  # words, or rows of several lengths
-        if (
-            point is None
-            or tuple(point.shape) != (self.size,)
-            or not (point.isfinite() & (point >= low) & (point <= high)).all()
-        ):
+        shaped = point is not None and tuple(point.shape) == (self.size,)
+        if not shaped or not (point.isfinite() & (point >= low) & (point <= high)).all():
             where = f"numbers within {(low, high)}" if math.isfinite(low) else "finite numbers"
             raise ValueError(f"start: expected {self.size} {where}, got {self.start!r}")
         return point

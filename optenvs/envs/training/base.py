@@ -161,6 +161,13 @@ class Training(OptimizationEnv):
             raise ValueError(
                 f"batch_size: {self.batch_size} is more than the {self._train_count} training samples"
             )
+        self._refuse_unused()
+        check_augment(self.augment, self._data.shape, self.standardise)
+        _ = self.objective  # an unknown model or option is an error now, not at the first reset
+        super().__post_init__()
+
+    def _refuse_unused(self) -> None:
+        """Refuse, by name, keywords that the others leave without effect."""
         for name, default, models in (
             ("depth", 18, ("resnet",)),
             ("norm", "none", ("mlp",)),
@@ -169,9 +176,10 @@ class Training(OptimizationEnv):
             if getattr(self, name) != default and self.model in MODELS and self.model not in models:
                 came = getattr(self, name)
                 raise ValueError(f"{name}: {came!r} would have no effect on model={self.model!r}")
-        check_augment(self.augment, self._data.shape, self.standardise)
-        _ = self.objective  # an unknown model or option is an error now, not at the first reset
-        super().__post_init__()
+        if self.model == "logistic" and self.widths not in ((), type(self).widths):
+            raise ValueError(f"widths: {self.widths!r} would have no effect on model='logistic'")
+        if self.budget is not None and self.epochs != type(self).epochs:
+            raise ValueError(f"epochs: {self.epochs!r} would have no effect beside budget={self.budget!r}")
 
     @cached_property
     def _data(self) -> data.Dataset:

@@ -1,0 +1,229 @@
+"""A keyword that is accepted is used, or refused by its name: all keywords of all registered environments."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import optenvs
+from optenvs.core.checks.probe import near
+from optenvs.core.env import OptimizationEnv
+from optenvs.core.random import keys_from_seed
+from optenvs.core.struct import tensors
+from optenvs.data.weights import load_weights
+
+LEFT_OUT = {
+    "optenvs/TrainFashionMnist-v0": "the class of TrainMnist on a folder, which its own tests read",
+    "optenvs/TrainCifar10-v0": "likewise",
+}
+"""Ids that are not walked, and why."""
+ELSEWHERE = {
+    "features": "EfficientNet takes seconds a step; tests/envs/surrogate has it",
+    "nan": "shows at points without a value only; tests/envs/landscapes has such",
+    "rates_check": "shows at rates that DADAO cannot use only; tests/envs/network has such",
+}
+"""Keywords that two steps of a tiny instance cannot show, and where they are shown."""
+SETTLED = {
+    ("optenvs/TrainBreastCancer-v0", "standardise"): "its loader has standardised each feature already"
+}
+"""Keywords of one id whose values rightly come to the same there."""
+
+
+class Of:
+    """A value that depends on the environment, and on a folder for files."""
+
+    def __init__(self, make: Callable[[OptimizationEnv, Path], Any]) -> None:
+        self.make = make
+
+
+def point(env: OptimizationEnv, folder: Path) -> Any:
+    """Near the start of the instances, and in no one's way."""
+    return (0.5,) * getattr(env, "size", getattr(env, "dim", None) or 1)
+
+
+def scaled(env: OptimizationEnv, folder: Path) -> Any:
+    """The shipped weights, a little larger, in a file."""
+    name = {"RankingLatent": "diffusion"}.get(env.name, env.name.lower())
+    file = folder / f"{name}.safetensors"
+    save_file({key: (1.1 * value).contiguous() for key, value in load_weights(name).items()}, file)
+    return str(file)
+
+
+def each(name: str, *values: Any, **beside: Any) -> list[dict[str, Any]]:
+    return [beside | {name: value} for value in values]
+
+
+CHANGES: dict[str, list[dict[str, Any]]] = {
+    "L": each("L", 7.0),
+    "activation": each("activation", "tanh"),
+    "amplitude": each("amplitude", 3.0),
+    "augment": each("augment", "crop_flip"),
+    "batch_size": each("batch_size", 5),
+    "bounds": each("bounds", "domain", (-2.0, 2.0)),
+    "budget": [*each("budget", 123, None), *each("budget", 123, epochs=3)],
+    "centres": each("centres", ((0.5, 1.0), (1.0, 2.0)), nodes=2, dim=2),
+    "channels": each("channels", 3),
+    "check": each("check", False),
+    "clock": each("clock", "rounds", "edges"),
+    "condition": each("condition", 7.0),
+    "curvatures": each("curvatures", (1.0, 2.0), nodes=2),
+    "data": each("data", "breast_cancer"),
+    "depth": [*each("depth", 34), *each("depth", 34, model="resnet")],
+    "derivative": each("derivative", "official"),
+    "device": each("device", "nowhere"),
+    "digit": each("digit", 3),
+    "dim": each("dim", 3),
+    "disturbance": each("disturbance", 0.5),
+    "dtype": each("dtype", "float32", "float64"),
+    "entries": each("entries", "uniform"),
+    "episode_length": each("episode_length", 7),
+    "episodes": each("episodes", 2),
+    "epochs": [*each("epochs", 3), *each("epochs", 3, budget=50)],
+    "evaluation_period": each("evaluation_period", 2),
+    "events": each("events", Of(lambda env, folder: [(0.5, 0, 1), (0.7, 1, 2)])),
+    "folder": each("folder", "/nowhere"),
+    "formulation": each("formulation", "constraints"),
+    "graph": each("graph", "star"),
+    "graph_options": each("graph_options", {"probability": 0.9}),
+    "images": each("images", 4),
+    "instance": each("instance", "random"),
+    "jitter": [*each("jitter", 0.1), *each("jitter", 0.1, surrogate="ode")],
+    "label_noise": each("label_noise", 0.9),
+    "loss": each("loss", "squared", "hinge"),
+    "loss_scale": each("loss_scale", 0.3),
+    "metric": each("metric", "last"),
+    "minima": each("minima", ((1.0, 1.0), (0.0, 0.0))),
+    "model": each("model", "logistic", "mlp"),
+    "mu": each("mu", 0.07),
+    "nodes": each("nodes", 5),
+    "noise": each("noise", 0.5, "flips"),
+    "noise_most": [*each("noise_most", 0.1), *each("noise_most", 0.1, noise="flips", noise_scale=0.2)],
+    "noise_power": [*each("noise_power", 2.0), *each("noise_power", 2.0, noise="flips", noise_scale=0.2)],
+    "noise_scale": [*each("noise_scale", 2.0), *each("noise_scale", 1e6, noise="thurstone")],
+    "norm": each("norm", "layer"),
+    "official_L": each("official_L", True),
+    "official_slope": each("official_slope", True),
+    "oracle": each("oracle", "value", "hvp", "minibatch", "conjugate"),
+    "order": each("order", "time"),
+    "particles": each("particles", 4),
+    "points": each("points", 3),
+    "positive": each("positive", (0,), (2,)),
+    "problem": each("problem", "valley2"),
+    "queries_per_minibatch": each("queries_per_minibatch", 1),
+    "ranked": each("ranked", 2),
+    "rankings": each("rankings", 7),
+    "rates": each("rates", 3.0),
+    "recommend": each("recommend", "best"),
+    "report_every": each("report_every", 0.5),
+    "reward": each("reward", "value"),
+    "rotate": each("rotate", True),
+    "samples": each("samples", 20),
+    "scale": each("scale", 3.0),
+    "sees": each("sees", "own"),
+    "shift": each("shift", 0.3),
+    "shown": each("shown", 4),
+    "shuffled": each("shuffled", True),
+    "source": each("source", "folder"),
+    "spectrum": each("spectrum", "linear", "wishart"),
+    "split": [*each("split", "class"), *each("split", "class", data="breast_cancer")],
+    "standardise": each("standardise", "none", "scalar"),
+    "start": each("start", Of(point)),
+    "start_mean": each("start_mean", (1.0, 2.0)),
+    "start_std": each("start_std", 0.7),
+    "steps": each("steps", 3),
+    "surrogate": each("surrogate", "ode"),
+    "t_max": each("t_max", 5.0),
+    "target_noise": each("target_noise", 1.0),
+    "task": each("task", "cartpole", "pendulum"),
+    "test_episodes": each("test_episodes", 2),
+    "tolerance": each("tolerance", 1e9),
+    "variant": each("variant", "1"),
+    "weights": each("weights", Of(scaled)),
+    "white_box": each("white_box", True),
+    "widths": [*each("widths", (3,), (2, 3)), *each("widths", (3,), model="logistic")],
+}
+"""By keyword what is changed; what is beside the keyword is its context."""
+
+
+def facts(env: OptimizationEnv) -> Iterator[Any]:
+    """What anybody can see of an environment but its configuration, of a reset and two steps."""
+    yield env.action_space, env.observation_space, env.bill, env.first_bill, env.least_bill, env.limits
+    yield env.oracles, env.horizon, env.evaluations, env.fixed_cost, env.bounded_below, env.ends
+    keys = keys_from_seed(0, 3)
+    start = env.sample(keys).start
+    state = env.reset(keys)
+    for place in range(3):
+        if place:
+            state = env.step(state, near(env, keys, start, place))
+        seen = dataclasses.replace(state, origin=())
+        yield (
+            [leaf for _, leaf in sorted(tensors(seen).items())],
+            sorted(tensors(seen)),
+            sorted(state.metrics),
+        )
+    yield (
+        getattr(state.problem, "weights", ()) is None
+    )  # a white box without data of its own has none to show
+    if hasattr(state.problem, "slope"):
+        outputs = state.observation["outputs"]
+        yield state.problem.slope(outputs if env.points is None else outputs[:, 0])  # type: ignore[attr-defined]
+
+
+def same(a: Any, b: Any) -> bool:
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        return a.dtype == b.dtype and a.shape == b.shape and bool(torch.equal(a.nan_to_num(), b.nan_to_num()))
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return bool(a == b)
+
+
+@pytest.mark.parametrize("environment", sorted({*optenvs.list_envs()} - {*LEFT_OUT}), indirect=True)
+def test_each_keyword_is_used_or_refused(environment: Any, tmp_path: Path) -> None:
+    plain, faults = environment.make(), []
+    known: dict[str, list[Any]] = {}
+    known_keywords = {field.name for field in dataclasses.fields(plain)}
+
+    def seen(env: OptimizationEnv) -> list[Any]:
+        name = repr(env.configuration)
+        if name not in known:
+            known[name] = list(facts(env))
+        return known[name]
+
+    for field in dataclasses.fields(plain):
+        if not field.init or field.metadata.get("environment") or field.name in ELSEWHERE:
+            continue
+        if (environment.id, field.name) in SETTLED:
+            continue
+        told = 0
+        for changes in CHANGES[field.name]:
+            value = changes[field.name]
+            value = value.make(plain, tmp_path) if isinstance(value, Of) else value
+            try:
+                base = environment.make(**{k: v for k, v in changes.items() if k != field.name})
+            except (TypeError, ValueError):
+                continue  # the context is of other families
+            now = getattr(base, field.name)
+            if now == value or (isinstance(now, float) and isinstance(value, str)):
+                continue  # of a keyword of the same name with another meaning
+            told += 1
+            try:
+                changed = base.replace(**{field.name: value})
+                after = seen(changed)
+            except (TypeError, ValueError, FileNotFoundError, NotImplementedError) as error:
+                # or of what it does not go with, or of what is in it
+                names = {field.name, *(value if isinstance(value, dict) else ())}
+                first = str(error).partition(":")[0]
+                if first not in known_keywords and not any(name in str(error) for name in names):
+                    faults.append(f"{changes}: refused without the keyword's name: {error}")
+                continue
+            if same(seen(base), after):
+                faults.append(f"{changes}: accepted, and nothing changes")
+        if not told and CHANGES[field.name]:
+            faults.append(f"{field.name}: nothing tried")
+    assert not faults, "\n".join(faults)
