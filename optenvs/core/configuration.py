@@ -1,8 +1,9 @@
 """What an environment was made of, as text by name: a state goes on only where that is the same.
 
 Class and keywords count, of environments and agents inside it, too; the device does not, because a state may
-move. Large things count by a digest of their numbers, functions and other objects by their names alone, and
-networks by the shapes of their weights.
+move. Large things count by a digest of their numbers, functions by name and by what they are made of
+(:mod:`.contents`), other objects by their names alone, and networks by the shapes of their weights, which may
+be learned meanwhile.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Iterator, Mapping, Set
+from types import FunctionType, MethodType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from .contents import digest
 
 Configuration = tuple[tuple[str, str], ...]
 """Pairs of name and text; the first is the class."""
@@ -90,6 +94,8 @@ def _named(value: Any) -> str:
         return f"{_text(value.func)}{_text(value.args)}{_text(value.keywords)}"
     if isinstance(value, torch.nn.Module):
         return f"{_place(type(value))}{_text({k: tuple(v.shape) for k, v in value.state_dict().items()})}"
+    if isinstance(value, FunctionType | MethodType):
+        return f"{_place(value)} {digest(value)[:16]}"
     return _place(value if hasattr(value, "__qualname__") else type(value))
 
 

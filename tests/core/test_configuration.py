@@ -140,3 +140,12 @@ def test_the_origin_stays_with_the_episode() -> None:
     state = face.get_state().state
     assert state.origin == env.configuration
     assert env.inner(state).origin == env.env.configuration
+
+
+def test_functions_of_one_name_and_other_numbers_are_other_keywords() -> None:
+    made = [optenvs.from_function(lambda x, a=a: a * (x * x).sum(), dim=2, budget=9) for a in (1.0, 5.0, 5.0)]
+    assert made[1].configuration == made[2].configuration
+    run = optenvs.rollout(made[1], agents.SGD(lr=0.01), steps=3)
+    optenvs.rollout(made[2], agents.SGD(lr=0.01), steps=3, resume=run)
+    with pytest.raises(ValueError, match="function"):
+        optenvs.rollout(made[0], agents.SGD(lr=0.01), steps=3, resume=run)
