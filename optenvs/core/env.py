@@ -386,7 +386,8 @@ class OptimizationEnv(abc.ABC):
         counted, solved, metrics = merit, answer.solved, answer.metrics
         if constants.bounded:
             outside = outside_of(self.action_space, action) if answer.outside is None else answer.outside
-            counted = torch.where(outside, torch.maximum(merit, state.best), merit)
+            # of a merit that is no number the one before is told, which may be that of a point outside
+            counted = torch.where(outside | ~finite, torch.maximum(merit, state.best), merit)
             solved = None if solved is None else solved & ~outside
             metrics = {"outside": outside.to(merit.dtype)} | metrics
         best = torch.minimum(state.best, counted)

@@ -232,7 +232,9 @@ class Wrapper(OptimizationEnv):
         """``state`` with what the evaluation of the episode ``inner`` has set."""
         told = ("merit", "best", "reward") if self.measures_merit else ()
         known = {name: getattr(inner, name) for name in told}
-        return dataclasses.replace(state, hidden=hidden, metrics=state.metrics | inner.metrics, **known)
+        # whether a point lies outside is known already, by the wrapper's own bounds too
+        measured = {name: value for name, value in inner.metrics.items() if name != "outside"}
+        return dataclasses.replace(state, hidden=hidden, metrics=state.metrics | measured, **known)
 
     def recordable(self, state: State) -> dict[str, Tensor]:
         return self.env.recordable(self.inner(state))

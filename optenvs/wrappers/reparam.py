@@ -18,7 +18,7 @@ from torch import Tensor
 
 from optenvs.core.env import Action, Instance, OptimizationEnv
 from optenvs.core.random import Keys, uniform
-from optenvs.core.spaces import box
+from optenvs.core.spaces import bounded, box
 from optenvs.core.struct import is_struct, struct
 
 from .base import Observation, Wrapper
@@ -65,7 +65,7 @@ class Reparametrise(Wrapper):
                 f"Reparametrise: cannot rescale {self.env.name}, which answers "
                 f"{', '.join(self.env.observation_space.spaces)}; it knows {', '.join(sorted(_KNOWN))}"
             )
-        if low < high and any(part.is_bounded("both") for part in self._parts(self.env).values()):
+        if low < high and bounded(self.env.action_space):
             raise ValueError(
                 f"scale: {self.env.name} has bounds, which would differ between instances; "
                 "give one number, or an environment without bounds"
@@ -87,7 +87,7 @@ class Reparametrise(Wrapper):
         low = self._ends()[0]  # only one scale meets bounds; the constructor has seen to that
         parts: dict[str, spaces.Space] = {
             name: box(part.shape, self.dtype, part.low / low, part.high / low)
-            if part.is_bounded("both")
+            if bounded(part)
             else part
             for name, part in self._parts(self.env).items()
         }

@@ -24,7 +24,7 @@ from optenvs.core.features import spread, tensor_means, tensor_sizes
 from optenvs.core.nested import advance
 from optenvs.core.random import Keys, keys_from_seed
 from optenvs.core.rollout import agent_keys
-from optenvs.core.spaces import box
+from optenvs.core.spaces import box, outside_of
 from optenvs.core.struct import struct
 
 from .base import Wrapper, require_fields
@@ -64,7 +64,7 @@ class StepSizeControl(Wrapper):
 
     An action a in [-1, 1] means the learning rate ``10 ** (low + (a + 1) / 2 * (high - low))``. Merit,
     reward and ``best`` are those of the points where actions end; ``k`` and ``N`` count actions, the
-    ledger queries.
+    ledger queries. A point to which the optimizer goes outside of the bounds of ``env`` earns no credit.
 
     Args:
         env: an environment with one query field that answers values and gradients, with a budget.
@@ -180,11 +180,16 @@ class StepSizeControl(Wrapper):
             time = state.k.to(self.torch_dtype).unsqueeze(-1) / state.observation["N"]
         else:
             time = inner.observation["spent"]
+        metrics, outside = dict(inner.metrics), outside_of(self.action_space, action)
+        if "outside" in metrics:
+            # a merit below the best is of a point outside, told again where the last point has no value
+            outside = outside | (metrics.pop("outside") > 0) | (inner.merit < inner.best)
         return Answer(
             observation={"features": self.features(inner.observation, control, time)},
             merit=torch.where(inner.diverged, torch.nan, inner.merit),
-            metrics=inner.metrics,
+            metrics=metrics,
             solved=inner.terminated,
+            outside=outside,
             ended=inner.truncated,
             hidden=control,
             calls=dict(zip(self.bill, calls.unbind(-1), strict=True)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -198,6 +199,35 @@ def test_a_point_outside_of_its_box_is_billed_without_credit(reward: str) -> Non
     assert (run.best == run.best[0]).all() and not run.state.terminated.any()
     assert (run.reward == (-run.best[1:] if reward == "negative_value" else 0)).all()
     assert run.outside.tolist() == [4, 4]
+
+
+@pytest.mark.parametrize("nan", ["diverge", "infeasible"])
+@pytest.mark.parametrize("reward", ["improvement", "negative_value", "log_improvement"])
+def test_a_point_without_a_value_earns_nothing_for_one_outside_before_it(reward: str, nan: str) -> None:
+    env = optenvs.from_function(
+        lambda x: x.sum() + 10.0 + (0.5 - x[0]).sqrt() * 0,
+        dim=2,
+        minimum=0.0,
+        bounds=(-1.0, 1.0),
+        bounded=True,
+        start=(0.0, 0.0),
+        nan=nan,
+        reward=reward,
+        oracle="value",
+        tolerance=None,
+    )
+    state, told = env.reset(keys_from_seed(0, 1)), []
+    for point in ((0.1, 0.1), (-2.0, -2.0), (0.9, 0.0), (-0.5, -0.5)):
+        state = env.step(state, torch.tensor([point]))
+        told.append((state.best.item(), state.reward.item()))
+    # the second lies outside, the third has no value: nothing came of them, the fourth improves on the first
+    best = [10.0, 10.0, 10.0, 9.0]
+    if reward == "negative_value":
+        expected = [-10.2, -10.0, -10.0, -9.0]
+    else:
+        expected = [0.0, 0.0, 0.0, 1.0 if reward == "improvement" else 1 - math.log10(9.0)]
+    assert [pair[0] for pair in told] == pytest.approx(best)
+    assert [pair[1] for pair in told] == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_particle_outside_is_neither_best_nor_recommended() -> None:

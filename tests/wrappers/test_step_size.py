@@ -111,6 +111,28 @@ def test_evaluation_reaches_inside() -> None:
     torch.testing.assert_close(DIGITS.evaluate(inner).metrics["test_accuracy"], accuracy[-1])
 
 
+@pytest.mark.parametrize("repeat", [1, 4])
+def test_an_optimizer_that_leaves_the_box_earns_nothing_outside(repeat: int) -> None:
+    core = optenvs.make("Rosenbrock", dim=2, bounds=(-2.0, 0.5), budget=801, start=(0.4, 0.16), tolerance=0.1)
+    env = StepSizeControl(core, agents.SGD(), repeat=repeat)
+    points = optenvs.rollout(core, agents.SGD(lr=1e-3), record=("point",)).recorded["point"][::repeat, 0]
+    run = optenvs.rollout(env, Constant([-0.6]))  # the action of that rate
+    outside = (points > 0.5).any(-1)
+    assert outside[-1] and not outside[1], "the minimum, (1, 1), is outside"
+    assert torch.equal(run.metrics["outside"][:, 0] > 0, outside)
+    assert torch.equal(run.best[:, 0], torch.where(outside, torch.inf, run.merit[:, 0]).cummin(0).values)
+    assert run.merit[-1] < 0.1 < run.best[-1] and not run.state.terminated
+    assert (run.reward[outside[1:]] == 0).all()
+
+
+def test_a_box_is_told_of_by_an_evaluation_too() -> None:
+    core = optenvs.make("Rosenbrock", dim=2, bounds="domain", budget=9)
+    env = StepSizeControl(core, agents.SGD())
+    state = env.step(env.reset(keys_from_seed(0, 2)), torch.tensor([[-1.0], [-1.5]]))
+    assert state.metrics["outside"].tolist() == [0, 1], "an action outside of its own bounds"
+    assert env.evaluate(state).metrics["outside"].tolist() == [0, 1]
+
+
 def test_divergence_ends_the_episode() -> None:
     env = StepSizeControl(optenvs.make("Rosenbrock", budget=60), agents.SGD(), high=1.0)
     run = optenvs.rollout(env, Constant([1.0]), seed=0, batch=4)

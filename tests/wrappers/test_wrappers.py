@@ -183,6 +183,16 @@ def test_reparametrised_box_and_hvp() -> None:
     torch.testing.assert_close(seen.observation["gradient"], 3 * plain.observation["gradient"])
 
 
+def test_a_box_that_is_open_on_one_side_is_rescaled() -> None:
+    ends = ((-1.0, -float("inf"), 0.5), (float("inf"), 3.0, 4.0))
+    core = optenvs.make("Rosenbrock", dim=3, bounds=ends, budget=9)
+    space = Reparametrise(core, scale=0.25).action_space
+    assert space.low.tolist() == [-4.0, -float("inf"), 2.0]
+    assert space.high.tolist() == [float("inf"), 12.0, 16.0]
+    with pytest.raises(ValueError, match="has bounds, which would differ between instances"):
+        Reparametrise(core)
+
+
 def test_features_are_normalised_tensor_by_tensor() -> None:
     env = CoordinateFeatures(DIGITS)
     state = env.reset(keys_from_seed(0, 2))
