@@ -74,6 +74,7 @@ class Notes:
 
     def __getitem__(self, kind: str) -> Tensor:
         """The last answer of a kind."""
+        self._check(kind)
         return self.answers[kind]
 
     def read(self, observation: Observation) -> Notes:
@@ -89,6 +90,8 @@ class Notes:
 
     def holds(self, kind: str, **places: Tensor) -> Bool[Tensor, "B"]:
         """Whether the last answer of a kind was given at these very places."""
+        self._check(kind)
+        self.offer.check_places(places)
         held = self.known[kind]
         for at, place in self.places[kind].items():
             if at in places:
@@ -104,10 +107,15 @@ class Notes:
             wanted: by kind, for all rows or row by row.
             **places: ``(B, *shape)``; those not named are zeros.
         """
-        at = self.offer.query({}, **places)
+        at = {name: part for name, part in self.offer.query({}, **places).items() if name != WANT}
         missing = {kind: ~self.holds(kind, **at) & asked for kind, asked in wanted.items()}
         action = self.offer.query(missing, **places)
         return action, replace(self, wanted=action[WANT])
+
+    def _check(self, kind: str) -> None:
+        if kind not in self.answers:
+            known = ", ".join(self.answers)
+            raise KeyError(f"notes: no kind {kind!r}; the agent's needs are {known}")
 
 
 def _rows(mask: Bool[Tensor, "B"], yes: Tensor, no: Tensor) -> Tensor:

@@ -81,7 +81,7 @@ def test_menu_of_the_contributing_page_and_its_agent(monkeypatch: pytest.MonkeyP
     assert lines(environment) <= 70
     assert lines(agent) <= 45
     found = execute(f"{environment}\n{agent}", monkeypatch)
-    assert set(optenvs.check(found["env"]).skipped) == {"oracle", "menu", "slopes"}
+    assert set(optenvs.check(found["env"]).skipped) == {"oracle"}
     run = optenvs.rollout(found["env"].replace(dtype="float64"), found["Linearised"](), seed=5, batch=32)
     assert run.finished.all()
     # the projection itself: x = target / (1 + 2 m axes), with the multiplier m by bisection

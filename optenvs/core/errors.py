@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from gymnasium.error import InvalidAction, NameNotFound
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class UnknownName(NameNotFound, KeyError):
@@ -48,6 +52,23 @@ def check_keywords(owner: str, given: Iterable[str], accepted: Iterable[str]) ->
             raise UnknownKeyword(f"{owner} got an unexpected keyword argument {keyword!r}{hint}")
 
 
+def parts(owner: str, action: Any, names: Iterable[str]) -> dict[str, Tensor]:
+    """The ``action``, where it is a dict with these fields; an agent that asks otherwise is told so."""
+    names = list(names)
+    if not isinstance(action, dict) or not action.keys() >= set(names):
+        came = sorted(map(str, action)) if isinstance(action, dict) else type(action).__name__
+        raise TypeError(f"action: {owner} is asked by a dict with the fields {names}, got {came}")
+    return action
+
+
+def only_part(owner: str, action: Any) -> Tensor:
+    """The ``action``, where it is one tensor; an agent that asks otherwise is told so."""
+    if isinstance(action, dict) or not hasattr(action, "shape"):
+        came = f"the fields {sorted(map(str, action))}" if isinstance(action, dict) else type(action).__name__
+        raise TypeError(f"action: {owner} is asked by one tensor, got {came}")
+    return action
+
+
 def check_oracles(agent: str, needs: Iterable[str], environment: str, answers: Iterable[str]) -> None:
     """Raise :class:`OracleMismatch` when ``answers`` lacks one of ``needs``; either will do of ``a|b``."""
     answers = tuple(answers)
@@ -67,5 +88,7 @@ __all__ = [
     "UnknownName",
     "check_keywords",
     "check_oracles",
+    "only_part",
+    "parts",
     "suggest",
 ]

@@ -17,7 +17,7 @@ def check_evaluations(given: Any) -> None:
     """Raise ``ValueError`` unless ``given`` says when to evaluate."""
     numbers = given if isinstance(given, tuple | list) else () if given is None else (given,)
     whole = all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in numbers)
-    if not whole or list(numbers) != sorted(set(numbers)):
+    if not whole or list(numbers) != sorted(set(numbers)) or given in ((), []):
         raise ValueError(
             "evaluation_period: expected a whole number >= 1, increasing numbers of queries, or None, "
             f"got {given!r}"

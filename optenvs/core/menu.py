@@ -28,7 +28,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from .env import Action, Answer, OptimizationEnv, State
-from .errors import suggest
+from .errors import parts, suggest
 from .offer import ANSWERED, WANT, Judgement, Kind, Offer, Query, Shape
 from .oracles import inside_transform
 from .spaces import box
@@ -63,8 +63,8 @@ class Menu:
         owner: str = "menu",
     ) -> None:
         self.kinds = dict(kinds)
-        self.places = {name: _space(space, dtype) for name, space in places.items()}
-        self.answers = {name: _space(kind.shape, dtype) for name, kind in kinds.items()}
+        self.places = {name: _space(name, space, dtype) for name, space in places.items()}
+        self.answers = {name: _space(name, kind.shape, dtype) for name, kind in kinds.items()}
         self.first = tuple(kind for kind in _USUAL if kind in kinds) if first is None else first
         self._owner, self._device = owner, device
         self._check()
@@ -179,7 +179,7 @@ class Menu:
             action: the query.
             judge: merit, metrics, and so on: see :class:`Judgement`.
         """
-        assert isinstance(action, dict)
+        action = parts(self._owner, action, (WANT, *self.places))
         query = Query({name: action[name] for name in self.places})
         eager = _may_look(action)
         paid, bill = self._pay(limits, state, query, action[WANT] > 0, eager)
@@ -212,14 +212,11 @@ class Menu:
         if name not in query.kinds:
             dtype = getattr(torch, str(self.answers[name].dtype))
             return torch.zeros(len(like), *shape, dtype=dtype, device=like.device)
-        found = self.kinds[name].fn(state, query)
-        try:
-            found = found.reshape(len(like), *shape)
-        except RuntimeError:
-            came = tuple(found.shape)
-            raise ValueError(
-                f"{name}: expected an answer of shape {(len(like), *shape)}, got {came}"
-            ) from None
+        found, whole = self.kinds[name].fn(state, query), (len(like), *shape)
+        if found.shape != whole:  # ones may be left out, and nothing else: a transposed matrix has as many
+            if [n for n in found.shape if n != 1] != [n for n in whole if n != 1]:
+                raise ValueError(f"{name}: expected an answer of shape {whole}, got {tuple(found.shape)}")
+            found = found.reshape(whole)
         return torch.where(paid.reshape(-1, *[1] * len(shape)), found, torch.zeros_like(found))
 
     def _pay(
@@ -262,7 +259,9 @@ class Menu:
         return self._limits[key]
 
 
-def _space(shape: Shape | spaces.Box, dtype: str) -> spaces.Box:
+def _space(name: str, shape: Shape | spaces.Box, dtype: str) -> spaces.Box:
+    if not isinstance(shape, spaces.Box | tuple | list):
+        raise ValueError(f"{name}: shape: expected a tuple of whole numbers or a Box, got {shape!r}")
     return shape if isinstance(shape, spaces.Box) else box(tuple(shape) or (1,), dtype)
 
 

@@ -36,6 +36,8 @@ class Query:
         self._made: dict[str, Any] = {}
 
     def __getitem__(self, place: str) -> Tensor:
+        if place not in self.places:
+            raise KeyError(f"query: no place {place!r}{suggest(place, self.places)}")
         return self.places[place]
 
     def once(self, name: str, make: Callable[[], T]) -> T:
@@ -112,12 +114,9 @@ class Offer:
         for name in wanted:
             if name not in self.kinds:
                 raise ValueError(f"wanted: no kind {name!r}{suggest(name, self.kinds)}")
-        known = [name for name, *_ in self.places]
-        for name in places:
-            if name not in known:
-                raise ValueError(f"places: no place {name!r}{suggest(name, known)}")
+        self.check_places(places)
         if not places:
-            raise ValueError(f"places: expected one at least of {', '.join(known)}")
+            raise ValueError(f"places: expected one at least of {', '.join(n for n, *_ in self.places)}")
         like = next(iter(places.values()))
         real = next((x.dtype for x in places.values() if x.is_floating_point()), torch.get_default_dtype())
         parts = {}
@@ -127,3 +126,14 @@ class Offer:
         none = torch.zeros(len(like), dtype=torch.int64, device=like.device)
         columns = [none + wanted[kind] if kind in wanted else none for kind in self.kinds]
         return parts | {WANT: torch.stack(columns, -1)}
+
+    def check_places(self, given: Mapping[str, Any]) -> None:
+        """Raise ``ValueError`` for a place that is not on offer, or is no tensor of its shape."""
+        shapes = {name: tuple(shape) for name, shape, _ in self.places}
+        for name, place in given.items():
+            if name not in shapes:
+                raise ValueError(f"places: no place {name!r}{suggest(name, shapes)}")
+            if not isinstance(place, Tensor) or tuple(place.shape[1:]) != shapes[name]:
+                came = tuple(place.shape) if isinstance(place, Tensor) else type(place).__name__
+                wanted = ", ".join(map(str, ("B", *shapes[name])))
+                raise ValueError(f"{name}: expected a tensor ({wanted}), got {came}")

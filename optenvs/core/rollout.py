@@ -277,9 +277,10 @@ def _drive(
 def _begin(stepper: Stepper, seed: int, batch: int, keys: Keys | None, resume: Run | None) -> Trees:
     """The agent's memory of the first answer and that, or those of the run to go on from."""
     env, agent = stepper.env, stepper.agent
-    if not isinstance(agent, SupportsActing):
+    if not isinstance(agent, SupportsActing) or isinstance(agent, type):
+        came = f"the class {agent.__name__}" if isinstance(agent, type) else type(agent).__name__
         raise TypeError(
-            f"agent: expected an object with init and act, got {type(agent).__name__}; "
+            f"agent: expected an object with init and act, got {came}; "
             "agents.from_function makes one of a plain function"
         )
     check_oracles(type(agent).__name__, getattr(agent, "needs", ()), env.name, env.oracles)
@@ -295,6 +296,8 @@ def _begin(stepper: Stepper, seed: int, batch: int, keys: Keys | None, resume: R
 def _limit(env: OptimizationEnv, steps: int | None) -> float:
     """How many steps at most."""
     if steps is not None:
+        if steps < 0:
+            raise ValueError(f"steps: expected a whole number >= 0, got {steps}")
         return steps
     if env.fixed_cost and env.horizon is not None:
         return env.horizon

@@ -91,6 +91,11 @@ def make_model(
     shape = tuple(shape)
     if classes < 2:
         raise ValueError(f"classes: expected at least 2, got {classes}")
+    whole = widths is None or (
+        isinstance(widths, tuple | list) and all(isinstance(n, int) and n >= 1 for n in widths)
+    )
+    if not whole:
+        raise ValueError(f"widths: expected a tuple of whole numbers >= 1, got {widths!r}")
     begin: dict[str, Any] = {"init": init, "gain": gain}
     if frozen is not None:
         begin["frozen"] = tuple(frozen)

@@ -9,6 +9,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from optenvs.core.env import Action, Instance
+from optenvs.core.errors import only_part
 from optenvs.core.random import Keys
 from optenvs.core.spaces import box, limited
 
@@ -55,7 +56,7 @@ class Displacement(Wrapper):
         return torch.zeros_like(memory)
 
     def query(self, action: Action, memory: Tensor) -> Tensor:
-        assert isinstance(action, Tensor)
+        action = only_part(self.name, action)
         point = torch.add(memory, action, alpha=self.scale)
         space = self.env.action_space
         assert isinstance(space, spaces.Box)

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from optenvs.core.env import Action, Answer, Instance, State
-from optenvs.core.errors import check_oracles
+from optenvs.core.errors import check_oracles, only_part
 from optenvs.core.evaluations import Evaluations, stretched
 from optenvs.core.features import spread, tensor_means, tensor_sizes
 from optenvs.core.nested import advance
@@ -160,7 +160,7 @@ class StepSizeControl(Wrapper):
 
     def answer(self, state: State, action: Action) -> Answer:
         """The inner answer after ``repeat`` steps of the optimizer; the first query is the inner one."""
-        assert isinstance(action, Tensor)
+        action = only_part(self.name, action)
         before = self.inner(state)
         if isinstance(state.hidden, State):  # no optimizer yet: a new episode
             agent = self.agent.init(before.problem, before.observation, agent_keys(state.key))

@@ -61,10 +61,11 @@ def test_a_mismatch_of_oracles_names_both_sides() -> None:
         ({"tolerance": float("nan")}, "tolerance: expected a number >= 0"),
         ({"device": "cuda:99"}, r"device: 'cuda:99' cannot be used here .*; device='cpu' always can"),
         ({"device": "quantum"}, "device: 'quantum' cannot be used here"),
-        ({"oracle": "hessian"}, "oracle: expected one of value, gradient, hvp, got 'hessian'"),
+        ({"oracle": "third"}, "oracle: expected one of value, gradient, hvp, hessian, got 'third'"),
         ({"dim": 0}, "dim: expected a whole number >= 1, got 0"),
         ({"dim": 2.0}, "dim: expected a whole number >= 1, got 2.0"),
         ({"noise": -0.1}, "noise: expected a number >= 0, got -0.1"),
+        ({"noise": "gaussian"}, "noise: expected a number >= 0, got 'gaussian'"),
         ({"noise": float("inf")}, "noise: expected a number >= 0, got inf"),
         ({"shift": float("nan")}, "shift: expected a number >= 0, got nan"),
         ({"bounds": "box"}, r"bounds: expected None, 'domain' or \(low, high\), got 'box'"),
@@ -223,3 +224,46 @@ def test_unknown_attributes_of_the_packages() -> None:
         optenvs.mak  # noqa: B018
     with pytest.raises(AttributeError, match="module 'agents' has no attribute 'Adamm'"):
         agents.Adamm  # noqa: B018
+
+
+def test_what_a_rollout_cannot_use_is_named() -> None:
+    env = optenvs.make("Rosenbrock")
+    with pytest.raises(TypeError, match="agent: expected an object with init and act, got the class SGD"):
+        optenvs.rollout(env, agents.SGD)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="steps: expected a whole number >= 0, got -1"):
+        optenvs.rollout(env, agents.SGD(), steps=-1)
+
+
+@pytest.mark.parametrize(
+    ("id", "keywords", "fields"),
+    [
+        ("Rosenbrock", {"oracle": "hvp"}, "'point', 'vector'"),
+        ("Rosenbrock", {"oracle": "hessian"}, "'want', 'point', 'vector'"),
+        ("NetworkQuadratic", {"t_max": 2.0}, "'query'"),
+    ],
+)
+def test_an_agent_that_asks_in_another_form_is_told_the_form(
+    id: str, keywords: dict[str, Any], fields: str
+) -> None:
+    point = agents.from_function(lambda observation: torch.zeros(1, 2), needs=())
+    with pytest.raises(
+        TypeError, match=rf"action: {id} is asked by a dict with the fields \[{fields}\], got"
+    ):
+        optenvs.rollout(optenvs.make(id, **keywords), point, steps=1)
+
+
+def test_a_dict_where_one_tensor_is_asked_is_refused() -> None:
+    fields = agents.from_function(lambda observation: {"point": observation["point"]}, needs=())
+    with pytest.raises(TypeError, match=r"TrainDigits is asked by one tensor, got the fields \['point'\]"):
+        optenvs.rollout(optenvs.make("TrainDigits", samples=50), fields, steps=1)
+
+
+@pytest.mark.parametrize("widths", [32, (-1,), (8.0,), "32"])
+def test_widths_are_whole_numbers(widths: Any) -> None:
+    with pytest.raises(ValueError, match="widths: expected a tuple of whole numbers >= 1, got"):
+        optenvs.make("TrainDigits", widths=widths)
+
+
+def test_evaluations_at_no_query_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"evaluation_period: expected .*, got \(\)"):
+        optenvs.make("TrainDigits", evaluation_period=())

@@ -9,9 +9,11 @@ import torch
 from menu_problems import LENGTHS, Program, objective, slope
 from torch import Tensor
 
+import agents
 import optenvs
+from agents.asking import Notes
 from optenvs.core import State
-from optenvs.core.menu import Kind, Menu
+from optenvs.core.menu import Kind, Menu, Query
 from optenvs.core.random import keys_from_seed, normal
 from optenvs.core.struct import rows, tensors
 
@@ -253,3 +255,40 @@ def test_an_answer_of_another_shape_is_named() -> None:
 
     with pytest.raises(ValueError, match=r"value: expected an answer of shape \(2, 3\), got \(2, 4\)"):
         Wrong().reset(keys_from_seed(0, 2))
+
+
+def test_an_answer_has_its_shape_and_not_only_as_many_numbers() -> None:
+    kinds = {"matrix": Kind((2, 3), lambda s, q: q["x"].reshape(-1, 3, 2))}
+    menu = Menu({"x": (6,)}, kinds, dtype="float32", device="cpu", first=("matrix",))
+    state = Program().reset(keys_from_seed(0, 3))
+    action = menu.offer.query({"matrix": True}, x=torch.zeros(3, 6))
+    with pytest.raises(ValueError, match=r"matrix: expected an answer of shape \(3, 2, 3\), got \(3, 3, 2\)"):
+        menu.answer({}, state, action, lambda s, q: (s.merit, {}))
+
+
+def test_who_asks_wrongly_is_told_how_to_ask() -> None:
+    env, state = begun()
+    x = normal(state.key, "asked", env.dim)
+    with pytest.raises(TypeError, match=r"action: Program is asked by a dict with the fields .*got Tensor"):
+        env.step(state, x)
+    with pytest.raises(ValueError, match=r"x: expected a tensor \(B, 4\), got \(3, 3\)"):
+        ask(env, state, {"value": True}, x=x[:, :3])
+    with pytest.raises(ValueError, match="x: expected a tensor .*, got ndarray"):
+        ask(env, state, {"value": True}, x=x.numpy())  # type: ignore[arg-type]
+    with pytest.raises(KeyError, match="query: no place 'y'"):
+        Query({"x": x})["y"]
+    with pytest.raises(ValueError, match="value: shape: expected a tuple of whole numbers or a Box, got 1"):
+        Menu({"x": (4,)}, {"value": Kind(1, slope)}, dtype="float32", device="cpu")  # type: ignore[arg-type]
+
+
+def test_notes_name_what_they_do_not_hold() -> None:
+    agent = agents.from_function(lambda observation: observation, needs=("value", "gradient"))
+    _, state = begun()
+    notes = Notes.begin(agent, state.problem, state.observation)
+    x = state.observation["x"]
+    assert notes.holds("gradient", x=x).all() and not notes.holds("gradient", x=x + 1).any()
+    for look in (lambda: notes["jacobian"], lambda: notes.holds("jacobian", x=x)):
+        with pytest.raises(KeyError, match="no kind 'jacobian'; the agent's needs are value, gradient"):
+            look()
+    with pytest.raises(ValueError, match="places: no place 'y'"):  # or it would never be held
+        notes.holds("gradient", y=x)

@@ -14,7 +14,7 @@ from gymnasium import spaces
 
 from optenvs.core import snapshot
 from optenvs.core.env import Action, State
-from optenvs.core.struct import is_struct, rows, tensors
+from optenvs.core.struct import is_struct, replace, rows, tensors
 
 from .probe import TIME, NotApplicable, Probe, assemble, copy, differences, fields, generators, part
 
@@ -157,8 +157,12 @@ def divergence(probe: Probe) -> Iterator[str]:
         if not bool(after.truncated[0]) or bool(after.terminated[0]):
             yield "a diverged row: expected truncated and not terminated"
         return
-    told = {name: value for name, value in after.observation.items() if name not in TIME}
-    poisoned = [name for name, value in tensors(told).items() if not bool(value[0].isfinite().all())]
+    told = {name: value[0] for name, value in tensors(after.observation).items() if name not in TIME}
+    infeasible = env.answer(replace(state, k=state.k + 1), far).infeasible
+    if infeasible is not None and bool(infeasible[0]):  # its value may be infinite
+        poisoned = [name for name, value in told.items() if bool(value.isnan().any())]
+    else:
+        poisoned = [name for name, value in told.items() if not bool(value.isfinite().all())]
     if poisoned:
         yield (
             f"a query far outside: observation {poisoned[0]!r} holds no finite numbers and the row is not "

@@ -17,6 +17,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,6 +28,7 @@ from torch import Tensor
 
 from optenvs.core.blocks import row_blocks
 from optenvs.core.env import Action, Answer, Instance, OptimizationEnv, State
+from optenvs.core.errors import parts
 from optenvs.core.menu import Judgement, Menu, Query
 from optenvs.core.oracles import hvp, value_and_gradient
 from optenvs.core.random import Keys, normal, orthogonal
@@ -120,7 +122,7 @@ class Landscape(OptimizationEnv):
         if self.fixed_dim is not None and self.dim != self.fixed_dim:
             raise ValueError(f"dim: {self.name} has dimension {self.fixed_dim}, got {self.dim}")
         for name in ("noise", "shift"):
-            if not 0 <= getattr(self, name) < float("inf"):
+            if not isinstance(getattr(self, name), Real) or not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name}: expected a number >= 0, got {getattr(self, name)!r}")
         if isinstance(self.bounds, str) and self.bounds != "domain":
             raise ValueError(f"bounds: expected None, 'domain' or (low, high), got {self.bounds!r}")
@@ -263,8 +265,8 @@ class Landscape(OptimizationEnv):
         elif self.oracle == "gradient":
             value, observation["gradient"] = self._ask(hidden, point)
         else:
-            assert isinstance(action, dict)
-            answers = hvp(lambda y: self._ask(hidden, y), point, action["vector"], written=True)
+            vector = parts(self.name, action, ("point", "vector"))["vector"]
+            answers = hvp(lambda y: self._ask(hidden, y), point, vector, written=True)
             value, observation["gradient"], observation["hvp"] = answers
         observation["value"] = value.unsqueeze(-1)
         if self.noise:

@@ -27,6 +27,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from optenvs.core.env import Action, Answer, Instance, State
+from optenvs.core.errors import parts
 from optenvs.core.random import Keys, fold_in, keys_from_seed, normal
 from optenvs.core.spaces import box
 from optenvs.core.struct import tree_map
@@ -248,7 +249,7 @@ class Network(Wiring):
         return Problem(mu=draw.mu, L=draw.L, local=local, nodes=self.agents, **facts)
 
     def answer(self, state: State, action: Action) -> Answer:
-        assert isinstance(action, dict)
+        action = parts(self.name, action, ("query",))
         hidden: Hidden = state.hidden
         functions, point = hidden.functions, action["query"]
         left = {kind: limit - state.calls[kind] for kind, limit in self.limits.items()}

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from optenvs import data
 from optenvs.core.env import Action, Answer, Instance, OptimizationEnv, State
+from optenvs.core.errors import only_part
 from optenvs.core.evaluations import Evaluations
 from optenvs.core.random import Keys
 from optenvs.core.spaces import box
@@ -307,7 +308,7 @@ class Training(OptimizationEnv):
         return self.pool.at(keys, everyone.expand(len(keys), -1), query)
 
     def answer(self, state: State, action: Action) -> Answer:
-        assert isinstance(action, Tensor)
+        action = only_part(self.name, action)
         hidden: Hidden = state.hidden
         problem: Problem = state.problem
         part = self.batch(state.key, hidden.order, state.k)

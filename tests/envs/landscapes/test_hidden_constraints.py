@@ -69,3 +69,7 @@ def test_the_menu_knows_them_too() -> None:
     assert after.observation["hessian"].abs().sum() == 0
     with pytest.raises(ValueError, match="nan: expected one of diverge, infeasible, got 'ignore'"):
         optenvs.make("Rosenbrock", nan="ignore")
+
+
+def test_a_hidden_constraint_keeps_the_contract() -> None:
+    assert optenvs.check(optenvs.make("Rosenbrock", nan="infeasible"), steps=2).ok  # far outside it overflows
