@@ -33,6 +33,9 @@ from optenvs.envs.ranking.ranking import Ranking
             "norm: .batch. would have no effect on model=.cnn.",
         ),
         ("TrainDigits", {"depth": 34}, "depth: 34 would have no effect on model=.mlp."),
+        ("TrainDigits", {"epochs": 3, "budget": 50}, "epochs: 3 would have no effect beside budget=50"),
+        ("TrainDigits", {"model": "logistic", "widths": (3,)}, "widths: .3,. would have no effect on model="),
+        ("ReluBox", {"tolerance": 0.1}, "tolerance: 0.1 would have no effect: no least value of ReluBox"),
         ("Quadratic", {"spectrum": "wishart", "condition": 7.0}, "condition: 7.0 would have no effect"),
         ("Quadratic", {"start": (0.0,) * 10, "scale": 7.0}, "scale: 7.0 would have no effect"),
     ],
@@ -72,3 +75,11 @@ def test_what_an_environment_inside_says_alone_is_refused(keywords: dict[str, An
                 ),
             )
             assert getattr(agreed, name) == keywords[name]
+
+
+def test_a_budget_takes_the_place_of_epochs_in_a_copy() -> None:
+    env = optenvs.make("TrainDigits", samples=96, widths=(4,), epochs=3)
+    assert env.replace(budget=7).limits == {"gradient": 7}
+    assert optenvs.check(env).ok  # the checker gives it a budget
+    with pytest.raises(ValueError, match="epochs: 2 would have no effect beside budget=7"):
+        env.replace(budget=7, epochs=2)

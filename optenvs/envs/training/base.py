@@ -92,7 +92,8 @@ class Training(OptimizationEnv):
         oracle: ``gradient`` or ``minibatch``.
         loss: ``cross_entropy``, ``squared`` (distance to the unit vector of the class) or ``hinge``.
         batch_size: samples of a minibatch; ``None`` for all, at every query.
-        epochs: passes through the data that the budget pays for, where no ``budget`` is given.
+        epochs: passes through the data that the budget pays for, where no ``budget`` is given;
+            beside one they are refused.
         label_noise: share of training labels replaced by uniformly drawn ones, an instance its own.
         samples: use only the first so many training samples.
         standardise: of the inputs by training statistics: ``none``, ``scalar`` (one mean and deviation),
@@ -166,6 +167,12 @@ class Training(OptimizationEnv):
         check_augment(self.augment, self._data.shape, self.standardise)
         _ = self.objective  # an unknown model or option is an error now, not at the first reset
         super().__post_init__()
+
+    def replace(self, **changes: Any) -> OptimizationEnv:
+        """A copy with other keywords; a ``budget`` takes the place of the ``epochs``."""
+        if changes.get("budget") is not None:
+            changes = {"epochs": type(self).epochs} | changes
+        return super().replace(**changes)
 
     def _refuse_unused(self) -> None:
         """Refuse, by name, keywords that the others leave without effect."""
