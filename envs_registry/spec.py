@@ -15,7 +15,7 @@ class EnvSpec:
     """One registered environment: strings and JSON data only, so that declaring imports nothing.
 
     Attributes:
-        id: ``namespace/Name-vN``; N grows whenever a number that the environment gives can change.
+        id: ``namespace/Name-vN``; from release 1.0 on, N grows whenever a number that it gives can change.
         entry_point: ``module:Class`` of the :class:`optenvs.core.OptimizationEnv`.
         family: the folder of ``optenvs/envs`` that it lives in.
         oracles: every oracle kind that some setting of its keywords answers.

@@ -204,10 +204,10 @@ def _place(optimizer: Optimizer, parameter: torch.nn.Parameter, part: str) -> An
 
 
 def _refuse_hidden(optimizer: Optimizer, before: dict[str, Any]) -> None:
-    hidden = [name for name, value in _attributes(optimizer).items() if before.get(name) != value]
+    hidden = sorted(name for name, value in _attributes(optimizer).items() if before.get(name) != value)
     if hidden:
         raise TypeError(
-            f"from_torch: {type(optimizer).__name__} remembers {', '.join(sorted(hidden))} outside its state and "
+            f"from_torch: {type(optimizer).__name__} remembers {', '.join(hidden)} outside its state and "
             "its parameter groups; an agent could not resume it"
         )
 

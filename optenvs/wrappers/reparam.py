@@ -86,9 +86,7 @@ class Reparametrise(Wrapper):
     def action_fields(self) -> spaces.Box | dict[str, spaces.Space]:
         low = self._ends()[0]  # only one scale meets bounds; the constructor has seen to that
         parts: dict[str, spaces.Space] = {
-            name: box(part.shape, self.dtype, part.low / low, part.high / low)
-            if bounded(part)
-            else part
+            name: box(part.shape, self.dtype, part.low / low, part.high / low) if bounded(part) else part
             for name, part in self._parts(self.env).items()
         }
         if isinstance(self.env.action_space, spaces.Dict):

@@ -18,6 +18,7 @@ from optenvs.core import Answer, Instance, OptimizationEnv, State, keys_from_see
 from optenvs.core.evaluations import check_evaluations, due, stretched, times, until_next
 from optenvs.core.spaces import box
 from optenvs.core.stepper import Idle
+from optenvs.wrappers import Wrapper
 
 RASTRIGIN = "optenvs/Rastrigin-v0"
 TIGHT: dict[str, tuple[str, dict[str, Any], str]] = {
@@ -313,7 +314,7 @@ class Dear(OptimizationEnv):
 
 def test_an_evaluation_may_set_the_merit_where_that_is_dear() -> None:
     optenvs.check(Dear())
-    for env in (Dear(), optenvs.wrappers.Wrapper(Dear())):
+    for env in (Dear(), Wrapper(Dear())):
         run = rollout(env, agents.SGD(lr=0.25), steps=6)
         assert run.merit[:, 0].tolist() == [1, 1, 1, 2.0**-6, 2.0**-6, 2.0**-6, 2.0**-12]
         assert float(run.reward.sum()) == 1 - 2.0**-12
