@@ -171,8 +171,7 @@ class Surrogate(OptimizationEnv):
             point = torch.as_tensor(self.start, dtype=self.torch_dtype, device=self.torch_device)
         except (TypeError, ValueError, RuntimeError):
             point = None  # words, or rows of several lengths
-        shaped = point is not None and tuple(point.shape) == (self.size,)
-        if not shaped or not (point.isfinite() & (point >= low) & (point <= high)).all():
+        if point is None or tuple(point.shape) != (self.size,) or not _within(point, low, high):
             where = f"numbers within {(low, high)}" if math.isfinite(low) else "finite numbers"
             raise ValueError(f"start: expected {self.size} {where}, got {self.start!r}")
         return point
@@ -398,3 +397,7 @@ class Surrogate(OptimizationEnv):
         bases = base.unsqueeze(1).repeat(1, self.size, 1)
         _, columns = jvp(outputs, bases, directions.clone())
         return torch.nan_to_num(columns.mT), torch.ones_like(action["count"].squeeze(-1))
+
+
+def _within(point: Tensor, low: float, high: float) -> bool:
+    return bool((point.isfinite() & (point >= low) & (point <= high)).all())
