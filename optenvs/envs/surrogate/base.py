@@ -67,8 +67,7 @@ class Surrogate(OptimizationEnv):
         formulation: ``penalty``: the merit f - |z|^2, where z are the violated constraints, appended to the
             network's outputs (the paper's reformulation); ``constraints``: f and the constraints apart.
         white_box: whether the agent is handed the network.
-        start: a fixed starting point in place of the instance's own, n numbers within the box that no query
-            may leave.
+        start: a starting point in place of the instance's own, within the box that no query may leave.
         budget, reward, tolerance, device, dtype: see :class:`optenvs.core.OptimizationEnv`.
 
     With ``points`` a query has these fields:
@@ -142,22 +141,19 @@ class Surrogate(OptimizationEnv):
     # What it gets ------------------------------------------------------------------------------
 
     def __post_init__(self) -> None:
-        if self.points is not None and (
-            isinstance(self.points, bool) or not isinstance(self.points, int) or self.points < 1
-        ):
+        count = 1 if self.points is None else self.points
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise ValueError(f"points: expected a whole number >= 1 or None, got {self.points!r}")
         if self.oracle not in ORACLES:
             raise ValueError(f"oracle: expected one of {', '.join(ORACLES)}, got {self.oracle!r}")
         if self.oracle != "value" and self.points is None:
             raise ValueError(f"points: oracle={self.oracle!r} needs a number of points a query, got None")
         if self.formulation not in FORMULATIONS:
-            raise ValueError(
-                f"formulation: expected one of {', '.join(FORMULATIONS)}, got {self.formulation!r}"
-            )
+            known = ", ".join(FORMULATIONS)
+            raise ValueError(f"formulation: expected one of {known}, got {self.formulation!r}")
         if self.tolerance is not None and not self.bounded_below:
-            raise ValueError(
-                f"tolerance: {self.tolerance!r} would have no effect: no least value of {self.name} is known"
-            )
+            why = f"no least value of {self.name} is known"
+            raise ValueError(f"tolerance: {self.tolerance!r} would have no effect: {why}")
         super().__post_init__()
         _ = self.fixed_start  # what does not fit is an error now, not at the first reset
 
@@ -166,13 +162,12 @@ class Surrogate(OptimizationEnv):
         """Where every instance begins; ``None`` where each has a start of its own."""
         if self.start is None:
             return None
-        low, high = self.box_limits
         try:
             point = torch.as_tensor(self.start, dtype=self.torch_dtype, device=self.torch_device)
         except (TypeError, ValueError, RuntimeError):
-            point = None  # words, or rows of several lengths
-        if point is None or tuple(point.shape) != (self.size,) or not _within(point, low, high):
-            where = f"numbers within {(low, high)}" if math.isfinite(low) else "finite numbers"
+            point = torch.empty(0)  # words, or rows of several lengths
+        if tuple(point.shape) != (self.size,) or not (point.isfinite().all() and self._inside(point)):
+            where = f"numbers within {self.box_limits}" if self._boxed else "finite numbers"
             raise ValueError(f"start: expected {self.size} {where}, got {self.start!r}")
         return point
 
@@ -257,7 +252,7 @@ class Surrogate(OptimizationEnv):
             weights=draw.data if self.white_box else None,
             task=self.task,
             penalised=self.penalised,
-            boxed=math.isfinite(self.box_limits[0]),
+            boxed=self._boxed,
         )
         secret = None if self.white_box else draw.data
         memory = Memory(data=secret, best_point=start, best_merit=worst)
@@ -318,10 +313,9 @@ class Surrogate(OptimizationEnv):
             # all up to the first success, and it
             answered = answered & ((success.cumsum(-1) - success.long()) == 0)
         merit = self._merit(seen)
-        low, high = self.box_limits
         credited = answered  # points outside of the box are answered and billed, and earn no credit
-        if math.isfinite(low):
-            credited = answered & ((points >= low) & (points <= high)).all(-1)
+        if self._boxed:
+            credited = answered & self._inside(points)
         least, index = torch.where(credited, merit, torch.inf).min(-1)
         best = points.gather(1, index[:, None, None].expand(-1, 1, self.size)).squeeze(1)
         better = least < memory.best_merit
@@ -358,6 +352,14 @@ class Surrogate(OptimizationEnv):
     def recordable(self, state: State) -> dict[str, Tensor]:
         """``best_point``: the best design so far, ``(B, n)``."""
         return {"best_point": state.hidden.best_point}
+
+    @property
+    def _boxed(self) -> bool:
+        return math.isfinite(self.box_limits[0])
+
+    def _inside(self, points: Float[Tensor, "*B n"]) -> Bool[Tensor, "*B"]:
+        low, high = self.box_limits
+        return ((points >= low) & (points <= high)).all(-1)
 
     def _merit(self, seen: Seen) -> Float[Tensor, "B m"]:
         """Of each point: the value where it is feasible; else above the ceiling, the more it violates."""
@@ -397,7 +399,3 @@ class Surrogate(OptimizationEnv):
         bases = base.unsqueeze(1).repeat(1, self.size, 1)
         _, columns = jvp(outputs, bases, directions.clone())
         return torch.nan_to_num(columns.mT), torch.ones_like(action["count"].squeeze(-1))
-
-
-def _within(point: Tensor, low: float, high: float) -> bool:
-    return bool((point.isfinite() & (point >= low) & (point <= high)).all())
