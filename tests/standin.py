@@ -199,12 +199,25 @@ _MAKERS = (
 _library: torch.library.Library | None = None
 
 
+def _module() -> Any:
+    """What torch asks of a device besides tensors: it has no generator of its own."""
+
+    class Module(backend_registration._DummyBackendModule):
+        def get_rng_state(self, device: Any = None) -> Tensor:
+            return torch.zeros(0, dtype=torch.uint8)
+
+        def set_rng_state(self, state: Tensor, device: Any = None) -> None:
+            pass
+
+    return Module()
+
+
 def _register() -> None:
     """Name the device, once a process; what is made on it is made on the CPU, and wrapped."""
     global _library
     if _library is not None:
         return
-    backend_registration._setup_privateuseone_for_python_backend(DEVICE)
+    backend_registration._setup_privateuseone_for_python_backend(DEVICE, _module())
     _library = torch.library.Library("aten", "IMPL")
     for name in _MAKERS.split():
         operation, _, form = name.partition(".")

@@ -21,13 +21,14 @@ def refuse_unused(
         used: what is used in the place of more keywords than budget, reward, tolerance, device and dtype.
 
     Raises:
-        ValueError: one of them is neither its default nor what is used.
+        ValueError: one of them is neither its default, nor ``None``, nor what is used.
     """
     effective = {name: getattr(outer, name) for name in ("budget", "reward", "tolerance", "device", "dtype")}
     effective |= used or {}
     for part in dataclasses.fields(inner):
         value = getattr(inner, part.name)
-        if part.name in effective and value != part.default and value != effective[part.name]:
+        said = value is not None and value != part.default  # None asks for nothing
+        if part.name in effective and said and value != effective[part.name]:
             raise ValueError(
                 f"{field}: {part.name}={value!r} of {inner.name} would have no effect; {outer.name} has "
                 f"{part.name}={effective[part.name]!r} of its own"
