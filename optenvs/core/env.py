@@ -25,7 +25,8 @@ from .configuration import Configuration, configuration
 from .constants import Constants, constants_of
 from .errors import check_keywords, suggest
 from .evaluations import Evaluations, check_evaluations
-from .ledger import Ledger
+from .ledger import Ledger, limits_of
+from .meanings import MEANINGS
 from .named import named
 from .random import Keys
 from .rewards import REWARDS, Progress
@@ -63,26 +64,7 @@ class OptimizationEnv(abc.ABC):
 
     live: ClassVar[tuple[str, ...]] = ("point", "k", "N", "spent")
     """Observation keys that are not the oracle's answer: first-order unrolling keeps their gradients."""
-    meanings: ClassVar[Mapping[str, str]] = {
-        "action": "the point asked, where the oracle answers",
-        "point": "where the oracle has answered",
-        "value": "the objective there",
-        "gradient": "the gradient of the objective there",
-        "k": "queries so far, that of reset not counted",
-        "N": "queries that the budget pays for, 0 where that depends on them",
-        "spent": "the largest share of any limit of the budget used so far",
-        "query": "where the oracle is asked",
-        "recommendation": "the point that the agent stands behind: it is judged, unbilled",
-        "metric value": "the true objective, at the point that is judged",
-        "gap": "how far the true objective is from its best possible value",
-        "distance": "of the point that is judged from the solution, Euclidean",
-        "outside": "1 where the point that is judged lies outside of the box, and earns no credit",
-        "want": "which kinds of answer are asked, by kind",
-        "answered": "which kinds of answer have been given, by kind",
-        "vector": "what the Hessian is multiplied by",
-        "hvp": "the Hessian's product with the vector",
-        "hessian": "the Hessian",
-    }
+    meanings: ClassVar[Mapping[str, str]] = MEANINGS
     """What each field of observations, actions and metrics means, by its name, or by "metric NAME" where the
     same name means something else there. A class names its own; those of its bases are found, too."""
     painter: ClassVar[str] = "optenvs.core.picture:progress"
@@ -252,16 +234,7 @@ class OptimizationEnv(abc.ABC):
     @cached_property
     def limits(self) -> dict[str, int]:
         """The budget by oracle kind; empty without a budget."""
-        if self.budget is None:
-            return {}
-        main = next(iter(self.bill))
-        budget = self.budget if isinstance(self.budget, Mapping) else {main: self.budget}
-        for kind, limit in budget.items():
-            if kind not in self.bill:
-                raise ValueError(f"budget: {self.name} bills no {kind!r}{suggest(kind, self.bill)}")
-            if isinstance(limit, bool) or not isinstance(limit, int | np.integer) or limit < 1:
-                raise ValueError(f"budget: expected a whole number >= 1, got {limit!r} for {kind}")
-        return {kind: int(limit) for kind, limit in budget.items()}
+        return limits_of(self.name, self.budget, self.bill)
 
     @cached_property
     def horizon(self) -> int | None:

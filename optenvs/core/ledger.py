@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
+from .errors import suggest
 from .struct import static, struct
 
 
@@ -72,3 +74,20 @@ class Ledger:
     def spent(self, limits: Int64[Tensor, "kinds"]) -> Bool[Tensor, "*B"]:
         """Whether any budget is used up."""
         return (self.counts >= limits).any(-1)
+
+
+def limits_of(owner: str, budget: int | Mapping[str, int] | None, bill: Mapping[str, int]) -> dict[str, int]:
+    """A budget by oracle kind: a number is of the first kind of ``bill``.
+
+    Raises:
+        ValueError: a kind that ``owner`` does not bill, or no whole number >= 1.
+    """
+    if budget is None:
+        return {}
+    given = budget if isinstance(budget, Mapping) else {next(iter(bill)): budget}
+    for kind, limit in given.items():
+        if kind not in bill:
+            raise ValueError(f"budget: {owner} bills no {kind!r}{suggest(kind, bill)}")
+        if isinstance(limit, bool) or not isinstance(limit, int | np.integer) or limit < 1:
+            raise ValueError(f"budget: expected a whole number >= 1, got {limit!r} for {kind}")
+    return {kind: int(limit) for kind, limit in given.items()}
