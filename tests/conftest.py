@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+
 import torch
 from jaxtyping import install_import_hook
 
 torch.set_num_threads(1)
 install_import_hook("optenvs", "typechecking.check")
+
+# what is tested starts programs that are interrupted; a shell's background job has interrupts ignored
+ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+if ignored and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
