@@ -6,6 +6,7 @@
 * Bill: one value (and gradient) for each point that has moved. A point asked again, bit for bit, of an oracle
   that would say the same is not billed again, so that a partial update costs what it moves. Points that the
   rest of the budget does not pay stay, with their answers, where they were last: ``point`` says so.
+* End: also after :data:`PATIENCE` queries in a row that move no point.
 * Merit and metrics are measured at the recommendation, exact and unbilled.
 
 A swarm of another oracle is a subclass with :meth:`Swarm.ask`, :meth:`Swarm.judge` and what they need.
@@ -20,17 +21,21 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 from gymnasium import spaces
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from optenvs.core.env import Action, Answer, State
 from optenvs.core.multi import MultiAgentEnv
 from optenvs.core.named import named
 from optenvs.core.spaces import bounded, box, outside_of
-from optenvs.core.struct import struct
+from optenvs.core.struct import replace, struct
 
 RECOMMENDATIONS = ("agent", "best", "mean")
 SIGHTS = ("swarm", "self")
+
+PATIENCE = 100
+"""Queries in a row without a new point after which an episode ends: a swarm that has come together in one
+point would ask the same for ever, and its budget never be spent."""
 
 
 @struct
@@ -43,6 +48,7 @@ class Memory:
         best_point, best_value: the point with the least value answered so far, and that value.
         lowest: the least exact value at a point asked so far.
         evaluation: the last costly measurements.
+        rested: queries in a row in which no point was new, ``(B,)``.
     """
 
     oracle: Any
@@ -51,6 +57,7 @@ class Memory:
     best_value: Float[Tensor, "B"]
     lowest: Float[Tensor, "B"]
     evaluation: dict[str, Tensor]
+    rested: Int64[Tensor, "B"]
 
 
 class Reply(NamedTuple):
@@ -191,6 +198,7 @@ class Swarm(MultiAgentEnv):
             best_value=nothing,
             lowest=nothing,
             evaluation=evaluation,
+            rested=torch.zeros_like(nothing, dtype=torch.int64),
         )
 
     def answer(self, state: State, action: Action) -> Answer:
@@ -230,7 +238,13 @@ class Swarm(MultiAgentEnv):
             best_value=torch.minimum(memory.best_value, value),
             lowest=lowest,
             evaluation=memory.evaluation,
+            rested=memory.rested,
         )
+        ended = None
+        if calls is not None:
+            at_rest = calls[next(iter(self.price))] == 0
+            kept = replace(kept, rested=torch.where(at_rest, memory.rested + 1, 0))
+            ended = kept.rested >= PATIENCE
         away = self._outside(recommendation.unsqueeze(1))
         return Answer(
             observation=observation,
@@ -239,6 +253,7 @@ class Swarm(MultiAgentEnv):
             solved=solved,
             hidden=kept,
             calls=calls,
+            ended=ended,
             outside=None if away is None else away.squeeze(1),
         )
 

@@ -20,6 +20,7 @@ from optenvs.core.env import State
 from optenvs.core.errors import UnknownKeyword
 from optenvs.core.random import keys_from_seed
 from optenvs.envs.landscapes.classic import Rastrigin
+from optenvs.envs.particles.base import PATIENCE
 from optenvs.envs.particles.particles import Particles
 from optenvs.envs.particles.training import ParticlesTraining
 from optenvs.wrappers import Displacement
@@ -365,3 +366,17 @@ def _score(training: Any, point: Tensor) -> tuple[Tensor, Tensor]:
     state = training.reset(KEYS)
     state = training.evaluate(training.step(state, point))
     return state.metrics["train_loss"], state.metrics["test_accuracy"]
+
+
+def test_a_swarm_that_has_come_together_ends_its_episode() -> None:
+    env = optenvs.make("Particles", landscape="optenvs/Rastrigin-v0", dim=2, particles=3, recommend="best")
+    state = env.reset(keys_from_seed(0, 2))
+    here, ended = state.observation["point"], []
+    for turn in range(PATIENCE + 5):
+        moved = here + (turn == 3) * torch.tensor([0.0, 1.0]).reshape(2, 1, 1)  # of the second row
+        state = env.step(state, moved)
+        ended.append(state.truncated.tolist())
+    assert ended[PATIENCE - 2] == [False, False] and ended[PATIENCE - 1] == [True, False]
+    # the second row moved away in turn 3 and back in turn 4
+    assert ended[PATIENCE + 3] == [True, False] and ended[PATIENCE + 4] == [True, True]
+    assert state.calls["value"].tolist() == [3, 9]
