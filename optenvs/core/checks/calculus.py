@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
+from gymnasium import spaces
 from torch import Tensor
 from torch.utils import _pytree
 
@@ -62,6 +63,9 @@ class Line:
 
     def point(self, number: int) -> Action:
         action = near(self.env, self.keys, self.start, number)
+        # at a bound best and reward have a kink: what lies outside earns no credit
+        inside = {n: _within(space, part(action, n)) for n, space in fields(self.env).items()}
+        action = assemble(self.env, inside)
         return everything(action) if self.menu is not None and isinstance(action, dict) else action
 
     def direction(self, number: int, only: tuple[str, ...] | None = None) -> dict[str, Tensor]:
@@ -96,6 +100,15 @@ class Line:
             error[name] = 4096 * torch.finfo(torch.float64).eps * far.abs().amax() / _STEP
             sure[name] = bool(slope[name].isfinite().all()) and agree(slope[name], closer, error[name])
         return slope, sure, error
+
+
+def _within(space: spaces.Space, value: Tensor) -> Tensor:
+    """``value``, so far within its bounds that a line of differences stays there."""
+    if not value.is_floating_point() or not isinstance(space, spaces.Box):
+        return value
+    low, high = (torch.from_numpy(end.copy()).to(value) for end in (space.low, space.high))
+    room = torch.minimum(torch.full_like(low, 100 * _STEP), (high - low) / 4)
+    return torch.minimum(torch.maximum(value, low + room), high - room)
 
 
 def agree(one: Tensor, other: Tensor, error: Tensor) -> bool:

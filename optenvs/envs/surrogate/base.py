@@ -328,6 +328,8 @@ class Surrogate(OptimizationEnv):
             if self.oracle != "value":
                 observation[self.oracle], calls[self.oracle] = self._derivative(state.problem, data, action)
         # a query of a derivative alone leaves the merit where it was
+        if self._boxed:  # the truth where none earns credit
+            least = torch.where(least < torch.inf, least, torch.where(answered, merit, torch.inf).amin(-1))
         merit_now = torch.where(least < torch.inf, least, best_merit)
         metrics = {"value": merit_now, "best": best_merit}
         if not self.penalised:

@@ -176,8 +176,8 @@ def test_patience_grows_with_the_graph() -> None:
     waiting = replace(env.reset(KEYS).hidden.traffic, waited=torch.tensor([2809, 8103, 8106]))
     action = env.traffic.start(torch.zeros(3, 100, 2, dtype=torch.float64))
     silent = action | {"compute": torch.zeros_like(action["compute"])}
-    assert env.traffic.serve(waiting, silent).ended.tolist() == [False, False, True]
-    assert not env.traffic.serve(waiting, action).ended.any(), "a computation starts the count anew"
+    assert env.traffic.serve(waiting, silent, {}).ended.tolist() == [False, False, True]
+    assert not env.traffic.serve(waiting, action, {}).ended.any(), "a computation starts the count anew"
 
 
 def test_a_solved_episode_terminates() -> None:

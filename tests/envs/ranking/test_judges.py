@@ -97,7 +97,8 @@ def test_flips_do_not_see_what_is_not_shown() -> None:
 
 @pytest.mark.parametrize("noise", MODELS)
 def test_ties_are_broken_at_random(noise: str) -> None:
-    found = orders(Judge(noise, 1e-3), [1.0, 1.0, 1.0])
+    judge = Judge() if noise == "none" else Judge(noise, 1e-3)
+    found = orders(judge, [1.0, 1.0, 1.0])
     for order in itertools.permutations(range(3)):
         assert near(share((found == torch.tensor(order)).all(1)), 1 / 6)
 
@@ -112,7 +113,8 @@ def test_another_query_breaks_ties_anew() -> None:
 def test_what_is_no_number_is_last_and_what_is_not_shown_behind_it(noise: str) -> None:
     values = [math.nan, math.inf, 1e300, -5.0, math.nan, 7.0]
     shown = [True, True, True, True, True, False]
-    sure = Judge(noise, 1.0 if noise == "flips" else 1e-9, 0.5)
+    scale = {"none": {}, "flips": {"most": 0.5}}.get(noise, {"scale": 1e-9})
+    sure = Judge(noise, **scale)
     found = orders(sure, values, shown)
     assert (found[:, :3] == torch.tensor([3, 2, 1])).all()
     assert (found[:, 3:5].sort(1).values == torch.tensor([0, 4])).all()

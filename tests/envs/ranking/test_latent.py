@@ -118,7 +118,7 @@ def test_no_value_leaks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not torch.equal(plain.metrics["value"], told.metrics["value"])
     state = env.reset(keys_from_seed(0, 4))
     assert (state.reward == 0).all()
-    assert set(state.observation) == {"point", "order", "k", "N"}
+    assert set(state.observation) == {"point", "order", "k", "N", "spent"}
     for name, known in tensors(state.problem).items():
         assert (known == known.flatten()[0]).all(), f"{name} tells instances apart"
 
