@@ -29,31 +29,11 @@ from optenvs.core.env import Action, Answer, Instance, OptimizationEnv, State
 from optenvs.core.oracles import jvp, vjp
 from optenvs.core.random import Keys
 from optenvs.core.spaces import box
-from optenvs.core.struct import struct
 
-from .parts import WORST, Draw, Memory, Problem, Task
+from .parts import WORST, Draw, Memory, Problem, Seen, Task
 
 ORACLES = ("value", "vjp", "jacobian")
 FORMULATIONS = ("penalty", "constraints")
-
-
-@struct
-class Seen:
-    """What the network says of m points, and what follows from it, ``(B, m)`` and ``(B, m, ...)``.
-
-    Attributes:
-        outputs: ``(B, m, p)``.
-        constraints: ``(B, m, q)``, satisfied where <= 0.
-        value: what is minimised in this formulation.
-        violation: the sum of the squared violated constraints.
-        failed: whether an output is no finite number; such a point is infeasible, and never a best.
-    """
-
-    outputs: Float[Tensor, "B m p"]
-    constraints: Float[Tensor, "B m q"]
-    value: Float[Tensor, "B m"]
-    violation: Float[Tensor, "B m"]
-    failed: Bool[Tensor, "B m"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -145,3 +145,22 @@ class Problem:
         if not self.penalised:
             return raw
         return torch.cat((raw, self.task.constraints(x, raw, self.aim).clamp_min(0.0)), -1)
+
+
+@struct
+class Seen:
+    """What the network says of m points, and what follows from it, ``(B, m)`` and ``(B, m, ...)``.
+
+    Attributes:
+        outputs: ``(B, m, p)``.
+        constraints: ``(B, m, q)``, satisfied where <= 0.
+        value: what is minimised in this formulation.
+        violation: the sum of the squared violated constraints.
+        failed: whether an output is no finite number; such a point is infeasible, and never a best.
+    """
+
+    outputs: Float[Tensor, "B m p"]
+    constraints: Float[Tensor, "B m q"]
+    value: Float[Tensor, "B m"]
+    violation: Float[Tensor, "B m"]
+    failed: Bool[Tensor, "B m"]
