@@ -69,7 +69,7 @@ def test_it_is_the_core_row_by_row(mode: str) -> None:
             for field in core.public:
                 assert np.array_equal(shown[name][f"all_{field}"], state.observation[field][0].numpy())
             assert infos[name]["calls"] == {"gradient": t + 1}
-            assert infos[name]["metrics"] == {"value": float(state.merit)}
+            assert infos[name]["metrics"] == {"outside": 0.0, "value": float(state.merit)}
             assert infos[name]["key"] == int(state.key)
         actions = sampled(env, rng)
         query = {
