@@ -153,7 +153,7 @@ def list_agents(
 
     In Python, agents.make takes them.
     """
-    import agents
+    from optenvs import agents
     from optenvs.bench.docstrings import first_line
 
     entries = {name: agents.entry(name) for name in agents.list_agents()}

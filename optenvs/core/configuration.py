@@ -1,7 +1,7 @@
 """What an environment was made of, as text by name: a state goes on only where that is the same.
 
-Class and keywords count, of environments and agents inside it, too; the device does not, because a state may
-move. Large things count by a digest of their numbers, functions by name and by what they are made of
+Class and keywords count, of environments and agents inside it, too; the device and a folder of data do not,
+because they may move. Large things count by a digest of their numbers, functions by name and by what they are made of
 (:mod:`.contents`), other objects by their names alone, and networks by the shapes of their weights, which may
 be learned meanwhile.
 """
@@ -25,6 +25,7 @@ Configuration = tuple[tuple[str, str], ...]
 """Pairs of name and text; the first is the class."""
 
 _LONG = 120  # characters of a text that is kept as it is
+_PLACES = ("device", "folder")  # where tensors and data lie, and may lie elsewhere tomorrow
 _TOLD = 3  # differences that a message names
 
 
@@ -56,7 +57,7 @@ def _short(place: str) -> str:
 def _pairs(thing: Any, prefix: str) -> Iterator[tuple[str, str]]:
     yield prefix.removesuffix("."), _place(type(thing))
     for field in dataclasses.fields(thing):
-        if not field.init or field.name == "device":
+        if not field.init or field.name in _PLACES:
             continue
         value = getattr(thing, field.name)
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
