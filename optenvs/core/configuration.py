@@ -1,9 +1,9 @@
 """What an environment was made of, as text by name: a state goes on only where that is the same.
 
 Class and keywords count, of environments and agents inside it, too; the device and a folder of data do not,
-because they may move. Large things count by a digest of their numbers, functions by name and by what they are made of
-(:mod:`.contents`), other objects by their names alone, and networks by the shapes of their weights, which may
-be learned meanwhile.
+because they may move. Large things count by a digest of their numbers, functions by name and by what they are
+made of (:mod:`.contents`), other objects by their names alone, and networks by the shapes of their weights,
+which may be learned meanwhile.
 """
 
 from __future__ import annotations
