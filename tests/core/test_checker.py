@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +31,10 @@ from optenvs.envs.landscapes.quadratic import Quadratic
 
 
 def failures(env: OptimizationEnv) -> Report:
+    # a fault that seeds a generator as it is already seeded, by a test before this one, would show nothing
+    np.random.seed(314159)  # noqa: NPY002
+    torch.manual_seed(314159)
+    random.seed(314159)
     with pytest.raises(CheckFailed) as caught:
         check(env)
     return caught.value.report
