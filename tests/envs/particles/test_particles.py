@@ -230,7 +230,7 @@ def test_what_a_particle_sees() -> None:
     open_, closed = made(), made(sees="self")
     fields = set(open_.agent_observation_space)
     assert fields == {"point", "value", "k", "N", "spent", "all_point", "all_value"}
-    assert set(closed.agent_observation_space) == {"point", "value", "k", "N"}
+    assert set(closed.agent_observation_space) == {"point", "value", "k", "N", "spent"}
     assert open_.agent_name == "particle" and open_.agents == 5
     assert set(open_.agent_action_space) == {"query", "recommendation"}
     assert made(recommend="mean").agent_action_space.shape == (2,)
