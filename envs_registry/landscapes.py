@@ -6,12 +6,23 @@ _MODULE = "optenvs.envs.landscapes"
 _ALL = ("value", "gradient", "hvp", "hessian")
 
 
-def _landscape(name: str, path: str, summary: str, reference: str, best_known: float | None = 0.0) -> EnvSpec:
+_FACTORED = (*_ALL, "factor")
+_GNS = "Semenov, Jaggi, Doikov, Gradient-Normalized Smoothness, 2025"
+
+
+def _landscape(
+    name: str,
+    path: str,
+    summary: str,
+    reference: str,
+    best_known: float | None = 0.0,
+    oracles: tuple[str, ...] = _ALL,
+) -> EnvSpec:
     return EnvSpec(
         id=f"optenvs/{name}-v0",
         entry_point=f"{_MODULE}.{path}",
         family="landscapes",
-        oracles=_ALL,
+        oracles=oracles,
         summary=summary,
         reference=reference,
         best_known=best_known,
@@ -91,5 +102,33 @@ LANDSCAPES = (
         oracles=_ALL,
         summary="The two-dimensional toy problems of the AdaBelief paper, by keyword",
         reference="Zhuang et al., AdaBelief Optimizer, 2020, section 3",
+    ),
+    _landscape(
+        "LogSumExp",
+        "curvature.log_sum_exp:LogSumExp",
+        "The smoothed maximum of linear functions, with metric and approximate Hessians",
+        f"{_GNS}, log-sum-exp",
+        best_known=None,
+    ),
+    _landscape(
+        "PowerResidual",
+        "curvature.residuals:PowerResidual",
+        "A power of the norm of Ax - b, with metric and approximate Hessians",
+        f"{_GNS}, linear operator",
+        oracles=_FACTORED,
+    ),
+    _landscape(
+        "NonlinearRosenbrock",
+        "curvature.residuals:NonlinearRosenbrock",
+        "A power of the norm of Rosenbrock's residuals, with approximate Hessians",
+        f"{_GNS}, non-linear equations",
+        oracles=_FACTORED,
+    ),
+    _landscape(
+        "Chebyshev",
+        "curvature.residuals:Chebyshev",
+        "A power of the norm of a chain of Chebyshev polynomials, with approximate Hessians",
+        f"{_GNS}, Chebyshev chain",
+        oracles=_FACTORED,
     ),
 )

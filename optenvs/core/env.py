@@ -88,6 +88,11 @@ class OptimizationEnv(abc.ABC):
         return not self.vectorizable
 
     @property
+    def approximate(self) -> tuple[str, ...]:
+        """The oracle kinds that are declared approximations: a Hessian of Gauss and Newton, say."""
+        return ()
+
+    @property
     def bounded_below(self) -> bool:
         """Whether instances know a lower bound of the merit, which ``log_improvement`` needs."""
         return True
@@ -279,15 +284,8 @@ class OptimizationEnv(abc.ABC):
 
     @cached_property
     def _constants(self) -> Constants:
-        return constants_of(
-            self.bill,
-            self.least_bill,
-            self.limits,
-            self.horizon,
-            self.action_space,
-            self.torch_dtype,
-            self.torch_device,
-        )
+        prices, tensors = (self.bill, self.least_bill, self.limits), (self.torch_dtype, self.torch_device)
+        return constants_of(*prices, self.horizon, self.action_space, *tensors)
 
     def left(self, state: State, kind: str) -> Int64[Tensor, "B"] | None:
         """How many calls of ``kind`` the budget still pays, ``(B,)``; ``None`` where it has no limit."""

@@ -107,6 +107,10 @@ class Wrapper(OptimizationEnv):
         return self.env.vectorizable
 
     @property
+    def approximate(self) -> tuple[str, ...]:
+        return self.env.approximate
+
+    @property
     def bounded_below(self) -> bool:
         return self.env.bounded_below
 

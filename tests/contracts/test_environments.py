@@ -30,7 +30,7 @@ EXPECTED = (
 )
 
 WITH_EACH_ORACLE = {"points": 3}
-BY_THEMSELVES = {"clock": "rounds"}
+BY_THEMSELVES = {"clock": "rounds", "hessian": "fisher_term"}
 """Keywords on which it depends which oracles answer, with another value than the default."""
 
 

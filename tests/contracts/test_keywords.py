@@ -59,6 +59,9 @@ def each(name: str, *values: Any, **beside: Any) -> list[dict[str, Any]]:
     return [beside | {name: value} for value in values]
 
 
+TABLE = ([[1.0, 2.0], [3.0, 1.0]], [0.5, 0.2])
+"""Two rows of two numbers, and what they should come to."""
+
 CHANGES: dict[str, list[dict[str, Any]]] = {
     "L": each("L", 7.0),
     "activation": each("activation", "tanh"),
@@ -68,12 +71,16 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
     "bounds": each("bounds", "domain", (-2.0, 2.0)),
     "budget": [*each("budget", 123, None), *each("budget", 123, epochs=3)],
     "centres": each("centres", ((0.5, 1.0), (1.0, 2.0)), nodes=2, dim=2),
+    "centred": each("centred", False),
     "channels": each("channels", 3),
     "check": each("check", False),
     "clock": each("clock", "rounds", "edges"),
     "condition": each("condition", 7.0),
     "curvatures": each("curvatures", (1.0, 2.0), nodes=2),
-    "data": each("data", "breast_cancer"),
+    "data": [
+        *each("data", "breast_cancer"),
+        *each("data", TABLE, rows=2, dim=2),
+    ],
     "depth": [*each("depth", 34), *each("depth", 34, model="resnet")],
     "derivative": each("derivative", "official"),
     "device": each("device", "nowhere"),
@@ -91,13 +98,14 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
     "formulation": each("formulation", "constraints"),
     "graph": each("graph", "star"),
     "graph_options": each("graph_options", {"probability": 0.9}),
+    "hessian": each("hessian", "weighted_gauss_newton", "inexact", "fisher", "fisher_term", "zero"),
     "images": each("images", 4),
     "instance": each("instance", "random"),
     "jitter": [*each("jitter", 0.1), *each("jitter", 0.1, surrogate="ode")],
     "label_noise": each("label_noise", 0.9),
     "loss": each("loss", "squared", "hinge"),
     "loss_scale": each("loss_scale", 0.3),
-    "metric": each("metric", "last"),
+    "metric": each("metric", "last", "identity"),
     "minima": each("minima", ((1.0, 1.0), (0.0, 0.0))),
     "model": each("model", "logistic", "mlp"),
     "mu": each("mu", 0.07),
@@ -114,6 +122,7 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
     "particles": each("particles", 4),
     "points": each("points", 3),
     "positive": each("positive", (0,), (2,)),
+    "power": each("power", 3.0),
     "problem": each("problem", "valley2"),
     "queries_per_minibatch": each("queries_per_minibatch", 1),
     "ranked": each("ranked", 2),
@@ -123,6 +132,7 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
     "report_every": each("report_every", 0.5),
     "reward": each("reward", "value"),
     "rotate": each("rotate", True),
+    "rows": each("rows", 30),
     "samples": each("samples", 20),
     "scale": each("scale", 3.0),
     "sees": each("sees", "own"),

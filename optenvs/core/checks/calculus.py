@@ -177,7 +177,7 @@ def _autograd(line: Line, point: Action, direction: dict[str, Tensor]) -> dict[s
 
 
 def oracle(probe: Probe) -> Iterator[str]:
-    """The gradient answered is the slope of the value answered, and the hvp that of the gradient."""
+    """The gradient answered is the slope of the value answered, and an exact hvp that of the gradient."""
     name = "point" if "point" in fields(probe.env) else "action"
     shown, action = probe.states[1].observation, probe.actions[0]
     if name not in fields(probe.env) or not {"value", "gradient"} <= shown.keys():
@@ -204,7 +204,7 @@ def oracle(probe: Probe) -> Iterator[str]:
         break
     else:
         probe.remark("oracle: differences of the value are not smooth enough to judge")
-    if "hvp" in shown and "vector" in fields(probe.env):
+    if "hvp" in shown and "vector" in fields(probe.env) and "hvp" not in probe.env.approximate:
         yield from _products(line, name)
 
 

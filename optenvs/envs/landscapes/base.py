@@ -13,7 +13,6 @@ A new landscape is a subclass with :meth:`Landscape.draw` and :meth:`Landscape.v
 from __future__ import annotations
 
 import abc
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,7 +37,7 @@ from optenvs.core.struct import rows, tree_map
 from .boxes import ends_of, one, searched_box
 from .menu import kinds as menu_kinds
 from .menu import look
-from .parts import Draw, Hidden, Problem
+from .parts import Draw, Hidden, Problem, turned
 
 ORACLES = ("value", "gradient", "hvp", "hessian")
 Limit = float | Sequence[float]
@@ -225,6 +224,7 @@ class Landscape(OptimizationEnv):
                 lower=ends[0].expand_as(start),
                 upper=ends[1].expand_as(start),
                 menu=None if self.card is None else self.card.offer,
+                metric=turned(draw.metric, rotation),
             ),
             hidden=Hidden(
                 optimum=optimum,
@@ -254,6 +254,17 @@ class Landscape(OptimizationEnv):
             gradient = (hidden.rotation @ gradient.unsqueeze(-1)).squeeze(-1)
         return value, gradient
 
+    def _products(self, hidden: Hidden, x: Tensor, vector: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return hvp(lambda y: self._ask(hidden, y), x, vector, written=True)
+
+    def _found(self, hidden: Hidden, query: Query) -> tuple[Tensor, dict[str, Tensor]]:
+        """The value ``(B,)``, and of the other kinds what a query of the menu needs."""
+        return look(
+            lambda y: self.value(self._unmove(hidden, y), hidden.coefficients),
+            lambda y: self._ask(hidden, y),
+            query,
+        )
+
     def answer(self, state: State, action: Action) -> Answer:
         if self.card is not None:
             return self.card.answer(self.limits, state, action, self._judge)
@@ -266,8 +277,7 @@ class Landscape(OptimizationEnv):
             value, observation["gradient"] = self._ask(hidden, point)
         else:
             vector = parts(self.name, action, ("point", "vector"))["vector"]
-            answers = hvp(lambda y: self._ask(hidden, y), point, vector, written=True)
-            value, observation["gradient"], observation["hvp"] = answers
+            value, observation["gradient"], observation["hvp"] = self._products(hidden, point, vector)
         observation["value"] = value.unsqueeze(-1)
         if self.noise:
             observation |= self._noise(state, observation)
@@ -294,12 +304,7 @@ class Landscape(OptimizationEnv):
 
     def _look(self, state: State, query: Query) -> dict[str, Tensor]:
         """All that a query of the menu needs of the function, in one pass; ``exact`` is the value."""
-        hidden = state.hidden
-        value, found = look(
-            lambda y: self.value(self._unmove(hidden, y), hidden.coefficients),
-            lambda y: self._ask(hidden, y),
-            query,
-        )
+        value, found = self._found(state.hidden, query)
         found["value"] = value.unsqueeze(-1)
         if self.noise:
             found |= self._noise(state, found)
@@ -387,13 +392,6 @@ class Landscape(OptimizationEnv):
 
     def values_at(self, hidden: Hidden, points: Float[Tensor, "m n"]) -> Float[Tensor, "m"]:
         """The exact values of one instance at many points, unbilled, for pictures."""
-        many = dataclasses.replace(
-            hidden,
-            **{f.name: _spread(getattr(hidden, f.name), len(points)) for f in dataclasses.fields(hidden)},
-        )
+        many = tree_map(lambda leaf: leaf[:1].expand(len(points), *leaf.shape[1:]), hidden)
         with torch.no_grad():
             return self.value(self._unmove(many, points), many.coefficients)
-
-
-def _spread(tree: Any, count: int) -> Any:
-    return tree_map(lambda leaf: leaf[:1].expand(count, *leaf.shape[1:]), tree)

@@ -11,13 +11,16 @@ from optenvs.core.menu import Kind, Query
 from optenvs.core.oracles import hessian, hvp
 
 
-def kinds(dim: int, looked: Callable[[State, Query], dict[str, Tensor]], exact: bool) -> dict[str, Kind]:
+def kinds(
+    dim: int, looked: Callable[[State, Query], dict[str, Tensor]], exact: bool, curved: bool = True
+) -> dict[str, Kind]:
     """The kinds of a landscape of ``dim`` coordinates.
 
     Args:
         dim: n.
         looked: the answers that a query needs, by kind.
         exact: whether values and gradients have no noise, so that the slopes are those of the answers.
+        curved: whether the Hessian is that of the function, and no approximation.
     """
 
     def kind(
@@ -32,11 +35,12 @@ def kinds(dim: int, looked: Callable[[State, Query], dict[str, Tensor]], exact: 
             times=times,
         )
 
+    slope = "gradient" if curved else None
     return {
         "value": kind("value", (1,)),
         "gradient": kind("gradient", (dim,), "value"),
-        "hvp": kind("hvp", (dim,), "gradient", "vector"),
-        "hessian": kind("hessian", (dim, dim), "gradient"),
+        "hvp": kind("hvp", (dim,), slope, "vector"),
+        "hessian": kind("hessian", (dim, dim), slope),
     }
 
 

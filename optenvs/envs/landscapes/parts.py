@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from jaxtyping import Float
@@ -20,12 +21,14 @@ class Draw:
         optimum: a global minimiser ``(B, n)``, or ``None`` where none is known.
         lowest: the minimum, ``(B,)``, or ``None``.
         coefficients: whatever :meth:`Landscape.value` needs besides the point.
+        metric: of the norm in which the function is smooth, ``(B, n, n)``; ``None`` for the Euclidean.
     """
 
     start: Float[Tensor, "B n"]
     optimum: Float[Tensor, "B n"] | None = None
     lowest: Float[Tensor, "B"] | None = None
     coefficients: Any = None
+    metric: Float[Tensor, "B n n"] | None = None
 
 
 @struct
@@ -34,11 +37,14 @@ class Problem:
 
     Attributes:
         menu: with ``oracle="hessian"``, what can be asked.
+        metric: B of the norm ``|x| = (x' B x)^(1/2)`` in which the function is smooth, positive definite,
+            ``(B, n, n)``, in the coordinates of the query; ``None`` for the Euclidean norm.
     """
 
     lower: Float[Tensor, "B n"]
     upper: Float[Tensor, "B n"]
     menu: Offer | None = static(default=None, kw_only=True)
+    metric: Float[Tensor, "B n n"] | None = dataclasses.field(default=None, kw_only=True)
 
 
 @struct
@@ -54,3 +60,10 @@ class Hidden:
     pivot: Float[Tensor, "B n"] | None
     shift: Float[Tensor, "B n"] | None
     rotation: Float[Tensor, "B n n"] | None
+
+
+def turned(
+    matrix: Float[Tensor, "B n n"] | None, rotation: Float[Tensor, "B n n"] | None
+) -> Float[Tensor, "B n n"] | None:
+    """The matrix of a quadratic form of the unmoved function, in the coordinates of the query."""
+    return matrix if matrix is None or rotation is None else rotation @ matrix @ rotation.mT

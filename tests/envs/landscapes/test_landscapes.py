@@ -31,6 +31,10 @@ PLAIN: dict[str, dict[str, Any]] = {
     "DiffGradF2": {"instance": "random"},
     "DiffGradF3": {"instance": "random"},
     "AdaBeliefToy": {"instance": "random"},
+    "LogSumExp": {"dim": 5, "oracle": "gradient"},
+    "PowerResidual": {"dim": 5, "rows": 8, "oracle": "gradient"},
+    "NonlinearRosenbrock": {"dim": 5, "oracle": "gradient"},
+    "Chebyshev": {"dim": 5, "oracle": "gradient"},
 }
 CASES = [
     *PLAIN.items(),
@@ -40,7 +44,10 @@ CASES = [
     *(("GrandCanyon", {"variant": v}) for v in ("2", "2noisy", "3")),
     *(("AdaBeliefToy", {"problem": p, "instance": "random"}) for p in TOYS),
 ]
-IDS = ["-".join((name, *(str(v) for k, v in keywords.items() if k != "dim"))) for name, keywords in CASES]
+IDS = [
+    "-".join((name, *(str(v) for k, v in keywords.items() if k not in ("dim", "rows", "oracle"))))
+    for name, keywords in CASES
+]
 # beyond its wells F2 falls for ever; a sine repeats McCormick's well below the optimum in the box
 LOCAL = ("DiffGradF2", "mccormick")
 

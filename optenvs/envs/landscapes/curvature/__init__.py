@@ -1,0 +1,1 @@
+"""Functions whose Hessians have structure: exact ones, and positive semidefinite approximations."""
