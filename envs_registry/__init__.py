@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 
+from .bilevel import BILEVEL
 from .landscapes import LANDSCAPES
 from .network import NETWORK
 from .particles import PARTICLES
@@ -40,5 +41,5 @@ def load_plugins() -> None:
         entry.load()()
 
 
-for _spec in (*LANDSCAPES, *NETWORK, *PARTICLES, *RANKING, *SURROGATE, *TRAINING):
+for _spec in (*BILEVEL, *LANDSCAPES, *NETWORK, *PARTICLES, *RANKING, *SURROGATE, *TRAINING):
     register(_spec)

@@ -18,6 +18,7 @@ LEARNED = [name for name in NAMES if hasattr(agents.make(name), "parameters")]
 PARTICLES = 40
 SHOWN = 10
 TRIED = 4
+ASKED = 6
 
 
 def network(agent: Any, dtype: str, rotate: bool = False, **keywords: Any) -> OptimizationEnv:
@@ -60,6 +61,15 @@ def point(agent: Any, dtype: str, **keywords: Any) -> OptimizationEnv:
     return optenvs.make("Quadratic", **(_quadratic(agent, dtype) | keywords))
 
 
+def two_levels(
+    agent: Any, dtype: str, noise: float = 0.0, rotate: bool = False, **keywords: Any
+) -> OptimizationEnv:
+    """One upper and one lower variable; a query of a few kinds costs as many derivatives."""
+    if "budget" in keywords:
+        keywords["budget"] *= ASKED
+    return optenvs.make("BilevelInequality", **({"tolerance": None, "dtype": dtype} | keywords))
+
+
 def _quadratic(agent: Any, dtype: str) -> dict[str, Any]:
     needs = _needs(agent)
     oracle = next((kind for kind in ("hessian", "hvp", "gradient") if kind in needs), "value")
@@ -76,6 +86,9 @@ PROBLEMS: dict[str, Callable[..., OptimizationEnv]] = {
     "ranking": ranking,
     "poll": surrogate,
     "swarm": swarm,
+    "inner_gradient": two_levels,
+    "upper_gradient": two_levels,
+    "hypergradient": two_levels,
     "hessian": point,
     "hvp": point,
     "gradient": point,

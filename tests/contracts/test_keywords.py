@@ -68,6 +68,7 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
     "amplitude": each("amplitude", 3.0),
     "augment": each("augment", "crop_flip"),
     "batch_size": each("batch_size", 5),
+    "bound": each("bound", 0.5),
     "bounds": each("bounds", "domain", (-2.0, 2.0)),
     "budget": [*each("budget", 123, None), *each("budget", 123, epochs=3)],
     "centres": each("centres", ((0.5, 1.0), (1.0, 2.0)), nodes=2, dim=2),
@@ -76,6 +77,7 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
     "check": each("check", False),
     "clock": each("clock", "rounds", "edges"),
     "condition": each("condition", 7.0),
+    "coupling": each("coupling", "cubes"),
     "curvatures": each("curvatures", (1.0, 2.0), nodes=2),
     "data": [
         *each("data", "breast_cancer"),
@@ -117,6 +119,7 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
     "norm": each("norm", "layer"),
     "official_L": each("official_L", True),
     "official_slope": each("official_slope", True),
+    "objective": each("objective", "bilinear"),
     "oracle": each("oracle", "value", "hvp", "minibatch", "conjugate"),
     "order": each("order", "time"),
     "particles": each("particles", 4),

@@ -1,0 +1,33 @@
+"""Problems of two levels."""
+
+from .spec import EnvSpec
+
+_MODULE = "optenvs.envs.bilevel"
+_PAPER = "Yao, Yu, Zeng, Zhang, Constrained Bi-Level Optimization (LV-HBA), ICLR 2024"
+_POINT = ("upper", "upper_gradient", "lower", "lower_gradient", "inner_lower", "inner_gradient")
+_CONSTRAINED = ("constraints", "pullback", "inner_constraints", "inner_pullback")
+_SOLVED = ("product", "solution", "hypergradient")
+
+
+def _bilevel(name: str, path: str, summary: str, best_known: float | None = 0.0) -> EnvSpec:
+    return EnvSpec(
+        id=f"optenvs/{name}-v0",
+        entry_point=f"{_MODULE}.{path}",
+        family="bilevel",
+        oracles=(*_POINT, *_CONSTRAINED, *_SOLVED),
+        summary=summary,
+        reference=_PAPER,
+        best_known=best_known,
+    )
+
+
+BILEVEL = (
+    _bilevel(
+        "BilevelToy", "toy:BilevelToy", "A merely convex lower level under one equality, in n dimensions"
+    ),
+    _bilevel(
+        "BilevelInequality",
+        "inequality:BilevelInequality",
+        "One upper and one lower variable, with an inequality that is active at the solution",
+    ),
+)

@@ -1,0 +1,382 @@
+"""Two levels: minimise F(x, y) over x in X, where y solves min f(x, y) over y in Y with g(x, y) <= 0 or = 0.
+
+* State: the instance (what F, f, g depend on, the sets X, Y and C, the constants told), the pair (x, y)
+  that was recommended last, and what the last query was answered.
+* Query: the places ``x`` (n,), ``y`` (m,), a second lower point ``inner`` (m,), ``multipliers`` (p,) at (x,
+  y), ``inner_multipliers`` (p,) at (x, inner), ``vector`` (m,), and which kinds are wanted there. Without
+  constraints, p = 0, there are no multipliers. The pair (x, y) of the query is the recommendation.
+* Answer: of F at (x, y) ``upper`` and ``upper_gradient``; of f at (x, y) ``lower`` and ``lower_gradient``, at
+  (x, inner) ``inner_lower`` and ``inner_gradient``; ``constraints`` g and ``pullback`` J' multipliers at
+  (x, y), ``inner_constraints`` and ``inner_pullback`` at (x, inner) with ``inner_multipliers``;
+  ``product``, the derivative of <the gradient by y of the lower Lagrangian f + multipliers' g at (x, y),
+  vector>: the Hessian's product with the vector, and the mixed one. Gradients, pullbacks and products are
+  by x and y together, (n + m,), that by x first. Where the lower problem is solved exactly ``solution``,
+  y*(x) with its multipliers behind it (m + p,), and ``hypergradient`` (n,), the gradient of Phi(x) = F(x,
+  y*(x)).
+* Bill: 1 of each kind's own name, and ``derivatives``, the unit of a budget: 1 for a gradient, a pullback or
+  a hypergradient, 2 for a product. Where a solution is found step by step, its steps, too. Projections onto
+  X, Y, C and Z are known geometry (``problem.geometry``): agents compute them, and count them as work.
+
+Metrics, exact and unbilled, at (x, y): ``upper_value`` F(x, y); ``infeasibility``, the largest violation of
+g; and of the exact lower solution at x, where there is one: ``value`` Phi(x) = F(x, y*(x)), ``distance`` of
+y from the set S(x) of solutions, ``lower_gap`` f(x, y) - f(x, y*(x)) (negative only where y is infeasible),
+``multiplier``, the largest |multiplier|, and ``short``, 1 where r of Z is smaller than that: then the
+reformulation with Z is another problem. With the optimum known ``gap`` = Phi(x) - Phi*, else ``residual``,
+the length of the projected gradient x - P_X(x - grad Phi(x)).
+
+Merit: max(gap, 0) + distance; without a known optimum residual + distance, which is 0 at stationary points of
+Phi with y solved. Where X or Y is not the whole space, ``astray``, how far (x, y) is from X x Y, is a
+metric and added to the merit. Where the exact solution costs many steps (:attr:`Bilevel.measures_merit`),
+all of that is measured by :meth:`Bilevel.evaluate`, and stands meanwhile. Without an exact solution see
+``functions.py``.
+
+A family writes ``sizes``, ``draw``, ``upper``, ``lower``, with constraints ``constrain``, and ``solve``
+where it can; closed forms of gradients (``upper_slope``, ``lower_slope``, ``pull``, ``hypergradient``) are
+several times faster than the inherited ones. All are pure, of rows that do not see each other.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from gymnasium import spaces
+from jaxtyping import Float
+from torch import Tensor
+
+from optenvs.core.env import Instance, State
+from optenvs.core.menu import Judgement, Kind, MenuEnv, Query
+from optenvs.core.offer import Function, Shape
+from optenvs.core.oracles import hvp, value_and_gradient, vjp
+from optenvs.core.random import Keys
+from optenvs.core.rewards import REWARDS, Progress
+
+from .parts import Draw, Hidden, Own, Problem, Solution
+
+MEANINGS = {
+    "x": "the upper variable",
+    "y": "the lower variable; (x, y) is judged",
+    "inner": "a second lower point, at the same x",
+    "multipliers": "of the constraints at (x, y), for pullback and product",
+    "inner_multipliers": "of the constraints at (x, inner)",
+    "vector": "what the second derivatives of the lower Lagrangian are multiplied by",
+    "upper": "F(x, y)",
+    "upper_gradient": "the gradient of F at (x, y), by x then y",
+    "lower": "f(x, y)",
+    "lower_gradient": "the gradient of f at (x, y), by x then y",
+    "inner_lower": "f(x, inner)",
+    "inner_gradient": "the gradient of f at (x, inner), by x then y",
+    "constraints": "g(x, y)",
+    "pullback": "the Jacobian of g at (x, y), transposed, by the multipliers; by x then y",
+    "inner_constraints": "g(x, inner)",
+    "inner_pullback": "the same at (x, inner) by inner_multipliers",
+    "product": "the derivative of <gradient by y of f + multipliers' g, vector>, by x then y",
+    "solution": "y*(x), then its multipliers",
+    "hypergradient": "the gradient of Phi(x) = F(x, y*(x))",
+    "upper_value": "F(x, y)",
+    "metric value": "Phi(x), F at the exact lower solution",
+    "infeasibility": "the largest violation of the lower constraints at (x, y)",
+    "distance": "of y from the set of lower solutions at x, Euclidean",
+    "lower_gap": "f(x, y) less the least value of the lower problem",
+    "multiplier": "the largest multiplier of the lower solution at x, in size",
+    "short": "1 where the bound r of the multipliers' box is smaller than that",
+    "astray": "how far (x, y) is from X x Y, Euclidean",
+    "residual": "the length of x - P_X(x - grad Phi(x))",
+}
+
+
+class Sizes(NamedTuple):
+    """The numbers of upper variables, lower variables and lower constraints."""
+
+    n: int
+    m: int
+    p: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Bilevel(MenuEnv):
+    """A problem of two levels; see the module for what is asked and answered.
+
+    Args:
+        tolerance: the merit at which an episode is solved.
+        budget: a number counts ``derivatives``.
+        reward, device, dtype: see :class:`optenvs.core.OptimizationEnv`.
+    """
+
+    tolerance: float | None = 1e-6
+    dtype: str = "float64"
+
+    first = ("upper", "lower")
+    unit = "derivatives"
+    meanings: ClassVar[Mapping[str, str]] = MEANINGS
+
+    # What a family writes ----------------------------------------------------------------------
+
+    @property
+    @abc.abstractmethod
+    def sizes(self) -> Sizes:
+        """n, m and p."""
+
+    @abc.abstractmethod
+    def draw(self, keys: Keys) -> Draw:
+        """One instance a key."""
+
+    @abc.abstractmethod
+    def upper(self, own: Own, x: Float[Tensor, "B n"], y: Float[Tensor, "B m"]) -> Float[Tensor, "B"]:
+        """The upper objective F."""
+
+    @abc.abstractmethod
+    def lower(self, own: Own, x: Float[Tensor, "B n"], y: Float[Tensor, "B m"]) -> Float[Tensor, "B"]:
+        """The lower objective f."""
+
+    def constrain(self, own: Own, x: Float[Tensor, "B n"], y: Float[Tensor, "B m"]) -> Float[Tensor, "B p"]:
+        """The constraints g; a family with constraints writes it."""
+        return y[:, :0]
+
+    @property
+    def solvable(self) -> bool:
+        """Whether there is :meth:`solve`."""
+        return True
+
+    def solve(self, own: Own, x: Float[Tensor, "B n"]) -> Solution:
+        """The exact lower solution."""
+        raise NotImplementedError
+
+    def solution_price(self) -> Mapping[str, int | Function] | None:
+        """What a solution costs beside its own name: the steps that it takes, by unit."""
+        return None
+
+    @property
+    def optimum_known(self) -> bool:
+        """Whether instances know the least Phi."""
+        return True
+
+    def drawn(self, state: State) -> Any:
+        """The data that the answers to this query rest on: all, or a mini-batch; metrics rest on all."""
+        return state.hidden.data
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether answers rest on mini-batches."""
+        return False
+
+    # What it may write out ---------------------------------------------------------------------
+
+    def upper_slope(self, own: Own, x: Tensor, y: Tensor) -> tuple[Tensor, Float[Tensor, "B nm"]]:
+        """The upper objective and its gradient."""
+        value, slopes = value_and_gradient(lambda a, b: self.upper(own, a, b), (x, y))
+        return value, torch.cat(slopes, -1)
+
+    def lower_slope(self, own: Own, x: Tensor, y: Tensor) -> tuple[Tensor, Float[Tensor, "B nm"]]:
+        """The lower objective and its gradient."""
+        value, slopes = value_and_gradient(lambda a, b: self.lower(own, a, b), (x, y))
+        return value, torch.cat(slopes, -1)
+
+    def pull(
+        self, own: Own, x: Tensor, y: Tensor, multipliers: Float[Tensor, "B p"]
+    ) -> tuple[Float[Tensor, "B p"], Float[Tensor, "B nm"]]:
+        """The constraints, and their Jacobian, transposed, by the multipliers."""
+        g, parts = vjp(lambda a, b: self.constrain(own, a, b), (x, y), multipliers)
+        return g, torch.cat(parts, -1)
+
+    def second(
+        self, own: Own, x: Tensor, y: Tensor, multipliers: Float[Tensor, "B p"] | None, vector: Tensor
+    ) -> Float[Tensor, "B nm"]:
+        """The Hessian of the lower Lagrangian by (x, y), by (0, vector)."""
+        n = x.shape[1]
+
+        def lagrangian(both: Tensor) -> Tensor:
+            a, b = both[:, :n], both[:, n:]
+            value = self.lower(own, a, b)
+            if multipliers is None:
+                return value
+            return value + (multipliers * self.constrain(own, a, b)).sum(-1)
+
+        along = torch.cat((torch.zeros_like(x), vector), -1)
+        return hvp(lagrangian, torch.cat((x, y), -1), along)[2]
+
+    def value(self, own: Own, x: Tensor) -> Float[Tensor, "B"]:
+        """Phi(x)."""
+        return self.upper(own, x, self.solve(own, x).y)
+
+    def hypergradient(self, own: Own, x: Tensor) -> Float[Tensor, "B n"]:
+        """The gradient of Phi; inherited where :meth:`solve` is a closed form that torch differentiates."""
+        return value_and_gradient(lambda a: self.value(own, a), x)[1]
+
+    def distance(self, own: Own, x: Tensor, y: Tensor, solution: Solution) -> Float[Tensor, "B"]:
+        """The distance of y from the set of lower solutions; inherited for sets of one point."""
+        return torch.linalg.vector_norm(y - solution.y, dim=-1)
+
+    # What it gets ------------------------------------------------------------------------------
+
+    @property
+    def bounded_below(self) -> bool:
+        return self.solvable
+
+    def places(self) -> dict[str, Shape | spaces.Box]:
+        n, m, p = self.sizes
+        places: dict[str, Shape | spaces.Box] = {"x": (n,), "y": (m,), "inner": (m,)}
+        if p:
+            places |= {"multipliers": (p,), "inner_multipliers": (p,)}
+        return places | {"vector": (m,)}
+
+    def menu(self) -> dict[str, Kind]:
+        n, m, p = self.sizes
+        here, there, one, two = ("x", "y"), ("x", "inner"), {"derivatives": 1}, {"derivatives": 2}
+        kinds = {
+            "upper": Kind((1,), lambda s, q: self._upper(s, q)[0], here),
+            "upper_gradient": Kind((n + m,), lambda s, q: self._upper(s, q)[1], here, one),
+            "lower": Kind((1,), lambda s, q: self._lower(s, q, "y")[0], here),
+            "lower_gradient": Kind((n + m,), lambda s, q: self._lower(s, q, "y")[1], here, one),
+            "inner_lower": Kind((1,), lambda s, q: self._lower(s, q, "inner")[0], there),
+            "inner_gradient": Kind((n + m,), lambda s, q: self._lower(s, q, "inner")[1], there, one),
+        }
+        if p:
+            at, within = (*here, "multipliers"), (*there, "inner_multipliers")
+            kinds |= {
+                "constraints": Kind((p,), lambda s, q: self._constraints(s, q, "y")[0], here),
+                "pullback": Kind((n + m,), lambda s, q: self._constraints(s, q, "y")[1], at, one),
+                "inner_constraints": Kind((p,), lambda s, q: self._constraints(s, q, "inner")[0], there),
+                "inner_pullback": Kind(
+                    (n + m,), lambda s, q: self._constraints(s, q, "inner")[1], within, one
+                ),
+            }
+        at = (*here, "multipliers", "vector") if p else (*here, "vector")
+        kinds["product"] = Kind((n + m,), self._product, at, two)
+        if self.solvable:
+            price = dict(self.solution_price() or {})
+            kinds["solution"] = Kind((m + p,), self._solution, ("x",), price)
+            kinds["hypergradient"] = Kind(
+                (n,), lambda s, q: self.hypergradient(self._asked(s, q), q["x"]), ("x",), price | one
+            )
+        return kinds
+
+    def sample(self, keys: Keys) -> Instance:
+        draw = self.draw(keys)
+        problem = Problem(geometry=draw.geometry, smoothness=draw.smoothness, menu=self.card.offer)
+        start = self.card.start(x=draw.x, y=draw.y, inner=draw.y)
+        floor = torch.zeros_like(draw.x[:, 0]) if self.bounded_below else None
+        hidden = Hidden(data=draw.data, best=draw.best)
+        return Instance(problem=problem, hidden=hidden, start=start, floor=floor)
+
+    def own(self, state: State) -> Own:
+        """What the functions depend on, with all data."""
+        return Own(known=state.problem.geometry, data=state.hidden.data)
+
+    def _asked(self, state: State, query: Query) -> Own:
+        """The same, with what this query's answers rest on."""
+        return query.once("own", lambda: Own(known=state.problem.geometry, data=self.drawn(state)))
+
+    def _upper(self, state: State, query: Query) -> tuple[Tensor, Tensor]:
+        own = self._asked(state, query)
+        if "upper_gradient" in query.kinds:
+            return query.once("upper", lambda: self.upper_slope(own, query["x"], query["y"]))
+        value = query.once("upper", lambda: (self.upper(own, query["x"], query["y"]),))[0]
+        return value, value
+
+    def _lower(self, state: State, query: Query, place: str) -> tuple[Tensor, Tensor]:
+        own, kind = self._asked(state, query), "lower_gradient" if place == "y" else "inner_gradient"
+        name = f"lower at {place}"
+        if kind in query.kinds:
+            return query.once(name, lambda: self.lower_slope(own, query["x"], query[place]))
+        value = query.once(name, lambda: (self.lower(own, query["x"], query[place]),))[0]
+        return value, value
+
+    def _constraints(self, state: State, query: Query, place: str) -> tuple[Tensor, Tensor]:
+        own, prefix = self._asked(state, query), "" if place == "y" else "inner_"
+        name, x, y = f"constraints at {place}", query["x"], query[place]
+        if f"{prefix}pullback" in query.kinds:
+            along = query[f"{prefix}multipliers"]
+            return query.once(name, lambda: self.pull(own, x, y, along))
+        g = query.once(name, lambda: (self.constrain(own, x, y),))[0]
+        return g, g
+
+    def _product(self, state: State, query: Query) -> Tensor:
+        along = query["multipliers"] if self.sizes.p else None
+        return self.second(self._asked(state, query), query["x"], query["y"], along, query["vector"])
+
+    def _solution(self, state: State, query: Query) -> Tensor:
+        found = self.solved(state, query)
+        return torch.cat((found.y, found.multipliers), -1)
+
+    def solved(self, state: State, query: Query) -> Solution:
+        """The lower solution that answers this query, found once."""
+        own = self._asked(state, query)
+        return query.once("solution", lambda: self.solve(own, query["x"]))
+
+    # What is judged ----------------------------------------------------------------------------
+
+    def judge(self, state: State, query: Query) -> tuple[Any, ...]:
+        own, x, y = self.own(state), query["x"], query["y"]
+        metrics = {"upper_value": self._exact(query, "upper", lambda: self.upper(own, x, y))}
+        if self.sizes.p:
+            g = self._exact(query, "constraints at y", lambda: self.constrain(own, x, y))
+            metrics["infeasibility"] = state.problem.geometry.violation(g)
+        if self.measures_merit and state.metrics:  # those of the last evaluation stand; reset has none
+            merit, measured = state.merit, {name: state.metrics[name] for name in state.metrics}
+            metrics = measured | metrics
+        else:
+            f = self._exact(query, "lower at y", lambda: self.lower(own, x, y))
+            solution = None if self.stochastic or not self.solvable else self.solved(state, query)
+            merit, measured = self.measure(own, state.hidden.best, x, y, metrics["upper_value"], f, solution)
+            metrics = metrics | measured
+        return Judgement(merit, metrics, None if self.tolerance is None else merit <= self.tolerance)
+
+    def _exact(self, query: Query, name: str, compute: Any) -> Tensor:
+        """What an answer has computed already, unless it rests on a mini-batch."""
+        return compute() if self.stochastic else query.once(name, lambda: (compute(),))[0]
+
+    def measure(
+        self,
+        own: Own,
+        best: Float[Tensor, "B"] | None,
+        x: Float[Tensor, "B n"],
+        y: Float[Tensor, "B m"],
+        F: Float[Tensor, "B"],
+        f: Float[Tensor, "B"],
+        solution: Solution | None = None,
+    ) -> tuple[Float[Tensor, "B"], dict[str, Tensor]]:
+        """Merit and the metrics that rest on the exact lower solution."""
+        found = self.solve(own, x) if solution is None else solution
+        metrics = {
+            "value": self.upper(own, x, found.y),
+            "distance": self.distance(own, x, y, found),
+            "lower_gap": f - self.lower(own, x, found.y),
+        }
+        if self.sizes.p:
+            largest = found.multipliers.abs().amax(-1)
+            metrics |= {"multiplier": largest, "short": (largest > own.known.bound).to(largest)}
+        if best is not None:
+            metrics["gap"] = metrics["value"] - best
+            away = metrics["gap"].clamp_min(0)
+        else:
+            moved = own.known.upper(x - self.hypergradient(own, x))
+            away = metrics["residual"] = torch.linalg.vector_norm(x - moved, dim=-1)
+        if not own.known.free:
+            metrics["astray"] = own.known.astray(x, y)
+            away = away + metrics["astray"]
+        return away + metrics["distance"], metrics
+
+    def recordable(self, state: State) -> dict[str, Tensor]:
+        """The pair as one: ``point``, (x, y)."""
+        return {"point": torch.cat((state.observation["x"], state.observation["y"]), -1)}
+
+    def evaluate(self, state: State) -> State:
+        if not self.measures_merit:
+            return state
+        own, x, y = self.own(state), state.observation["x"], state.observation["y"]
+        with torch.no_grad():
+            F, f = self.upper(own, x, y), self.lower(own, x, y)
+            merit, measured = self.measure(own, state.hidden.best, x, y, F, f)
+        finite = merit.isfinite()
+        merit = torch.where(finite, merit, state.merit)
+        best = torch.minimum(state.best, merit)
+        gained = REWARDS[self.reward](Progress(merit, best, state.best, state.floor))
+        # of what the query itself earned, the merit before it, nothing is taken back but the value
+        reward = gained if self.reward == "negative_value" else state.reward + gained
+        metrics = state.metrics | measured
+        return dataclasses.replace(state, metrics=metrics, merit=merit, best=best, reward=reward)
