@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 
 from .bilevel import BILEVEL
+from .constrained import CONSTRAINED
 from .landscapes import LANDSCAPES
 from .network import NETWORK
 from .particles import PARTICLES
@@ -41,5 +42,6 @@ def load_plugins() -> None:
         entry.load()()
 
 
-for _spec in (*BILEVEL, *LANDSCAPES, *NETWORK, *PARTICLES, *RANKING, *SURROGATE, *TRAINING):
+_FAMILIES = (BILEVEL, CONSTRAINED, LANDSCAPES, NETWORK, PARTICLES, RANKING, SURROGATE, TRAINING)
+for _spec in (_spec for _family in _FAMILIES for _spec in _family):
     register(_spec)

@@ -56,6 +56,14 @@ def swarm(agent: Any, dtype: str, **keywords: Any) -> OptimizationEnv:
     return optenvs.make("Particles", landscape="Quadratic", **(_quadratic(agent, dtype) | start | keywords))
 
 
+def constrained(
+    agent: Any, dtype: str, noise: float = 0.0, rotate: bool = False, **keywords: Any
+) -> OptimizationEnv:
+    """A quadratic program with one equation; it has neither noise nor rotations."""
+    small = {"dim": 2, "equalities": 1, "condition": 3.0, "tolerance": None, "dtype": dtype}
+    return optenvs.make("ConstrainedQuadratic", **(small | keywords))
+
+
 def point(agent: Any, dtype: str, **keywords: Any) -> OptimizationEnv:
     """One point a query."""
     return optenvs.make("Quadratic", **(_quadratic(agent, dtype) | keywords))
@@ -89,6 +97,7 @@ PROBLEMS: dict[str, Callable[..., OptimizationEnv]] = {
     "inner_gradient": two_levels,
     "upper_gradient": two_levels,
     "hypergradient": two_levels,
+    "constraints": constrained,
     "hessian": point,
     "hvp": point,
     "gradient": point,

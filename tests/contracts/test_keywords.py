@@ -47,6 +47,11 @@ def point(env: OptimizationEnv, folder: Path) -> Any:
     return (0.5,) * getattr(env, "size", getattr(env, "dim", None) or 1)
 
 
+def program(env: OptimizationEnv, folder: Path) -> Any:
+    """The data of a constrained program, of another size than the default."""
+    return {"Q": [[2.0, 0.0], [0.0, 1.0]], "q": [1.0, 1.0], "A": [[1.0, 2.0]], "b": [1.0]}
+
+
 def scaled(env: OptimizationEnv, folder: Path) -> Any:
     """The shipped weights, a little larger, in a file."""
     name = {"RankingLatent": "diffusion"}.get(env.name, env.name.lower())
@@ -69,6 +74,7 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
     "augment": each("augment", "crop_flip"),
     "batch_size": each("batch_size", 5),
     "bound": each("bound", 0.5),
+    "bounded": each("bounded", True),
     "bounds": each("bounds", "domain", (-2.0, 2.0)),
     "budget": [*each("budget", 123, None), *each("budget", 123, epochs=3)],
     "centres": each("centres", ((0.5, 1.0), (1.0, 2.0)), nodes=2, dim=2),
@@ -80,7 +86,7 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
     "coupling": each("coupling", "cubes"),
     "curvatures": each("curvatures", (1.0, 2.0), nodes=2),
     "data": [
-        *each("data", "breast_cancer"),
+        *each("data", "breast_cancer", Of(program)),
         *each("data", TABLE, rows=2, dim=2),
     ],
     "depth": [*each("depth", 34), *each("depth", 34, model="resnet")],
@@ -95,6 +101,7 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
     "episodes": each("episodes", 2),
     "epochs": [*each("epochs", 3), *each("epochs", 3, budget=50)],
     "evaluation_period": each("evaluation_period", 2),
+    "equalities": each("equalities", 2),
     "events": each("events", Of(lambda env, folder: [(0.5, 0, 1), (0.7, 1, 2)])),
     "folder": each("folder", "/nowhere"),
     "formulation": each("formulation", "constraints"),
@@ -102,6 +109,7 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
     "graph_options": each("graph_options", {"probability": 0.9}),
     "hessian": each("hessian", "weighted_gauss_newton", "inexact", "fisher", "fisher_term", "zero"),
     "images": each("images", 4),
+    "inequalities": each("inequalities", 3),
     "instance": each("instance", "random"),
     "jitter": [*each("jitter", 0.1), *each("jitter", 0.1, surrogate="ode")],
     "label_noise": each("label_noise", 0.9),
@@ -123,10 +131,11 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
     "oracle": each("oracle", "value", "hvp", "minibatch", "conjugate"),
     "order": each("order", "time"),
     "particles": each("particles", 4),
+    "perturbation": each("perturbation", 0.3),
     "points": each("points", 3),
     "positive": each("positive", (0,), (2,)),
     "power": each("power", 3.0),
-    "problem": each("problem", "valley2"),
+    "problem": each("problem", "valley2", "HS40"),
     "queries_per_minibatch": each("queries_per_minibatch", 1),
     "ranked": each("ranked", 2),
     "rankings": each("rankings", 7),
@@ -147,6 +156,7 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
     "split": [*each("split", "class"), *each("split", "class", data="breast_cancer")],
     "standardise": each("standardise", "none", "scalar"),
     "start": each("start", Of(point)),
+    "start_multipliers": each("start_multipliers", Of(lambda env, folder: (0.5,) * getattr(env, "count", 1))),
     "start_mean": each("start_mean", (1.0, 2.0)),
     "start_std": each("start_std", 0.7),
     "steps": each("steps", 3),

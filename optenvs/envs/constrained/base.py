@@ -1,0 +1,376 @@
+"""Constrained programs: min f(x) subject to c_E(x) = 0, c_I(x) <= 0 and bounds, asked by a menu.
+
+* State: the instance (the data of f and c, the bounds), the last answers.
+* Query: a point ``x``, ``multipliers``, a ``vector`` and a ``covector``, and which kinds are wanted there.
+* Answer: ``value``, ``constraints`` (equations first), ``gradient``, ``jacobian``, ``objective_hessian``, the
+  ``hessian`` of the Lagrangian f + multipliers' c, and the products ``jacobian_product`` (J vector),
+  ``adjoint_product`` (J' covector) and ``hessian_product`` (of the Lagrangian's, by the vector).
+* Bill: one of its own name a kind. Metrics are exact and unbilled.
+
+The recommendation is the point asked, with its multipliers. The merit is the residual of
+:mod:`.residual` there: at the multipliers of the query, if it gives some, else at least-squares ones, with
+which it is a metric in any case. A row gives multipliers where they are not all zero, where a kind that
+depends on them is answered, and in the query of ``reset``, which asks at ``problem.lambda0``.
+
+A new program is a subclass with :meth:`Constrained.draw`, :meth:`Constrained.objective` and
+:meth:`Constrained.constraints`.
+"""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from optenvs.core.env import Instance, State
+from optenvs.core.menu import Judgement, Kind, MenuEnv, Query
+from optenvs.core.oracles import hessian, hvp, jacobian, value_and_gradient, vjp
+from optenvs.core.oracles import jvp as forward
+from optenvs.core.random import Keys
+
+from .parts import Draw, Hidden, Problem
+from .residual import dependent, least_squares, residual
+
+DENSE = ("gradient", "jacobian", "objective_hessian", "hessian")
+KINDS = ("value", "constraints", *DENSE, "jacobian_product", "adjoint_product", "hessian_product")
+_NAN = ("diverge", "infeasible")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Constrained(MenuEnv):
+    """A program with constraints.
+
+    Args:
+        start: a starting point in place of the instance's own, n numbers within the bounds.
+        start_multipliers: the multipliers to begin with in place of the instance's own, m numbers.
+        nan: what it means that f, c or a first derivative is no finite number at a finite point:
+            ``infeasible``, a hidden constraint: value and constraints are infinite, the other answers zeros,
+            the point earns no credit, and the episode goes on, so that a line search can come back;
+            ``diverge``, the episode's end.
+        tolerance: the residual at which an episode is solved.
+        budget: a number counts values.
+        reward, device, dtype: see :class:`optenvs.core.OptimizationEnv`.
+    """
+
+    start: Any = None
+    start_multipliers: Any = None
+    nan: str = "infeasible"
+    tolerance: float | None = 1e-4
+    dtype: str = "float64"
+
+    first = ("value", "constraints", "gradient", "jacobian")
+    painter = "optenvs.envs.constrained.picture:program"
+    meanings: ClassVar[dict[str, str]] = {
+        "x": "the point asked, which is judged",
+        "multipliers": "of the constraints, in the Lagrangian and where the point is judged; zeros for none",
+        "vector": "what the Jacobian and the Hessian are multiplied by",
+        "covector": "what the transposed Jacobian is multiplied by",
+        "constraints": "c(x): the equations, then the inequalities, satisfied where <= 0",
+        "jacobian": "the gradients of the constraints, as rows",
+        "objective_hessian": "the Hessian of the objective",
+        "hessian": "the Hessian of the Lagrangian",
+        "jacobian_product": "the Jacobian's product with the vector",
+        "adjoint_product": "the transposed Jacobian's product with the covector",
+        "hessian_product": "the product of the Lagrangian's Hessian with the vector",
+        "kkt": "the residual of the conditions of Karush, Kuhn and Tucker, at the multipliers given, if any",
+        "least_squares_kkt": "the same at least-squares multipliers",
+        "stationarity": "the part of the residual that the gradient of the Lagrangian leaves",
+        "feasibility": "the norm of the violated constraints and bounds",
+        "complementarity": "multipliers of inequalities that are negative, or positive where there is slack",
+        "singular": "1 where the gradients of the active constraints depend on each other",
+        "gap": "the true objective less its least value among feasible points",
+    }
+
+    # What an author writes ---------------------------------------------------------------------
+
+    @property
+    @abc.abstractmethod
+    def size(self) -> int:
+        """The number n of variables."""
+
+    @property
+    @abc.abstractmethod
+    def equality_count(self) -> int:
+        """The number of equations."""
+
+    @property
+    def inequality_count(self) -> int:
+        """The number of inequalities."""
+        return 0
+
+    @property
+    def dense(self) -> bool:
+        """Whether Jacobian and Hessians are on the menu; else their products alone are."""
+        return True
+
+    @abc.abstractmethod
+    def draw(self, keys: Keys) -> Draw:
+        """One program a key."""
+
+    @abc.abstractmethod
+    def objective(self, data: Any, x: Float[Tensor, "B n"]) -> Float[Tensor, "B"]:
+        """The function f; rows do not see each other."""
+
+    @abc.abstractmethod
+    def constraints(self, data: Any, x: Float[Tensor, "B n"]) -> Float[Tensor, "B m"]:
+        """The functions c, equations first."""
+
+    # What is inherited, by autograd; a closed form is several times faster ------------------------
+
+    def objective_slope(
+        self, data: Any, x: Float[Tensor, "B n"]
+    ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B n"]]:
+        """The objective and its gradient."""
+        return value_and_gradient(lambda y: self.objective(data, y), x)
+
+    def constraint_slopes(
+        self, data: Any, x: Float[Tensor, "B n"]
+    ) -> tuple[Float[Tensor, "B m"], Float[Tensor, "B m n"]]:
+        """The constraints and their Jacobian."""
+        return jacobian(lambda y: self.constraints(data, y), x)
+
+    def lagrangian_hessian(
+        self, data: Any, x: Float[Tensor, "B n"], multipliers: Float[Tensor, "B m"] | None
+    ) -> Float[Tensor, "B n n"]:
+        """The Hessian of the Lagrangian; without multipliers that of the objective."""
+        return hessian(lambda y: self._lagrangian(data, y, multipliers), x)[2]
+
+    def jacobian_product(
+        self, data: Any, x: Float[Tensor, "B n"], vector: Float[Tensor, "B n"]
+    ) -> Float[Tensor, "B m"]:
+        """J vector, where nothing is dense."""
+        return forward(lambda y: self.constraints(data, y), x, vector)[1]
+
+    def adjoint_product(
+        self, data: Any, x: Float[Tensor, "B n"], covector: Float[Tensor, "B m"]
+    ) -> Float[Tensor, "B n"]:
+        """J' covector, where nothing is dense."""
+        return vjp(lambda y: self.constraints(data, y), x, covector)[1]
+
+    def hessian_product(
+        self,
+        data: Any,
+        x: Float[Tensor, "B n"],
+        multipliers: Float[Tensor, "B m"],
+        vector: Float[Tensor, "B n"],
+    ) -> Float[Tensor, "B n"]:
+        """The product of the Lagrangian's Hessian with the vector."""
+        return hvp(lambda y: self._lagrangian(data, y, multipliers), x, vector)[2]
+
+    def best_multipliers(self, state: State, x: Tensor, seen: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Least-squares multipliers ``(B, m)``, and whether LICQ fails, bool ``(B,)``.
+
+        What is not dense has a way of its own.
+
+        Args:
+            state: the episodes.
+            x: the points, ``(B, n)``.
+            seen: ``value``, ``gradient``, ``constraints``, and ``jacobian`` where it is dense.
+        """
+        problem, c, J = state.problem, seen["constraints"], seen["jacobian"]
+        return least_squares(problem, x, seen["gradient"], c, J), dependent(problem, x, c, J)
+
+    def measure(self, data: Any, x: Float[Tensor, "B n"]) -> dict[str, Tensor]:
+        """More metrics of a point, ``(B,)`` each."""
+        return {}
+
+    # What it gets ------------------------------------------------------------------------------
+
+    def __post_init__(self) -> None:
+        if self.nan not in _NAN:
+            raise ValueError(f"nan: expected one of {', '.join(_NAN)}, got {self.nan!r}")
+        _ = self._given("start", self.size), self._given("start_multipliers", self.count)
+        super().__post_init__()
+
+    @property
+    def count(self) -> int:
+        """The number m of constraints."""
+        return self.equality_count + self.inequality_count
+
+    def _given(self, name: str, size: int) -> Float[Tensor, "n"] | None:
+        """The numbers of a keyword, of which ``size`` are expected."""
+        value = getattr(self, name)
+        if value is None:
+            return None
+        try:
+            numbers = np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value, dtype=float)
+        except (TypeError, ValueError):
+            numbers = np.empty(0)  # words, or rows of several lengths
+        if numbers.shape != (size,) or not np.isfinite(numbers).all():
+            raise ValueError(f"{name}: expected {size} finite numbers, got {value!r}")
+        return torch.tensor(numbers, dtype=self.torch_dtype, device=self.torch_device)
+
+    @cached_property
+    def _begin(self) -> tuple[Tensor | None, Tensor | None]:
+        return self._given("start", self.size), self._given("start_multipliers", self.count)
+
+    def places(self) -> dict[str, Any]:
+        n, m = self.size, self.count
+        return {"x": (n,), "multipliers": (m,), "vector": (n,), "covector": (m,)}
+
+    def menu(self) -> dict[str, Kind]:
+        n, m, x = self.size, self.count, ("x",)
+
+        def seen(name: str) -> Any:
+            return lambda state, query: self._look(state, query)[name]
+
+        def masked(answer: Any) -> Any:
+            return lambda s, q: self._shown(s, q, answer(s.hidden.data, q["x"], q))
+
+        kinds = {
+            "value": Kind((1,), seen("value"), at=x),
+            "constraints": Kind((m,), seen("constraints"), at=x),
+            "gradient": Kind((n,), seen("gradient"), at=x, slope_of="value"),
+            "jacobian": Kind((m, n), seen("jacobian"), at=x, slope_of="constraints"),
+            "objective_hessian": Kind(
+                (n, n),
+                masked(lambda data, x, query: self.lagrangian_hessian(data, x, None)),
+                at=x,
+                slope_of="gradient",
+            ),
+            "hessian": Kind(
+                (n, n),
+                masked(lambda data, x, query: self._hessian(data, query)),
+                at=("x", "multipliers"),
+            ),
+            "jacobian_product": Kind(
+                (m,),
+                lambda s, q: self._shown(s, q, self._along(s, q, q["vector"])),
+                at=("x", "vector"),
+                slope_of="constraints",
+                times="vector",
+            ),
+            "adjoint_product": Kind(
+                (n,),
+                lambda s, q: self._shown(s, q, self._across(s, q, q["covector"])),
+                at=("x", "covector"),
+            ),
+            "hessian_product": Kind(
+                (n,), masked(lambda data, x, query: self._turned(data, query)), ("x", "multipliers", "vector")
+            ),
+        }
+        return kinds if self.dense else {n: kind for n, kind in kinds.items() if n not in DENSE[1:]}
+
+    def sample(self, keys: Keys) -> Instance:
+        draw = self.draw(keys)
+        start, multipliers = draw.start, draw.multipliers
+        if multipliers is None:
+            multipliers = start.new_zeros(len(keys), self.count)
+        if self._begin[0] is not None:
+            start = self._begin[0].expand_as(start)
+        if self._begin[1] is not None:
+            multipliers = self._begin[1].expand_as(multipliers)
+        problem = Problem(
+            lower=torch.full_like(start, -torch.inf) if draw.lower is None else draw.lower,
+            upper=torch.full_like(start, torch.inf) if draw.upper is None else draw.upper,
+            lambda0=multipliers,
+            equalities=self.equality_count,
+            menu=self.card.offer,
+        )
+        return Instance(
+            problem=problem,
+            hidden=Hidden(data=draw.data, optimum=draw.optimum, lowest=draw.lowest, notes=draw.notes),
+            start=self.card.start(x=start, multipliers=multipliers),
+            floor=torch.zeros_like(start[:, 0]),
+        )
+
+    def judge(self, state: State, query: Query) -> Judgement:
+        x, hidden, seen = query["x"], state.hidden, self._first(state, query)
+        best, singular = self.best_multipliers(state, x, seen)
+        least = self._residual(state, query, best)
+        own = self._residual(state, query, query["multipliers"])
+        given = (query["multipliers"] != 0).any(-1) | (state.k == 0)
+        for kind in ("hessian", "hessian_product"):
+            given = given | query.paid.get(kind, False)
+        parts = {name: torch.where(given, getattr(own, name), part) for name, part in least._asdict().items()}
+        merit = torch.where(given, own.total, least.total)
+        bad, value = self._bad(seen), seen["value"]
+        merit = torch.where(bad, torch.inf if self.nan == "infeasible" else torch.nan, merit)
+        metrics = {"kkt": merit, "least_squares_kkt": least.total, **parts, "value": value}
+        metrics["singular"] = singular.to(x.dtype)
+        if hidden.lowest is not None:
+            metrics["gap"] = value - hidden.lowest
+        if hidden.optimum is not None:
+            metrics["distance"] = torch.linalg.vector_norm(x - hidden.optimum, dim=-1)
+        metrics |= dict(hidden.notes or {}) | self.measure(hidden.data, x)
+        solved = None if self.tolerance is None else merit <= self.tolerance
+        return Judgement(merit, metrics, solved, infeasible=None if self.nan == "diverge" else bad)
+
+    # How it is computed, once a query -----------------------------------------------------------
+
+    def _first(self, state: State, query: Query) -> dict[str, Tensor]:
+        """Value, gradient and constraints as they are, and the Jacobian where it is dense."""
+
+        def make() -> dict[str, Tensor]:
+            data, x = state.hidden.data, query["x"]
+            value, gradient = self.objective_slope(data, x)
+            seen = {"value": value, "gradient": gradient}
+            if self.dense:
+                seen["constraints"], seen["jacobian"] = self.constraint_slopes(data, x)
+            else:
+                seen["constraints"] = self.constraints(data, x)
+            return seen
+
+        return query.once("first", make)
+
+    def _bad(self, seen: dict[str, Tensor]) -> Tensor:
+        """Where something is no finite number, ``(B,)``."""
+        fine = [part.flatten(1).isfinite().all(-1) for name, part in seen.items() if name != "value"]
+        return ~torch.stack((seen["value"].isfinite(), *fine)).all(0)
+
+    def _look(self, state: State, query: Query) -> dict[str, Tensor]:
+        """The same as they are shown."""
+        if self.nan == "diverge":
+            return self._first(state, query)
+
+        def make() -> dict[str, Tensor]:
+            seen = self._first(state, query)
+            bad = self._bad(seen)
+            shown = {}
+            for name, part in seen.items():
+                there = bad.reshape(-1, *[1] * (part.ndim - 1))
+                shown[name] = torch.where(there, torch.inf if name in ("value", "constraints") else 0.0, part)
+            return shown
+
+        return query.once("shown", make)
+
+    def _shown(self, state: State, query: Query, answer: Tensor) -> Tensor:
+        if self.nan == "diverge":
+            return answer
+        bad = self._bad(self._first(state, query))
+        return torch.where(bad.reshape(-1, *[1] * (answer.ndim - 1)), 0.0, answer)
+
+    def _lagrangian(self, data: Any, x: Tensor, multipliers: Tensor | None) -> Tensor:
+        value = self.objective(data, x)
+        return value if multipliers is None else value + (multipliers * self.constraints(data, x)).sum(-1)
+
+    def _hessian(self, data: Any, query: Query) -> Tensor:
+        make = lambda: self.lagrangian_hessian(data, query["x"], query["multipliers"])  # noqa: E731
+        return query.once("hessian", make)
+
+    def _turned(self, data: Any, query: Query) -> Tensor:
+        x, multipliers, vector = query["x"], query["multipliers"], query["vector"]
+        if "hessian" in query.kinds:  # it is there
+            return (self._hessian(data, query) @ vector.unsqueeze(-1)).squeeze(-1)
+        return self.hessian_product(data, x, multipliers, vector)
+
+    def _along(self, state: State, query: Query, vector: Tensor) -> Tensor:
+        if self.dense:
+            return (self._first(state, query)["jacobian"] @ vector.unsqueeze(-1)).squeeze(-1)
+        return self.jacobian_product(state.hidden.data, query["x"], vector)
+
+    def _across(self, state: State, query: Query, covector: Tensor) -> Tensor:
+        if self.dense:
+            return (covector.unsqueeze(-2) @ self._first(state, query)["jacobian"]).squeeze(-2)
+        return self.adjoint_product(state.hidden.data, query["x"], covector)
+
+    def _residual(self, state: State, query: Query, multipliers: Tensor) -> Any:
+        seen = self._first(state, query)
+        slope = seen["gradient"] + self._across(state, query, multipliers)
+        return residual(state.problem, query["x"], slope, seen["constraints"], multipliers)
