@@ -118,5 +118,6 @@ def made(name: str, dtype: str = "float32") -> Any:
     """The agent, at settings with which a few steps move it."""
     known = inspect.signature(type(agents.make(name))).parameters
     # the weights' precision where it has weights
-    options = {"lr": 0.05, "dtype": dtype}
+    # no power of two times a curvature of the quadratic, where rounding would decide a line search
+    options = {"lr": 0.05, "dtype": dtype, "L": 0.7}
     return agents.make(name, **{key: value for key, value in options.items() if key in known})
