@@ -17,7 +17,17 @@ from optenvs import second_name
 second_name.enter(__name__)  # under the name `agents`; nobody meets what follows then
 
 _HERE = second_name.NAME
-_FAMILIES = ("adapters", "curvature", "gradient", "learned", "network", "particles", "ranking", "surrogate")
+_FAMILIES = (
+    "adapters",
+    "bilevel",
+    "curvature",
+    "gradient",
+    "learned",
+    "network",
+    "particles",
+    "ranking",
+    "surrogate",
+)
 _AGENTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     # name: (module, class, oracles that it needs; of "a|b" either will do); each family declares its own
     spec.name: (f"{_HERE}.{family}.{spec.module}", spec.cls, spec.needs)

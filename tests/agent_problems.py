@@ -18,7 +18,7 @@ LEARNED = [name for name in NAMES if hasattr(agents.make(name), "parameters")]
 PARTICLES = 40
 SHOWN = 10
 TRIED = 4
-ASKED = 6
+ASKED = 2
 
 
 def network(agent: Any, dtype: str, rotate: bool = False, **keywords: Any) -> OptimizationEnv:
@@ -72,7 +72,7 @@ def point(agent: Any, dtype: str, **keywords: Any) -> OptimizationEnv:
 def two_levels(
     agent: Any, dtype: str, noise: float = 0.0, rotate: bool = False, **keywords: Any
 ) -> OptimizationEnv:
-    """One upper and one lower variable; a query of a few kinds costs as many derivatives."""
+    """One upper and one lower variable; three derivatives a query or so."""
     if "budget" in keywords:
         keywords["budget"] *= ASKED
     return optenvs.make("BilevelInequality", **({"tolerance": None, "dtype": dtype} | keywords))

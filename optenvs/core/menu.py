@@ -75,6 +75,8 @@ class Menu:
             raise ValueError(f"{owner}: unit: nothing bills {unit!r}{suggest(str(unit), units[1:])}")
         self._varies = any(callable(price) for bill in self._bills.values() for price in bill.values())
         self._limits: dict[tuple[tuple[str, int], ...], Tensor] = {}
+        self._blanks: dict[str, tuple[Any, Tensor]] = {}
+        self._dtypes = {name: getattr(torch, str(space.dtype)) for name, space in self.answers.items()}
 
     def _check(self) -> None:
         """Raise ``ValueError`` for the first thing that does not fit."""
@@ -184,11 +186,13 @@ class Menu:
         eager = _may_look(action)
         paid, bill = self._pay(limits, state, query, action[WANT] > 0, eager)
         query.paid = dict(zip(self.kinds, paid.unbind(-1), strict=True))
-        asked = paid.any(0).tolist() if eager else [True] * len(self.kinds)
+        asked, whole = [True] * len(self.kinds), [False] * len(self.kinds)
+        if eager:
+            asked, whole = torch.stack((paid.any(0), paid.all(0))).tolist()
         query.kinds = frozenset(kind for kind, some in zip(self.kinds, asked, strict=True) if some)
         observation = dict(query.places)
-        for name, space in self.answers.items():
-            observation[name] = self._told(name, tuple(space.shape), state, query)
+        for (name, space), every in zip(self.answers.items(), whole, strict=True):
+            observation[name] = self._told(name, tuple(space.shape), state, query, every)
         observation[ANSWERED] = paid.long()
         judged = Judgement(*judge(state, query))
         told = paid.any(-1) | (state.k == 0)
@@ -205,19 +209,28 @@ class Menu:
             infeasible=judged.infeasible,
         )
 
-    def _told(self, name: str, shape: Shape, state: State, query: Query) -> Tensor:
-        """The answers of one kind, zeros in rows that do not pay for it."""
-        paid = query.paid[name]
+    def _told(self, name: str, shape: Shape, state: State, query: Query, every: bool) -> Tensor:
+        """The answers of one kind, zeros in rows that do not pay for it; ``every``: all rows do."""
         like = next(iter(query.places.values()))
         if name not in query.kinds:
-            dtype = getattr(torch, str(self.answers[name].dtype))
-            return torch.zeros(len(like), *shape, dtype=dtype, device=like.device)
+            return self._blank(name, shape, like)
         found, whole = self.kinds[name].fn(state, query), (len(like), *shape)
         if found.shape != whole:  # ones may be left out, and nothing else: a transposed matrix has as many
             if [n for n in found.shape if n != 1] != [n for n in whole if n != 1]:
                 raise ValueError(f"{name}: expected an answer of shape {whole}, got {tuple(found.shape)}")
             found = found.reshape(whole)
-        return torch.where(paid.reshape(-1, *[1] * len(shape)), found, torch.zeros_like(found))
+        if every:
+            return found
+        return torch.where(query.paid[name].reshape(-1, *[1] * len(shape)), found, torch.zeros_like(found))
+
+    def _blank(self, name: str, shape: Shape, like: Tensor) -> Tensor:
+        """The zeros of a kind that nobody is told, kept: most kinds of most queries are."""
+        form = len(like), like.device, torch.is_inference_mode_enabled()
+        kept = self._blanks.get(name)
+        if kept is None or kept[0] != form:
+            zeros = torch.zeros(len(like), *shape, dtype=self._dtypes[name], device=like.device)
+            kept = self._blanks[name] = form, zeros
+        return kept[1]
 
     def _pay(
         self, limits: dict[str, int], state: State, query: Query, want: Bool[Tensor, "B kinds"], eager: bool

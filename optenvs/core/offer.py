@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from .env import State
 from .errors import suggest
+from .tracing import tracing
 
 T = TypeVar("T")
 Shape = tuple[int, ...]
@@ -123,6 +125,9 @@ class Offer:
         for name, shape, dtype in self.places:
             kept = real if dtype.startswith("float") else getattr(torch, dtype)
             parts[name] = places[name] if name in places else like.new_zeros(len(like), *shape, dtype=kept)
+        if like.device.type == "cpu" and not tracing() and all(isinstance(w, bool) for w in wanted.values()):
+            same = _row(tuple(int(wanted.get(kind, False)) for kind in self.kinds))
+            return parts | {WANT: same.expand(len(like), -1)}
         none = torch.zeros(len(like), dtype=torch.int64, device=like.device)
         columns = [none + wanted[kind] if kind in wanted else none for kind in self.kinds]
         return parts | {WANT: torch.stack(columns, -1)}
@@ -137,3 +142,10 @@ class Offer:
                 came = tuple(place.shape) if isinstance(place, Tensor) else type(place).__name__
                 wanted = ", ".join(map(str, ("B", *shapes[name])))
                 raise ValueError(f"{name}: expected a tensor ({wanted}), got {came}")
+
+
+@functools.lru_cache(maxsize=256)
+def _row(wanted: tuple[int, ...]) -> Tensor:
+    """What all rows want, on the CPU; made once, outside inference mode, so that everybody may use it."""
+    with torch.inference_mode(False):
+        return torch.tensor([wanted], dtype=torch.int64)

@@ -1,0 +1,118 @@
+"""What methods for two levels share: sizes, what a problem lacks, and rows that go in step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from optenvs.core.env import Action
+from optenvs.core.errors import check_oracles
+from optenvs.core.offer import Offer
+from optenvs.core.oracles import inside_transform
+from optenvs.core.struct import select
+
+from ..core import Agent, Observation, by_row, require
+
+
+def constrained(problem: Any) -> bool:
+    """Whether the lower problem has constraints."""
+    return "constraints" in offer_of(problem).kinds
+
+
+def offer_of(problem: Any) -> Offer:
+    """What can be asked.
+
+    Raises:
+        TypeError: it is no problem of two levels.
+    """
+    offer = getattr(problem, "menu", None)
+    if not isinstance(offer, Offer) or getattr(problem, "geometry", None) is None:
+        raise TypeError(f"problem: expected one of two levels, got {type(problem).__name__}")
+    return offer
+
+
+def check(agent: Agent, problem: Any, *projections: str) -> Offer:
+    """What can be asked, where it has all kinds that ``agent`` needs, and the projections.
+
+    Raises:
+        OracleMismatch: a kind is missing.
+        TypeError: it is no problem of two levels, or nobody knows a projection.
+    """
+    offer, name = offer_of(problem), type(agent).__name__
+    check_oracles(name, agent.needs, "the problem", offer.kinds)
+    for projection in projections:
+        if projection not in problem.geometry.has:
+            known = ", ".join(problem.geometry.has) or "none"
+            raise TypeError(
+                f"agent {name} needs the projection {projection!r} of the problem's geometry, which has "
+                f"{known}"
+            )
+    return offer
+
+
+def rate(
+    agent: Agent, field: str, like: Float[Tensor, "B _"], rule: Callable[[], Tensor] | None = None
+) -> Float[Tensor, "B 1"]:
+    """A number of the agent, one a row; where it is ``None``, what the rule says."""
+    value = getattr(agent, field)
+    if value is None and rule is not None:
+        return rule().to(like).reshape(-1, 1)
+    rows = torch.as_tensor(by_row(field, value, like), dtype=like.dtype, device=like.device)
+    return rows.reshape(-1, 1).expand(len(like), 1)
+
+
+def require_numbers(
+    agent: Agent, field: str, holds: Callable[[Tensor], Tensor], expected: str, *, none: bool = False
+) -> None:
+    """Raise ``ValueError`` unless a field is a number, or a tensor of such, for which ``holds`` is true."""
+    value = getattr(agent, field)
+    fits = none and value is None
+    if isinstance(value, int | float | Tensor) and not isinstance(value, bool):
+        fits = bool(holds(torch.as_tensor(value)).all())
+    require(agent, field, fits, f"{expected}, or a tensor (B,) of such{', or None' if none else ''}")
+
+
+def constants(agent: Agent, field: str, problem: Any, *names: str) -> Any:
+    """What the problem tells of its functions, ``(B, 1)`` each; one alone where one name is given.
+
+    Raises:
+        ValueError: it tells nothing, and ``field`` would follow from it.
+    """
+    if problem.smoothness is None:
+        raise ValueError(
+            f"{type(agent).__name__}: {field}: the problem tells no constants from which it would follow; "
+            "expected a number"
+        )
+    found = [getattr(problem.smoothness, name).unsqueeze(-1) for name in names]
+    return found[0] if len(found) == 1 else found
+
+
+def by_phase(
+    phase: Bool[Tensor, "B"],
+    first: Callable[[], tuple[Action, Any]],
+    second: Callable[[], tuple[Action, Any]],
+) -> tuple[Action, Any]:
+    """Row by row what ``second`` gives where ``phase`` holds, and what ``first`` gives elsewhere.
+
+    Eagerly on the CPU, rows that all go in step cost one of the two alone; nothing else depends on it.
+    """
+    looked = phase.device.type == "cpu" and not inside_transform(phase)
+    if looked and bool(phase.all()):
+        return second()
+    if looked and not bool(phase.any()):
+        return first()
+    return select(phase, second(), first())
+
+
+def split(both: Float[Tensor, "B nm"], x: Float[Tensor, "B n"]) -> tuple[Tensor, Tensor]:
+    """The parts by x and by y."""
+    return both[:, : x.shape[1]], both[:, x.shape[1] :]
+
+
+def start_of(observation: Observation) -> tuple[Float[Tensor, "B n"], Float[Tensor, "B m"]]:
+    """The pair at which the problem begins."""
+    return observation["x"], observation["y"]
