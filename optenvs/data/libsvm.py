@@ -96,7 +96,7 @@ def find(file: str | os.PathLike[str], folder: str | os.PathLike[str] | None = N
 
 
 class _Rows(NamedTuple):
-    """The rows of a file: entries of each row, and indices (from 1) and values of all, one after the other."""
+    """The rows of a file: the entries of each, and the indices (from 1) and values of all in one run."""
 
     labels: np.ndarray
     counts: np.ndarray
