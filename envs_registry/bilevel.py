@@ -9,7 +9,9 @@ _CONSTRAINED = ("constraints", "pullback", "inner_constraints", "inner_pullback"
 _SOLVED = ("product", "solution", "hypergradient")
 
 
-def _bilevel(name: str, path: str, summary: str, best_known: float | None = 0.0) -> EnvSpec:
+def _bilevel(
+    name: str, path: str, summary: str, best_known: float | None = 0.0, needs: tuple[str, ...] = ()
+) -> EnvSpec:
     return EnvSpec(
         id=f"optenvs/{name}-v0",
         entry_point=f"{_MODULE}.{path}",
@@ -18,6 +20,7 @@ def _bilevel(name: str, path: str, summary: str, best_known: float | None = 0.0)
         summary=summary,
         reference=_PAPER,
         best_known=best_known,
+        needs=needs,
     )
 
 
@@ -29,5 +32,19 @@ BILEVEL = (
         "BilevelInequality",
         "inequality:BilevelInequality",
         "One upper and one lower variable, with an inequality that is active at the solution",
+    ),
+    _bilevel(
+        "BilevelSvm",
+        "svm:BilevelSvm",
+        "A penalty for each training sample of a support vector machine, by its loss on others",
+        None,
+        ("scikit-learn",),
+    ),
+    _bilevel(
+        "BilevelCleaning",
+        "cleaning:BilevelCleaning",
+        "The same where labels are wrong: digits 4 against 9, to be cleaned",
+        None,
+        ("scikit-learn",),
     ),
 )
