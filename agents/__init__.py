@@ -20,6 +20,7 @@ _HERE = second_name.NAME
 _FAMILIES = (
     "adapters",
     "bilevel",
+    "constrained",
     "curvature",
     "gradient",
     "learned",

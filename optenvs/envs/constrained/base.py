@@ -302,6 +302,10 @@ class Constrained(MenuEnv):
         solved = None if self.tolerance is None else merit <= self.tolerance
         return Judgement(merit, metrics, solved, infeasible=None if self.nan == "diverge" else bad)
 
+    def recordable(self, state: State) -> dict[str, Tensor]:
+        """The point asked, under the name that it has in other families."""
+        return {"point": state.observation["x"]}
+
     # How it is computed, once a query -----------------------------------------------------------
 
     def _first(self, state: State, query: Query) -> dict[str, Tensor]:

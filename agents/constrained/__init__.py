@@ -1,0 +1,12 @@
+"""Second-order methods for equality-constrained programs."""
+
+from ..spec import AgentSpec
+
+_DENSE = ("value", "constraints", "gradient", "jacobian", "hessian")
+
+AGENTS = (
+    AgentSpec("adasketch_newton", "adasketch_newton", "AdaSketchNewton", _DENSE),
+    AgentSpec("augmented_lagrangian", "augmented_lagrangian", "AugmentedLagrangian", _DENSE),
+    AgentSpec("l1_sqp", "l1_sqp", "L1Sqp", _DENSE),
+    AgentSpec("l1_sqp_adaptive", "l1_sqp_adaptive", "L1SqpAdaptive", _DENSE),
+)

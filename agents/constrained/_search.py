@@ -1,0 +1,280 @@
+"""What second-order methods with a backtracking line search on a merit function share.
+
+Each round: derivatives at (x, multipliers), a direction, then trial points, one a query, until the merit function
+has fallen by Armijo's rule:
+
+    merit(x + a dx, multipliers + a dmultipliers) <= merit(x, multipliers) + armijo a slope,     a <- a / 2
+
+A trial asks what the merit function needs. What an answer has told is not asked again.
+"""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from optenvs.core.env import Action
+from optenvs.core.ledger import Ledger
+from optenvs.core.oracles import inside_transform
+from optenvs.core.random import Keys
+from optenvs.core.struct import replace, select, struct
+
+from ..asking import Notes
+from ..core import Agent, Observation, require
+from .gmres import times
+
+
+@struct
+class SearchState:
+    """The memory of a line search.
+
+    Attributes:
+        notes: the answers so far.
+        keys: of random draws, ``(B,)``.
+        x, multipliers: where it stands, ``(B, n)`` and ``(B, m)``.
+        dx, dmultipliers: the direction.
+        length: of the next trial, in units of the direction, ``(B,)``.
+        merit, slope: the merit function where it stands, and its slope along the direction, ``(B,)``.
+        trying: whether the last query was a trial, ``(B,)``.
+        iterations: steps taken, ``(B,)``.
+        step: the length of the last of them, ``(B,)``.
+        singular: whether it has stopped because the constraints' gradients depend on each other, ``(B,)``.
+        capped: how often the inner solver has stopped short of its aim, ``(B,)``.
+        finished: ``(B,)``.
+        own: what the method keeps beside.
+        work: what the inner solver has done.
+    """
+
+    notes: Notes
+    keys: Keys
+    x: Float[Tensor, "B n"]
+    multipliers: Float[Tensor, "B m"]
+    dx: Float[Tensor, "B n"]
+    dmultipliers: Float[Tensor, "B m"]
+    length: Float[Tensor, "B"]
+    merit: Float[Tensor, "B"]
+    slope: Float[Tensor, "B"]
+    trying: Bool[Tensor, "B"]
+    iterations: Int64[Tensor, "B"]
+    step: Float[Tensor, "B"]
+    singular: Bool[Tensor, "B"]
+    capped: Int64[Tensor, "B"]
+    finished: Bool[Tensor, "B"]
+    own: Any
+    work: Ledger
+
+
+class Direction(NamedTuple):
+    """What a method makes of the derivatives.
+
+    Attributes:
+        dx, dmultipliers: the direction.
+        merit, slope: the merit function where it stands, and its slope along the direction.
+        own: what the method keeps.
+        singular: rows that cannot go on, ``(B,)``.
+        capped: rows whose inner solver has stopped short of its aim, ``(B,)``.
+        work: what that has done, by kind, ``(B,)`` each.
+        multipliers: new ones, in rows that then need derivatives anew and have no direction; and
+        moved: which those are, ``(B,)``; ``None`` where a method has no such thing.
+        ended: rows that finish, ``(B,)``.
+    """
+
+    dx: Float[Tensor, "B n"]
+    dmultipliers: Float[Tensor, "B m"]
+    merit: Float[Tensor, "B"]
+    slope: Float[Tensor, "B"]
+    own: Any
+    singular: Bool[Tensor, "B"]
+    capped: Bool[Tensor, "B"]
+    work: dict[str, Tensor]
+    multipliers: Float[Tensor, "B m"] | None = None
+    moved: Bool[Tensor, "B"] | None = None
+    ended: Bool[Tensor, "B"] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class LineSearch(Agent):
+    """A method for equations c(x) = 0 without bounds.
+
+    Args:
+        tolerance: |(grad_x L, c)| at which it finishes by itself; the published programs use 1e-4. By default
+            it leaves that to the problem, and goes on as far as rounding lets it.
+    """
+
+    tolerance: float = 0.0
+
+    armijo: ClassVar[float]
+    tried: ClassVar[tuple[str, ...]] = ("value", "constraints", "gradient", "jacobian")
+    """What the merit function needs."""
+    counts: ClassVar[tuple[str, ...]] = ()
+    """What its inner solver counts."""
+
+    needs = ("value", "constraints", "gradient", "jacobian", "hessian")
+
+    def __post_init__(self) -> None:
+        require(self, "tolerance", self.tolerance >= 0, "a number >= 0")
+
+    # What a method writes ----------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def begin(self, notes: Notes, multipliers: Float[Tensor, "B m"]) -> Any:
+        """What it keeps, at first."""
+
+    @abc.abstractmethod
+    def merit(self, state: SearchState, multipliers: Float[Tensor, "B m"]) -> Float[Tensor, "B"]:
+        """The merit function of the last answers, with these multipliers."""
+
+    @abc.abstractmethod
+    def direction(self, state: SearchState, ready: Bool[Tensor, "B"]) -> Direction:
+        """The direction in the rows that are ready: all derivatives are known where they stand."""
+
+    def asked_at(self, state: SearchState) -> Float[Tensor, "B m"]:
+        """The multipliers of the Hessian that it needs where it stands."""
+        return state.multipliers
+
+    def settled(self, state: SearchState) -> Bool[Tensor, "B"]:
+        """Rows where the residual may end the run."""
+        return ~state.trying
+
+    # What it gets ------------------------------------------------------------------------------
+
+    def init(self, problem: Any, observation: Observation, keys: Keys) -> SearchState:
+        _refuse(self, problem)
+        notes = Notes.begin(self, problem, observation)
+        x, multipliers = observation["x"], observation["multipliers"]
+        nothing, none = torch.zeros_like(x[:, 0]), torch.zeros_like(keys)
+        return SearchState(
+            notes=notes,
+            keys=keys,
+            x=x,
+            multipliers=multipliers,
+            dx=torch.zeros_like(x),
+            dmultipliers=torch.zeros_like(multipliers),
+            length=nothing + 1,
+            merit=nothing,
+            slope=nothing - torch.inf,
+            trying=none > 0,
+            iterations=none,
+            step=nothing,
+            singular=none > 0,
+            capped=none,
+            finished=none > 0,
+            own=self.begin(notes, multipliers),
+            work=Ledger.empty(self.counts, len(keys), keys.device),
+        )
+
+    def act(self, state: SearchState, observation: Observation) -> tuple[Action, SearchState]:
+        notes = state.notes.read(observation)
+        state = replace(state, notes=notes, finished=state.finished | notes.refused)
+        if some(state.trying):
+            state = self._judged(state, observation)
+        if self.tolerance:
+            state = replace(state, finished=state.finished | (self.settled(state) & self._within(state)))
+        at = {"x": state.x, "multipliers": self.asked_at(state)}
+        ready = ~state.trying & ~state.finished
+        for kind in self.needs:
+            ready = ready & notes.holds(kind, **at)
+        if some(ready):
+            state = self._turned(state, ready)
+        trying, length = state.trying.unsqueeze(-1), state.length.unsqueeze(-1)
+        action, notes = notes.ask(
+            {kind: True if kind in self.tried else ~state.trying for kind in self.needs},
+            x=torch.where(trying, state.x + length * state.dx, state.x),
+            multipliers=torch.where(
+                trying, state.multipliers + length * state.dmultipliers, self.asked_at(state)
+            ),
+        )
+        return action, replace(state, notes=notes)
+
+    def _judged(self, state: SearchState, observation: Observation) -> SearchState:
+        """Whether trials are accepted, and how long the next ones are."""
+        least, rounding = self.armijo * state.length * state.slope, _rounding(state.merit)
+        passed = state.trying & (self.merit(state, observation["multipliers"]) <= state.merit + least + rounding)
+        failed = state.trying & ~passed
+        length = torch.where(failed, state.length / 2, state.length)
+        lost = failed & (length * state.slope.abs() <= rounding)
+        there = passed.unsqueeze(-1)
+        return replace(
+            state,
+            x=torch.where(there, observation["x"], state.x),
+            multipliers=torch.where(there, observation["multipliers"], state.multipliers),
+            length=length,
+            trying=failed,
+            iterations=state.iterations + passed,
+            step=torch.where(passed, length, state.step),
+            finished=state.finished | lost,
+        )
+
+    def _turned(self, state: SearchState, ready: Bool[Tensor, "B"]) -> SearchState:
+        """The state with a direction in rows that are ready."""
+        found = self.direction(state, ready)
+        moved = torch.zeros_like(ready) if found.moved is None else ready & found.moved
+        sound = found.dx.isfinite().all(-1) & found.dmultipliers.isfinite().all(-1)
+        singular = ready & ~moved & (found.singular | ~sound)
+        still = ((state.x + found.dx) == state.x).all(-1)
+        still = still & ((state.multipliers + found.dmultipliers) == state.multipliers).all(-1)
+        # Newton's slope falls with the square of the residual, until rounding is all that is left of it
+        lost = (found.slope.abs() <= _rounding(found.merit)) & (found.slope <= 0.1 * state.slope)
+        over = singular | (ready & ~moved & (still | lost))
+        if found.ended is not None:
+            over = over | (ready & found.ended)
+        tries = ready & ~moved & ~over
+        one = torch.ones_like(state.length)
+        work = {kind: torch.where(ready, count, 0) for kind, count in found.work.items()}
+        state = replace(
+            state,
+            own=select(ready, found.own, state.own),
+            dx=select(tries, found.dx, state.dx),
+            dmultipliers=select(tries, found.dmultipliers, state.dmultipliers),
+            length=select(tries, one, state.length),
+            merit=select(tries, found.merit, state.merit),
+            slope=select(tries, found.slope, state.slope),
+            trying=state.trying | tries,
+            singular=state.singular | singular,
+            capped=state.capped + (ready & found.capped),
+            finished=state.finished | over,
+            work=state.work.bill(work),
+        )
+        if found.multipliers is not None:
+            state = replace(
+                state,
+                multipliers=select(moved, found.multipliers, state.multipliers),
+                slope=torch.where(moved, -torch.inf, state.slope),  # of another function
+            )
+        return state
+
+    def _within(self, state: SearchState) -> Bool[Tensor, "B"]:
+        """Whether the residual is known where it stands, and within the tolerance."""
+        notes, known = state.notes, ~state.trying
+        for kind in ("constraints", "gradient", "jacobian"):
+            known = known & notes.holds(kind, x=state.x)
+        slope = notes["gradient"] + times(notes["jacobian"].mT, state.multipliers)
+        return known & (torch.cat((slope, notes["constraints"]), -1).norm(dim=-1) <= self.tolerance)
+
+
+def some(mask: Bool[Tensor, "B"]) -> bool:
+    """Whether a row is set; where nobody may look: perhaps, and what depends on it is computed and masked."""
+    return mask.device.type != "cpu" or inside_transform(mask) or bool(mask.any())
+
+
+def _rounding(merit: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
+    """Differences that rounding makes."""
+    return 4 * torch.finfo(merit.dtype).eps * merit.abs()
+
+
+def _refuse(agent: Agent, problem: Any) -> None:
+    """Raise ``ValueError`` unless all constraints are equations."""
+    name = type(agent).__name__
+    rows = problem.lambda0.shape[1]
+    if problem.equalities != rows:
+        raise ValueError(
+            f"agent {name} solves equations c(x) = 0 alone, and {rows - problem.equalities} of this problem's "
+            f"{rows} constraints are inequalities"
+        )
+    if bool((problem.lower.isfinite() | problem.upper.isfinite()).any()):
+        raise ValueError(f"agent {name} solves equations c(x) = 0 alone, and this problem has bounds of x")
