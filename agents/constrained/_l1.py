@@ -5,9 +5,9 @@ The reduction that the model promises of a direction, and its slope, with norms 
     reduction = -grad f'dx - max(dx'B dx / 2, 0) + mu (|c| - |G dx + c|)
     slope     =  grad f'dx - mu (|c| - |G dx + c|)
 
-GMRES makes some products a call, and begins again where it was. Where a call has hardly lowered the residual (that of
-a few products can stand still for ever), it makes twice as many from then on, at most n + m, until the system
-changes.
+GMRES makes some products a call, and begins again where it was. Where a call has hardly lowered the
+residual (that of a few products can stand still for ever), it makes twice as many from then on, at most n +
+m, until the system changes.
 """
 
 from __future__ import annotations
@@ -104,14 +104,13 @@ class L1Search(LineSearch):
         require(self, "products", whole and self.products >= 1, "a whole number >= 1")
         for field in ("mu", "xi"):
             require(self, field, getattr(self, field) > 0, "a number > 0")
-        require(self, "armijo", 0 < self.armijo < 0.5, "a number in (0, 1/2)")
         require(self, "singular", self.singular >= 0, "a number >= 0")
 
     def merit(self, state: SearchState, multipliers: Float[Tensor, "B m"]) -> Float[Tensor, "B"]:
         return self.penalised(state.notes, state.own.mu)
 
     def penalised(self, notes: Notes, mu: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
-        """f + mu |c|_1 at the last answers."""
+        """The merit function at the last answers."""
         return notes["value"].squeeze(-1) + mu * one_norm(notes["constraints"])
 
     def system(self, state: SearchState) -> System:

@@ -1,11 +1,11 @@
 """What second-order methods with a backtracking line search on a merit function share.
 
-Each round: derivatives at (x, multipliers), a direction, then trial points, one a query, until the merit function
-has fallen by Armijo's rule:
+Each round: derivatives at (x, multipliers), a direction, then trial points, one a query, until the merit
+function has fallen by Armijo's rule:
 
     merit(x + a dx, multipliers + a dmultipliers) <= merit(x, multipliers) + armijo a slope,     a <- a / 2
 
-A trial asks what the merit function needs. What an answer has told is not asked again.
+up to its rounding. A trial asks what the merit function needs. What an answer has told is not asked again.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class SearchState:
         dx, dmultipliers: the direction.
         length: of the next trial, in units of the direction, ``(B,)``.
         merit, slope: the merit function where it stands, and its slope along the direction, ``(B,)``.
+        rounding: differences of the merit function that say nothing, ``(B,)``.
         trying: whether the last query was a trial, ``(B,)``.
         iterations: steps taken, ``(B,)``.
         step: the length of the last of them, ``(B,)``.
@@ -59,6 +60,7 @@ class SearchState:
     length: Float[Tensor, "B"]
     merit: Float[Tensor, "B"]
     slope: Float[Tensor, "B"]
+    rounding: Float[Tensor, "B"]
     trying: Bool[Tensor, "B"]
     iterations: Int64[Tensor, "B"]
     step: Float[Tensor, "B"]
@@ -104,11 +106,12 @@ class LineSearch(Agent):
     Args:
         tolerance: |(grad_x L, c)| at which it finishes by itself; the published programs use 1e-4. By default
             it leaves that to the problem, and goes on as far as rounding lets it.
+        armijo: the share of the slope by which the merit function must fall.
     """
 
     tolerance: float = 0.0
+    armijo: float = 0.1
 
-    armijo: ClassVar[float]
     tried: ClassVar[tuple[str, ...]] = ("value", "constraints", "gradient", "jacobian")
     """What the merit function needs."""
     counts: ClassVar[tuple[str, ...]] = ()
@@ -118,6 +121,7 @@ class LineSearch(Agent):
 
     def __post_init__(self) -> None:
         require(self, "tolerance", self.tolerance >= 0, "a number >= 0")
+        require(self, "armijo", 0 < self.armijo < 0.5, "a number in (0, 1/2)")
 
     # What a method writes ----------------------------------------------------------------------
 
@@ -158,6 +162,7 @@ class LineSearch(Agent):
             length=nothing + 1,
             merit=nothing,
             slope=nothing - torch.inf,
+            rounding=nothing,
             trying=none > 0,
             iterations=none,
             step=nothing,
@@ -193,11 +198,11 @@ class LineSearch(Agent):
 
     def _judged(self, state: SearchState, observation: Observation) -> SearchState:
         """Whether trials are accepted, and how long the next ones are."""
-        least, rounding = self.armijo * state.length * state.slope, _rounding(state.merit)
-        passed = state.trying & (self.merit(state, observation["multipliers"]) <= state.merit + least + rounding)
+        most = state.merit + self.armijo * state.length * state.slope + state.rounding
+        passed = state.trying & (self.merit(state, observation["multipliers"]) <= most)
         failed = state.trying & ~passed
         length = torch.where(failed, state.length / 2, state.length)
-        lost = failed & (length * state.slope.abs() <= rounding)
+        lost = failed & (length * state.slope.abs() <= state.rounding)
         there = passed.unsqueeze(-1)
         return replace(
             state,
@@ -218,8 +223,9 @@ class LineSearch(Agent):
         singular = ready & ~moved & (found.singular | ~sound)
         still = ((state.x + found.dx) == state.x).all(-1)
         still = still & ((state.multipliers + found.dmultipliers) == state.multipliers).all(-1)
-        # Newton's slope falls with the square of the residual, until rounding is all that is left of it
-        lost = (found.slope.abs() <= _rounding(found.merit)) & (found.slope <= 0.1 * state.slope)
+        rounding = _rounding(found.merit, state)
+        # the slope falls from step to step, until rounding is all that is left of it
+        lost = (found.slope.abs() <= rounding) & (found.slope <= state.slope)
         over = singular | (ready & ~moved & (still | lost))
         if found.ended is not None:
             over = over | (ready & found.ended)
@@ -234,6 +240,7 @@ class LineSearch(Agent):
             length=select(tries, one, state.length),
             merit=select(tries, found.merit, state.merit),
             slope=select(tries, found.slope, state.slope),
+            rounding=select(tries, rounding, state.rounding),
             trying=state.trying | tries,
             singular=state.singular | singular,
             capped=state.capped + (ready & found.capped),
@@ -262,9 +269,10 @@ def some(mask: Bool[Tensor, "B"]) -> bool:
     return mask.device.type != "cpu" or inside_transform(mask) or bool(mask.any())
 
 
-def _rounding(merit: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
-    """Differences that rounding makes."""
-    return 4 * torch.finfo(merit.dtype).eps * merit.abs()
+def _rounding(merit: Float[Tensor, "B"], state: SearchState) -> Float[Tensor, "B"]:
+    """What rounding makes of the merit function and of f, the terms of which may cancel each other."""
+    terms = state.notes["gradient"].norm(dim=-1) * state.x.norm(dim=-1)
+    return 4 * torch.finfo(merit.dtype).eps * (merit.abs() + terms)
 
 
 def _refuse(agent: Agent, problem: Any) -> None:
@@ -273,8 +281,8 @@ def _refuse(agent: Agent, problem: Any) -> None:
     rows = problem.lambda0.shape[1]
     if problem.equalities != rows:
         raise ValueError(
-            f"agent {name} solves equations c(x) = 0 alone, and {rows - problem.equalities} of this problem's "
-            f"{rows} constraints are inequalities"
+            f"agent {name} solves equations c(x) = 0 alone, and {rows - problem.equalities} of the {rows} "
+            "constraints of this problem are inequalities"
         )
     if bool((problem.lower.isfinite() | problem.upper.isfinite()).any()):
         raise ValueError(f"agent {name} solves equations c(x) = 0 alone, and this problem has bounds of x")

@@ -2,8 +2,8 @@
 
     A z = b,   A = [[B, G'], [G, 0]],   b = -(grad_x L, c),   z = (dx, dmultipliers),   B = H + t I
 
-with t = xi + |H| where the least eigenvalue of Z'HZ is below a threshold (Z: a basis of the null space of G), else
-0. Norms of matrices are Frobenius's.
+with t = xi + |H| where the least eigenvalue of Z'HZ is below a threshold (Z: a basis of the null space of G),
+else 0. Norms of matrices are Frobenius's.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class System(NamedTuple):
     b: Float[Tensor, "B N"]
 
     def parts(self, z: Float[Tensor, "B N"]) -> tuple[Float[Tensor, "B n"], Float[Tensor, "B m"]]:
-        """dx and dmultipliers."""
+        """Both parts of z: dx and dmultipliers."""
         n = self.slope.shape[-1]
         return z[:, :n], z[:, n:]
 
@@ -68,7 +68,7 @@ def system(notes: Notes, multipliers: Float[Tensor, "B m"], xi: float, reduced: 
 def shifts(
     G: Float[Tensor, "B m n"], H: Float[Tensor, "B n n"], xi: float, reduced: float
 ) -> Float[Tensor, "B"]:
-    """t. A square system has no null space, and none."""
+    """The shift t. A square system has no null space, and none."""
     m, n = G.shape[-2:]
     if m >= n:
         return torch.zeros_like(G[:, 0, 0])

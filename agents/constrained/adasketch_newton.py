@@ -1,4 +1,4 @@
-"""AdaSketch-Newton (Hong, Na, Mahoney and Kolar 2023): Newton's steps, solved by sketches as exactly as needed.
+"""AdaSketch-Newton (Hong, Na, Mahoney and Kolar 2023): Newton's steps by sketches, as exact as needed.
 
 The merit function is the exact augmented Lagrangian, on x and multipliers together:
 
@@ -11,16 +11,16 @@ One round, at B = H + t I of the system A z = b (see :mod:`._system`), with
     delta <- min(delta, (1/2 - beta) eta2 / ((1 + eta1 + eta2) Upsilon^2 psi^2)),  at least 1e-6
 
     sketch z from 0 until |A| psi |A z - b| <= theta delta |b|
-    while grad L_eta'z > -eta2/2 |b|^2:   eta1 <- nu^2 eta1, eta2 <- eta2 / nu, delta <- min(delta / nu^4, as above),
-                                          and sketch on; at most until eta1 > 1e8 or eta2 < 1e-8
+    while grad L_eta'z > -eta2/2 |b|^2, at most until eta1 > 1e8 or eta2 < 1e-8:
+        eta1 <- nu^2 eta1,  eta2 <- eta2 / nu,  delta <- min(delta / nu^4, as above),  and sketch on
     x, multipliers <- x, multipliers + a z, by Armijo's rule with beta
 
-eta1, eta2 and delta persist; z is kept where they change. psi bounds the inverse of A from far above, so that the
-accuracy asked is 1e-9 or less, and the cap of sketches decides where A is badly conditioned. A trial asks value,
-constraints, gradient and Jacobian, an accepted point the Hessian.
+eta1, eta2 and delta persist; z is kept where they change. psi bounds the inverse of A from far above, so that
+the accuracy asked is 1e-9 or less, and the cap of sketches decides where A is badly conditioned. A trial asks
+value, constraints, gradient and Jacobian, an accepted point the Hessian.
 
-Sketches, factorisations (exact solves) and reductions (of the Hessian to the null space) are on its own ledger.
-Unless ``solve`` is ``exact`` it computes on the host.
+Sketches, factorisations (exact solves) and reductions (of the Hessian to the null space) are on its own
+ledger. Unless ``solve`` is ``exact`` it computes on the host.
 """
 
 from __future__ import annotations
@@ -102,7 +102,6 @@ class AdaSketchNewton(LineSearch):
     eta2: float = 0.1
     delta: float = 0.1
     nu: float = 1.5
-    armijo: float = 0.1
     xi: float = 0.1
     theta: float | None = 1.0
     reduced: float | None = 1e-6
@@ -126,7 +125,6 @@ class AdaSketchNewton(LineSearch):
         for field in ("eta1", "eta2", "delta", "xi"):
             require(self, field, getattr(self, field) > 0, "a number > 0")
         require(self, "nu", self.nu > 1, "a number > 1")
-        require(self, "armijo", 0 < self.armijo < 0.5, "a number in (0, 1/2)")
         require(self, "theta", self.theta is None or 0 < self.theta <= 1, "a number in (0, 1], or None")
         require(self, "singular", self.singular >= 0, "a number >= 0")
 
@@ -191,7 +189,7 @@ class AdaSketchNewton(LineSearch):
     def _exact(
         self, state: SearchState, at: System, own: Penalties, ready: Bool[Tensor, "B"]
     ) -> tuple[Tensor, Penalties, Tensor, Tensor]:
-        """z by factorisation, and the first penalties of which it is a direction of descent."""
+        """The direction by factorisation, and the first penalties of which it is a direction of descent."""
         z, info = torch.linalg.solve_ex(at.A, at.b.unsqueeze(-1))
         z = torch.where((info == 0).unsqueeze(-1), z.squeeze(-1), torch.nan)
         parts = [part.unsqueeze(-1) for part in self._slopes(state, at, z)]
@@ -217,7 +215,7 @@ class AdaSketchNewton(LineSearch):
     def _sketched(
         self, state: SearchState, at: System, own: Penalties, ready: Bool[Tensor, "B"]
     ) -> tuple[Tensor, Penalties, Tensor, Tensor]:
-        """z by sketches, the penalties, how many sketches were made, and where the cap has stopped a loop."""
+        """The direction by sketches, penalties, how many sketches were made, and where they fell short."""
         z, made, capped = torch.zeros_like(at.b), torch.zeros_like(state.iterations), torch.zeros_like(ready)
         before, size = state.work["sketches"], at.b.norm(dim=-1)
         theta = size.clamp_max(1) if self.theta is None else self.theta

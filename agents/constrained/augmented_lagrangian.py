@@ -8,9 +8,9 @@ As Hong, Na, Mahoney and Kolar (2023) compare with it:
         x <- x + a dx, by Armijo's rule
     multipliers <- multipliers + mu c,   mu <- 1.5 mu,   tau <- 0.1 tau
 
-The gradient is grad_x L at the multipliers + mu c, and the Hessian that of L there, plus mu G'G: there it asks the
-derivatives, once a step. A trial asks value and constraints. Products with W and factorisations (exact solves) are
-on its own ledger; unless ``solve`` is ``exact`` it computes on the host.
+The gradient is grad_x L at the multipliers + mu c, and the Hessian that of L there, plus mu G'G: there it
+asks the derivatives, once a step. A trial asks value and constraints. Products with W and factorisations
+(exact solves) are on its own ledger; unless ``solve`` is ``exact`` it computes on the host.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class AugmentedLagrangian(LineSearch):
     """The augmented Lagrangian method; the defaults are the authors' for CUTEst.
 
     Args:
-        tolerance: |(grad_x L, c)|, after a subproblem, at which it finishes by itself (the authors': 1e-4). By
-            default it leaves that to the problem, and goes on as far as rounding lets it.
+        tolerance: |(grad_x L, c)|, after a subproblem, at which it finishes by itself (the authors':
+            1e-4). By default it leaves that to the problem, and goes on as far as rounding lets it.
         solve: ``gmres`` or ``exact``.
         products: those of one call of GMRES. The authors': 1 in the PDE problem.
         accuracy: of GMRES, relative.
@@ -76,7 +76,6 @@ class AugmentedLagrangian(LineSearch):
     grow: float = 1.5
     shrink: float = 0.1
     steps: int = 100
-    armijo: float = 0.1
 
     tried: ClassVar[tuple[str, ...]] = ("value", "constraints")
     counts = ("products", "factorisations")
@@ -92,7 +91,6 @@ class AugmentedLagrangian(LineSearch):
             require(self, field, getattr(self, field) > 0, "a number > 0")
         require(self, "grow", self.grow >= 1, "a number >= 1")
         require(self, "shrink", 0 < self.shrink <= 1, "a number in (0, 1]")
-        require(self, "armijo", 0 < self.armijo < 0.5, "a number in (0, 1/2)")
 
     @property
     def on_host(self) -> bool:  # type: ignore[override]

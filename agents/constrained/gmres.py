@@ -1,7 +1,7 @@
 """GMRES (Saad and Schultz 1986) on a batch of systems A z = b; each row makes as many products as it may.
 
-The basis is Arnoldi's, made orthogonal twice. What a row has made its products for, or cannot go on from, is a column of
-zeros, which the small least-squares problem leaves out.
+The basis is Arnoldi's, made orthogonal twice. Where a row has made its products, or breaks down, there are
+columns of zeros, which the small least-squares problem leaves out.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ def gmres(
         A: the systems.
         residual: A z - b where each row begins.
         length: the dimension of the space, by row; 0 leaves a row as it is.
-        longest, shortest: the greatest of them, at least 1, and a number that none is below.
+        longest: the greatest of them, at least 1.
+        shortest: a number that none of them is below.
     """
     few = 8 * torch.finfo(residual.dtype).eps
     size = residual.norm(dim=-1, keepdim=True)

@@ -1,7 +1,7 @@
-"""Inexact l1 SQP (Byrd, Curtis and Nocedal 2008): Newton's steps by GMRES, under two tests for when to stop it.
+"""Inexact l1 SQP (Byrd, Curtis and Nocedal 2008): Newton's steps by GMRES, with two tests of when to stop.
 
-As Hong, Na, Mahoney and Kolar (2023) compare with it. One round, with norms |.|_1, r = A z - b in its parts r_x and
-r_c, from z = 0 (see :mod:`._l1` for the model); call GMRES until
+As Hong, Na, Mahoney and Kolar (2023) compare with it. One round, with norms |.|_1, r = A z - b in its parts
+r_x and r_c, from z = 0 (see :mod:`._l1` for the model); call GMRES until
 
     test 1:  |r| <= kappa |b|,  |r_c| <= max(kappa1 |grad_x L|, beta |c|),
              and reduction >= sigma mu max(|c|, |G dx + c| - |c|);  or
@@ -11,9 +11,10 @@ r_c, from z = 0 (see :mod:`._l1` for the model); call GMRES until
         mu <- max(mu, (grad f'dx + max(dx'B dx / 2, 0)) / ((1 - tau) (|c| - |G dx + c|))) + 1e-4
     x, multipliers <- x, multipliers + a z, by Armijo's rule on f + mu |c|
 
-with sigma = tau (1 - epsilon) and beta = max(1, |grad_x L| / (|c| + 1)) at the start. (The published code takes two
-entries of r_c in test 1.) mu persists. A trial asks value and constraints, an accepted point the derivatives. It
-computes on the host; products with A and reductions of the Hessian to the null space are on its own ledger.
+with sigma = tau (1 - epsilon) and beta = max(1, |grad_x L| / (|c| + 1)) at the start. (The published code
+takes one entry of r_c in test 1.) mu persists. A trial asks value and constraints, an accepted point the
+derivatives. It computes on the host; products with A and reductions of the Hessian to the null space are on
+its own ledger.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ class L1Sqp(L1Search):
         kappa, kappa1, epsilon, tau: of the tests.
         armijo: of the line search.
         xi, reduced: the Hessian's modification, see :class:`agents.AdaSketchNewton`.
-        singular: the least eigenvalue of G G' with which it goes on (the authors': 1e-2 in the other problems).
+        singular: the least eigenvalue of G G' with which it goes on. The authors': 1e-2 in the other
+            problems.
     """
 
     kappa: float = 1.0
@@ -111,6 +113,8 @@ class L1Sqp(L1Search):
     ) -> Bool[Tensor, "B"]:
         """Whether one of the two tests says that GMRES has done enough."""
         upper, lower = map(one_norm, at.parts(residual))
-        first = (upper + lower <= self.kappa * one_norm(at.b)) & said.enough(mu, self.tau * (1 - self.epsilon))
+        first = (upper + lower <= self.kappa * one_norm(at.b)) & said.enough(
+            mu, self.tau * (1 - self.epsilon)
+        )
         first = first & (lower <= torch.maximum(self.kappa1 * one_norm(at.slope), beta * said.before))
         return first | ((upper <= self.epsilon * said.before) & (lower <= beta * said.before))

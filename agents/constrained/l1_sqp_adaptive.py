@@ -8,8 +8,8 @@ The comparison method of Hong, Na, Mahoney and Kolar (2023). One round, with nor
         mu <- nu mu, kappa <- kappa / nu^2, and go on
     x, multipliers <- x, multipliers + a z, by Armijo's rule on f + mu |c|
 
-mu and kappa persist. A trial asks value and constraints, an accepted point the derivatives. It computes on the host;
-products with A and reductions of the Hessian to the null space are on its own ledger.
+mu and kappa persist. A trial asks value and constraints, an accepted point the derivatives. It computes on
+the host; products with A and reductions of the Hessian to the null space are on its own ledger.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class L1SqpAdaptive(L1Search):
         sigma: the share of the infeasibility by which the model must fall.
         armijo: of the line search.
         xi, reduced: the Hessian's modification, see :class:`agents.AdaSketchNewton`.
-        singular: the least eigenvalue of G G' with which it goes on (the authors': 1e-2 in the other problems).
+        singular: the least eigenvalue of G G' with which it goes on. The authors': 1e-2 in the other
+            problems.
     """
 
     kappa: float = 0.1

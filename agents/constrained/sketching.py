@@ -2,16 +2,17 @@
 
     z <- z - A'S (S'A A'S)^+ S' (A z - b)
 
-projects z onto the solutions of S'A z = S'b. What the k-th of some successive sketches s_1, s_2, ... sees is the
-residual less the steps before it, s_k'r - sum_j<k t_j s_k'A A's_j: they are one triangular system,
+projects z onto the solutions of S'A z = S'b. What the k-th of some successive sketches s_1, s_2, ... sees
+is the residual less the steps before it, s_k'r - sum_j<k t_j s_k'A A's_j: they are one triangular system,
 
     tril(S' A A' S) t = S' r,     z <- z - A' S t.
 
 A block of columns that projects at once is first turned into columns with orthonormal A's, so that it is
 successive sketches, too; directions in which A' is singular are dropped (the pseudo-inverse).
 
-The loop looks at the residual, computed anew, after each chunk, on the host. A row is done at its aim, or where
-rounding is all that is left of the residual; such rows are frozen, and left out once they are half of all.
+The loop looks at the residual, computed anew, after each chunk, on the host. A row is done at its aim, or
+where rounding is all that is left of the residual; such rows are frozen, and left out once they are half of
+all.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ class Sketches:
     """How sketches are drawn.
 
     Args:
-        kind: ``gaussian``, S is standard normal; or ``kaczmarz``, S picks rows of A (those of zeros do nothing).
+        kind: ``gaussian``, S is standard normal; or ``kaczmarz``, S picks rows of A, but none of zeros.
         block: how many columns S has.
-        weights: of Kaczmarz's rows: ``uniform``, or ``norms``: probabilities in proportion to their squared norms.
+        weights: of Kaczmarz's rows: ``uniform``, or in proportion to the squares of their ``norms``.
         chunk: sketches between two looks at the residual: the loop may go so many beyond its aim.
         wrong_start: whether the first sketch of a loop that begins at 0 takes the residual to be +b, and goes
             the wrong way, as the published code does.
@@ -119,15 +120,17 @@ def sketch_and_project(
     cap: int,
     first: Int64[Tensor, "B"] | None = None,
     active: Bool[Tensor, "B"] | None = None,
-    sketches: Sketches = Sketches(),  # noqa: B008 - frozen
+    sketches: Sketches = Sketches(),
 ) -> Sketched:
     """Sketch until the norm of the residual is at most ``target``, or ``cap`` sketches are made.
 
     Args:
-        A, b: the systems. A need be neither symmetric nor regular.
+        A: the matrices, neither symmetric nor regular of necessity.
+        b: the right-hand sides.
         z: where the loop begins.
         target: the aim, by row.
-        keys, first: of the draws, which begin with number ``first``: hand on how many were made before.
+        keys: of the draws.
+        first: the number of the first draw: how many sketches were made before.
         cap: the most sketches.
         active: the rows that are wanted, all of them by default; the others stay as they are.
         sketches: how they are drawn.
@@ -204,9 +207,7 @@ def _chunk(loop: _Loop, sketches: Sketches, picks: _Picks, done: int, size: int)
     return replace(loop, z=z, residual=residual)
 
 
-def _columns(
-    loop: _Loop, sketches: Sketches, picks: _Picks, done: int, size: int
-) -> Float[Tensor, "B C N"]:
+def _columns(loop: _Loop, sketches: Sketches, picks: _Picks, done: int, size: int) -> Float[Tensor, "B C N"]:
     """The columns of S, a row each; those of a block turned so that A's of them are orthonormal."""
     n, block = loop.z.shape[1], sketches.block
     if sketches.kind == "kaczmarz":
@@ -241,7 +242,7 @@ def _along_columns(loop: _Loop, S: Float[Tensor, "B C N"], residual: Tensor, fli
 
 
 def _successive(gram: Float[Tensor, "B C C"], seen: Float[Tensor, "B C 1"], flip: bool) -> Tensor:
-    """t."""
+    """The solution t."""
     if flip:
         seen = torch.cat((-seen[:, :1], seen[:, 1:]), 1)
     return torch.linalg.solve_triangular(gram, seen, upper=False)
