@@ -131,4 +131,31 @@ LANDSCAPES = (
         f"{_GNS}, Chebyshev chain",
         oracles=_FACTORED,
     ),
+    _landscape(
+        "Polytope",
+        "curvature.polytope:Polytope",
+        "Powers of the violated inequalities of a random polytope, with its metric",
+        f"{_GNS}, polytope feasibility",
+    ),
+    _landscape(
+        "PDifference",
+        "curvature.p_difference:PDifference",
+        "A chain of powers of differences on which methods of second order are slow",
+        f"{_GNS}, p-difference",
+        best_known=None,
+    ),
+    _landscape(
+        "LogisticRegression",
+        "curvature.regressions:LogisticRegression",
+        "Logistic regression on drawn, packaged or given samples, with Hessian or Fisher matrix",
+        f"{_GNS}, logistic regression",
+        best_known=None,
+    ),
+    _landscape(
+        "SoftmaxRegression",
+        "curvature.regressions:SoftmaxRegression",
+        "Softmax regression on drawn, packaged or given samples, with Hessian or Fisher matrix",
+        f"{_GNS}, softmax",
+        best_known=None,
+    ),
 )

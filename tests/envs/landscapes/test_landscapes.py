@@ -35,6 +35,10 @@ PLAIN: dict[str, dict[str, Any]] = {
     "PowerResidual": {"dim": 5, "rows": 8, "oracle": "gradient"},
     "NonlinearRosenbrock": {"dim": 5, "oracle": "gradient"},
     "Chebyshev": {"dim": 5, "oracle": "gradient"},
+    "Polytope": {"dim": 5, "oracle": "gradient"},
+    "PDifference": {"dim": 5, "oracle": "gradient"},
+    "LogisticRegression": {"dim": 5, "samples": 20, "mu": 0.1, "oracle": "gradient"},
+    "SoftmaxRegression": {"features": 2, "samples": 20, "mu": 0.1, "oracle": "gradient"},
 }
 CASES = [
     *PLAIN.items(),
@@ -44,8 +48,18 @@ CASES = [
     *(("GrandCanyon", {"variant": v}) for v in ("2", "2noisy", "3")),
     *(("AdaBeliefToy", {"problem": p, "instance": "random"}) for p in TOYS),
 ]
+SIZES = ("dim", "rows", "samples", "features", "oracle")
 IDS = [
-    "-".join((name, *(str(v) for k, v in keywords.items() if k not in ("dim", "rows", "oracle"))))
+    "-".join(
+        (
+            name,
+            *(
+                str(v)
+                for k, v in keywords.items()
+                if k not in ("dim", "rows", "samples", "features", "oracle")
+            ),
+        )
+    )
     for name, keywords in CASES
 ]
 # beyond its wells F2 falls for ever; a sine repeats McCormick's well below the optimum in the box

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -149,7 +150,7 @@ class Curved(Landscape):
         return bent.value, found
 
 
-def times(matrix: Float[Tensor, "... m n"], x: Float[Tensor, "B n"]) -> Float[Tensor, "B m"]:
+def times(matrix: Float[Tensor, "*c m n"], x: Float[Tensor, "*b n"]) -> Float[Tensor, "*d m"]:
     """The product with one matrix a row, or with one of all rows, which is then not copied."""
     return x @ matrix.mT if matrix.ndim == 2 else (matrix @ x.unsqueeze(-1)).squeeze(-1)
 
@@ -157,6 +158,13 @@ def times(matrix: Float[Tensor, "... m n"], x: Float[Tensor, "B n"]) -> Float[Te
 def gram(matrix: Float[Tensor, "... m n"], weight: Float[Tensor, "B m"]) -> Float[Tensor, "B n n"]:
     """The sum of w_i a_i a_i' over the rows a_i of the matrix."""
     return (weight.unsqueeze(-1) * matrix).mT @ matrix
+
+
+def power(x: Float[Tensor, "..."], exponent: float) -> Float[Tensor, "..."]:
+    """x^exponent of numbers >= 0, with 0^0 = 1, and with slope 0 at 0 where it has none."""
+    if exponent >= 1 or exponent == 0:
+        return x**exponent
+    return torch.where(x > 0, torch.where(x > 0, x, 1.0) ** exponent, 0.0)
 
 
 def outer(x: Float[Tensor, "B n"]) -> Float[Tensor, "B n n"]:

@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .base import Bend, Curved, dot, outer
+from .base import Bend, Curved, dot, outer, power
 
 RESIDUALS = ("exact", "inexact", "weighted_gauss_newton", "fisher_term", "zero")
 
@@ -75,7 +75,7 @@ class PowerOfNorm(Curved):
     def bend(self, x: Tensor, coefficients: Any) -> Bend:
         u, p, kind = self.residual(x, coefficients), self.power, self.hessian
         size = _size(u)
-        weight = size ** (p - 2)
+        weight = power(size, p - 2)
         slope = self.pull(x, coefficients, u)
         whole, exact = kind in ("exact", "inexact", "weighted_gauss_newton"), kind == "exact"
         ranked = kind in ("exact", "inexact", "fisher_term")
@@ -83,7 +83,7 @@ class PowerOfNorm(Curved):
         def factor() -> Tensor:
             # of the unit residual, so that nothing is divided by |u| where p < 4
             unit = slope / torch.where(size > 0, size, 1.0)
-            return math.sqrt(p - 2) * size ** (p / 2 - 1) * unit
+            return math.sqrt(p - 2) * power(size, p / 2 - 1) * unit
 
         def hessian() -> Tensor:
             found = torch.zeros_like(outer(x))
