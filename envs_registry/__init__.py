@@ -11,6 +11,7 @@ import importlib.metadata
 from .bilevel import BILEVEL
 from .constrained import CONSTRAINED
 from .landscapes import LANDSCAPES
+from .meta import META
 from .network import NETWORK
 from .particles import PARTICLES
 from .ranking import RANKING
@@ -42,6 +43,6 @@ def load_plugins() -> None:
         entry.load()()
 
 
-_FAMILIES = (BILEVEL, CONSTRAINED, LANDSCAPES, NETWORK, PARTICLES, RANKING, SURROGATE, TRAINING)
+_FAMILIES = (BILEVEL, CONSTRAINED, LANDSCAPES, META, NETWORK, PARTICLES, RANKING, SURROGATE, TRAINING)
 for _spec in (_spec for _family in _FAMILIES for _spec in _family):
     register(_spec)

@@ -257,7 +257,7 @@ class Landscape(OptimizationEnv):
     def _products(self, hidden: Hidden, x: Tensor, vector: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return hvp(lambda y: self._ask(hidden, y), x, vector, written=True)
 
-    def _found(self, hidden: Hidden, query: Query) -> tuple[Tensor, dict[str, Tensor]]:
+    def found_at(self, hidden: Hidden, query: Query) -> tuple[Tensor, dict[str, Tensor]]:
         """The value ``(B,)``, and of the other kinds what a query of the menu needs."""
         return look(
             lambda y: self.value(self._unmove(hidden, y), hidden.coefficients),
@@ -282,7 +282,7 @@ class Landscape(OptimizationEnv):
         if self.noise:
             observation |= self._noise(state, observation)
         value, infeasible = self._allowed(observation, point, value)
-        metrics, solved = self._measured(hidden, point, value)
+        metrics, solved = self.measured_at(hidden, point, value)
         return Answer(
             observation=observation, merit=value, metrics=metrics, solved=solved, infeasible=infeasible
         )
@@ -304,7 +304,7 @@ class Landscape(OptimizationEnv):
 
     def _look(self, state: State, query: Query) -> dict[str, Tensor]:
         """All that a query of the menu needs of the function, in one pass; ``exact`` is the value."""
-        value, found = self._found(state.hidden, query)
+        value, found = self.found_at(state.hidden, query)
         found["value"] = value.unsqueeze(-1)
         if self.noise:
             found |= self._noise(state, found)
@@ -313,11 +313,11 @@ class Landscape(OptimizationEnv):
 
     def _judge(self, state: State, query: Query) -> Judgement:
         value = query.once("look", lambda: self._look(state, query))["exact"]
-        metrics, solved = self._measured(state.hidden, query["point"], value)
+        metrics, solved = self.measured_at(state.hidden, query["point"], value)
         infeasible = None if self.nan == "diverge" else value == torch.inf
         return Judgement(value, metrics, solved, infeasible=infeasible)
 
-    def _measured(
+    def measured_at(
         self, hidden: Hidden, point: Tensor, value: Tensor
     ) -> tuple[dict[str, Tensor], Bool[Tensor, "B"] | None]:
         """The metrics of a point, and whether it solves the problem."""

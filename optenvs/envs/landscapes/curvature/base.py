@@ -134,7 +134,7 @@ class Curved(Landscape):
         found = self._bent(hidden, x)
         return found.value, found.gradient, found.product(vector)
 
-    def _found(self, hidden: Hidden, query: Query) -> tuple[Tensor, dict[str, Tensor]]:
+    def found_at(self, hidden: Hidden, query: Query) -> tuple[Tensor, dict[str, Tensor]]:
         wanted, x = query.kinds, query["point"]
         if not wanted - {"value"}:
             return self.value(self._unmove(hidden, x), hidden.coefficients), {}
