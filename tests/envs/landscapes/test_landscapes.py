@@ -13,7 +13,7 @@ from torch import Tensor
 
 import optenvs
 from optenvs.core.oracles import value_and_gradient
-from optenvs.core.random import keys_from_seed, uniform
+from optenvs.core.random import keys_from_seed, normal, uniform
 from optenvs.envs.landscapes.adabelief import TOYS
 from optenvs.envs.landscapes.base import Landscape
 
@@ -100,7 +100,10 @@ def test_the_optimum_is_stationary_and_lowest(name: str, keywords: dict[str, Any
     state = env.reset(keys)
     best = state.hidden.optimum
     if best is None:  # one of several
-        best = env.known_minima()[-1].expand(20, -1)  # type: ignore[index]
+        if name == "Polytope":  # a point of it, from which it was drawn
+            best = normal(keys, "inside", env.dim, dtype=torch.float64)
+        else:
+            best = env.known_minima()[-1].expand(20, -1)  # type: ignore[index]
         best = (
             state.hidden.shift + (state.hidden.rotation @ best.unsqueeze(-1)).squeeze(-1) if moved else best
         )
