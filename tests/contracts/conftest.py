@@ -26,6 +26,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "batch_size": 8,
         "queries_per_minibatch": 2,
     },
+    "optenvs/ConstrainedLogistic-v0": {"samples": 24, "dim": 6, "rows": 2},
     "optenvs/TrainDigits-v0": {"widths": (4,), "samples": 48, "batch_size": 8},
     "optenvs/TrainBreastCancer-v0": {"batch_size": 16},
     "optenvs/TrainMnist-v0": {"widths": (2, 2), "samples": 24, "batch_size": 4},

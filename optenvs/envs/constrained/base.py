@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from optenvs.core.env import Instance, State
@@ -35,7 +35,7 @@ from optenvs.core.oracles import jvp as forward
 from optenvs.core.random import Keys
 
 from .parts import Draw, Hidden, Problem
-from .residual import dependent, least_squares, residual
+from .residual import Residual, infeasibility, least_squares, residual
 
 DENSE = ("gradient", "jacobian", "objective_hessian", "hessian")
 KINDS = ("value", "constraints", *DENSE, "jacobian_product", "adjoint_product", "hessian_product")
@@ -64,7 +64,6 @@ class Constrained(MenuEnv):
     tolerance: float | None = 1e-4
     dtype: str = "float64"
 
-    first = ("value", "constraints", "gradient", "jacobian")
     painter = "optenvs.envs.constrained.picture:program"
     meanings: ClassVar[dict[str, str]] = {
         "x": "the point asked, which is judged",
@@ -173,8 +172,7 @@ class Constrained(MenuEnv):
             x: the points, ``(B, n)``.
             seen: ``value``, ``gradient``, ``constraints``, and ``jacobian`` where it is dense.
         """
-        problem, c, J = state.problem, seen["constraints"], seen["jacobian"]
-        return least_squares(problem, x, seen["gradient"], c, J), dependent(problem, x, c, J)
+        return least_squares(state.problem, x, seen["gradient"], seen["constraints"], seen["jacobian"])
 
     def measure(self, data: Any, x: Float[Tensor, "B n"]) -> dict[str, Tensor]:
         """More metrics of a point, ``(B,)`` each."""
@@ -185,8 +183,13 @@ class Constrained(MenuEnv):
     def __post_init__(self) -> None:
         if self.nan not in _NAN:
             raise ValueError(f"nan: expected one of {', '.join(_NAN)}, got {self.nan!r}")
-        _ = self._given("start", self.size), self._given("start_multipliers", self.count)
         super().__post_init__()
+        _ = self._begin  # what does not fit is an error now, not at the first reset
+
+    @property
+    def first(self) -> tuple[str, ...]:  # type: ignore[override]
+        """What ``reset`` asks: nothing of second order, and no product with vectors of zeros."""
+        return ("value", "constraints", "gradient", "jacobian")[: 4 if self.dense else 3]
 
     @property
     def count(self) -> int:
@@ -270,6 +273,7 @@ class Constrained(MenuEnv):
             lower=torch.full_like(start, -torch.inf) if draw.lower is None else draw.lower,
             upper=torch.full_like(start, torch.inf) if draw.upper is None else draw.upper,
             lambda0=multipliers,
+            bounded=draw.lower is not None or draw.upper is not None,
             equalities=self.equality_count,
             menu=self.card.offer,
         )
@@ -283,16 +287,17 @@ class Constrained(MenuEnv):
     def judge(self, state: State, query: Query) -> Judgement:
         x, hidden, seen = query["x"], state.hidden, self._first(state, query)
         best, singular = self.best_multipliers(state, x, seen)
-        least = self._residual(state, query, best)
-        own = self._residual(state, query, query["multipliers"])
+        feasibility = infeasibility(state.problem, x, seen["constraints"])
+        least = self._residual(state, query, best, feasibility)
+        own = self._residual(state, query, query["multipliers"], feasibility)
         given = (query["multipliers"] != 0).any(-1) | (state.k == 0)
         for kind in ("hessian", "hessian_product"):
-            given = given | query.paid.get(kind, False)
+            given = given | query.paid[kind] if kind in query.paid else given
         parts = {name: torch.where(given, getattr(own, name), part) for name, part in least._asdict().items()}
-        merit = torch.where(given, own.total, least.total)
-        bad, value = self._bad(seen), seen["value"]
+        total, value = least.total, seen["value"]
+        merit, bad = torch.where(given, own.total, total), self._bad(state, query)
         merit = torch.where(bad, torch.inf if self.nan == "infeasible" else torch.nan, merit)
-        metrics = {"kkt": merit, "least_squares_kkt": least.total, **parts, "value": value}
+        metrics = {"kkt": merit, "least_squares_kkt": total, **parts, "value": value}
         metrics["singular"] = singular.to(x.dtype)
         if hidden.lowest is not None:
             metrics["gap"] = value - hidden.lowest
@@ -323,10 +328,14 @@ class Constrained(MenuEnv):
 
         return query.once("first", make)
 
-    def _bad(self, seen: dict[str, Tensor]) -> Tensor:
-        """Where something is no finite number, ``(B,)``."""
-        fine = [part.flatten(1).isfinite().all(-1) for name, part in seen.items() if name != "value"]
-        return ~torch.stack((seen["value"].isfinite(), *fine)).all(0)
+    def _bad(self, state: State, query: Query) -> Bool[Tensor, "B"]:
+        """Where something is no finite number."""
+
+        def make() -> Tensor:
+            seen = [part.reshape(len(part), -1) for part in self._first(state, query).values()]
+            return torch.cat(seen, -1).mul(0).sum(-1).isnan()  # times 0, a number is 0 and the rest NaN
+
+        return query.once("bad", make)
 
     def _look(self, state: State, query: Query) -> dict[str, Tensor]:
         """The same as they are shown."""
@@ -334,10 +343,9 @@ class Constrained(MenuEnv):
             return self._first(state, query)
 
         def make() -> dict[str, Tensor]:
-            seen = self._first(state, query)
-            bad = self._bad(seen)
+            bad = self._bad(state, query)
             shown = {}
-            for name, part in seen.items():
+            for name, part in self._first(state, query).items():
                 there = bad.reshape(-1, *[1] * (part.ndim - 1))
                 shown[name] = torch.where(there, torch.inf if name in ("value", "constraints") else 0.0, part)
             return shown
@@ -347,8 +355,7 @@ class Constrained(MenuEnv):
     def _shown(self, state: State, query: Query, answer: Tensor) -> Tensor:
         if self.nan == "diverge":
             return answer
-        bad = self._bad(self._first(state, query))
-        return torch.where(bad.reshape(-1, *[1] * (answer.ndim - 1)), 0.0, answer)
+        return torch.where(self._bad(state, query).reshape(-1, *[1] * (answer.ndim - 1)), 0.0, answer)
 
     def _lagrangian(self, data: Any, x: Tensor, multipliers: Tensor | None) -> Tensor:
         value = self.objective(data, x)
@@ -374,7 +381,7 @@ class Constrained(MenuEnv):
             return (covector.unsqueeze(-2) @ self._first(state, query)["jacobian"]).squeeze(-2)
         return self.adjoint_product(state.hidden.data, query["x"], covector)
 
-    def _residual(self, state: State, query: Query, multipliers: Tensor) -> Any:
-        seen = self._first(state, query)
+    def _residual(self, state: State, query: Query, multipliers: Tensor, feasibility: Tensor) -> Residual:
+        seen, x = self._first(state, query), query["x"]
         slope = seen["gradient"] + self._across(state, query, multipliers)
-        return residual(state.problem, query["x"], slope, seen["constraints"], multipliers)
+        return residual(state.problem, x, slope, seen["constraints"], multipliers, feasibility)

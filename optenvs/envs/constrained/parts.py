@@ -42,6 +42,7 @@ class Problem:
     Attributes:
         lower, upper: the bounds of ``x``, ``(B, n)`` each; infinite where there are none.
         lambda0: the multipliers to begin with, ``(B, m)``.
+        bounded: whether there are any.
         equalities: how many of the m constraints are equations c = 0; those after them are c <= 0.
         menu: what can be asked.
     """
@@ -49,6 +50,7 @@ class Problem:
     lower: Float[Tensor, "B n"]
     upper: Float[Tensor, "B n"]
     lambda0: Float[Tensor, "B m"]
+    bounded: bool = static()
     equalities: int = static()
     menu: Offer = static()
 

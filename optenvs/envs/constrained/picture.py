@@ -20,3 +20,8 @@ def program(env: Constrained, states: list[State]) -> np.ndarray:
     plot_progress(axes, states, "kkt")
     axes.set_title(env.name)
     return to_array(figure)
+
+
+def control(env: Constrained, states: list[State]) -> np.ndarray:
+    """The residual by step of one instance."""
+    return program(env, states)

@@ -28,7 +28,7 @@ _ACTIVE = 1e-8
 """An inequality or a bound this near to its limit is active."""
 _PIVOT = 1e-12
 """The squared sine of an angle below which two directions are one, in float64."""
-_PASSES = 3
+_PASSES = 2
 
 
 class Residual(NamedTuple):
@@ -44,22 +44,38 @@ class Residual(NamedTuple):
         return torch.linalg.vector_norm(torch.stack(self, -1), dim=-1)
 
 
+def infeasibility(
+    problem: Problem, x: Float[Tensor, "B n"], constraints: Float[Tensor, "B m"]
+) -> Float[Tensor, "B"]:
+    """The part of the residual that no multipliers change."""
+    broken, k = constraints, problem.equalities
+    if k < constraints.shape[-1]:
+        broken = torch.cat((constraints[:, :k], constraints[:, k:].clamp_min(0)), -1)
+    if problem.bounded:
+        outside = ((problem.lower - x).clamp_min(0), (x - problem.upper).clamp_min(0))
+        broken = torch.cat((broken, *outside), -1)
+    return torch.linalg.vector_norm(broken, dim=-1)
+
+
 def residual(
     problem: Problem,
     x: Float[Tensor, "B n"],
     slope: Float[Tensor, "B n"],
     constraints: Float[Tensor, "B m"],
     multipliers: Float[Tensor, "B m"],
+    feasibility: Float[Tensor, "B"],
 ) -> Residual:
     """The residual at ``x``, where ``slope`` is the gradient of the Lagrangian with these multipliers."""
-    lower, upper, norm = problem.lower, problem.upper, torch.linalg.vector_norm
-    inside = x.clamp(lower, upper)
-    # x - P(x - s), without the cancellation
-    moved = torch.maximum(torch.minimum(slope, inside - lower), inside - upper)
-    equal, slack = constraints[:, : problem.equalities], -constraints[:, problem.equalities :]
-    broken = (equal, (-slack).clamp_min(0), (lower - x).clamp_min(0), (x - upper).clamp_min(0))
-    spare = torch.minimum(slack.clamp_min(0), multipliers[:, problem.equalities :])
-    return Residual(norm(moved, dim=-1), norm(torch.cat(broken, -1), dim=-1), norm(spare, dim=-1))
+    norm, k = torch.linalg.vector_norm, problem.equalities
+    if problem.bounded:
+        inside = x.clamp(problem.lower, problem.upper)
+        # P(x) - P(P(x) - s), without the cancellation
+        slope = torch.maximum(torch.minimum(slope, inside - problem.lower), inside - problem.upper)
+    complementarity = torch.zeros_like(feasibility)
+    if k < constraints.shape[-1]:
+        spare = torch.minimum((-constraints[:, k:]).clamp_min(0), multipliers[:, k:])
+        complementarity = norm(spare, dim=-1)
+    return Residual(norm(slope, dim=-1), feasibility, complementarity)
 
 
 def least_squares(
@@ -68,53 +84,51 @@ def least_squares(
     gradient: Float[Tensor, "B n"],
     constraints: Float[Tensor, "B m"],
     jacobian: Float[Tensor, "B m n"],
-) -> Float[Tensor, "B m"]:
-    """The multipliers that minimise |grad f + J' lambda|^2, those of inequalities clamped to >= 0.
+) -> tuple[Float[Tensor, "B m"], Bool[Tensor, "B"]]:
+    """The multipliers that minimise |grad f + J' lambda|^2, and whether LICQ fails.
 
     A slack inequality pays |slack lambda|^2 for its multiplier (as in Byrd, Gilbert and Nocedal 2000), and a
-    coordinate counts the less, the nearer it is to a bound. At a solution with independent gradients they are
-    its multipliers. Where the rows of J depend on each other, those of least norm (in the rows' own scale).
+    coordinate counts the less, the nearer it is to a bound; multipliers of inequalities are then clamped to
+    >= 0. At a solution with independent gradients they are its multipliers. Where the rows of J depend on
+    each other, those of least norm, in the rows' own scale.
+
+    LICQ fails where the gradient of an active constraint lies within an angle of 1e-6 (in float64) of the
+    span of those before it.
     """
-    equal = problem.equalities
-    weight = _distance(x - problem.lower) * _distance(problem.upper - x)
-    slack = torch.cat((torch.zeros_like(constraints[:, :equal]), -constraints[:, equal:]), -1).clamp_min(0)
-    weighed = jacobian * weight.unsqueeze(-2)
-    normal = weighed @ jacobian.mT + torch.diag_embed(slack.square())
+    k, weighed, slack = problem.equalities, jacobian, None
+    if problem.bounded:
+        near = _distance(x - problem.lower) * _distance(problem.upper - x)
+        weighed = jacobian * near.unsqueeze(-2)
+    normal = weighed @ jacobian.mT
+    if k < constraints.shape[-1]:
+        slack = torch.cat((torch.zeros_like(constraints[:, :k]), (-constraints[:, k:]).clamp_min(0)), -1)
+        normal = normal + torch.diag_embed(slack.square())
     scale = normal.diagonal(dim1=-2, dim2=-1).clamp_min(torch.finfo(x.dtype).tiny).rsqrt()
     factor = _factor(normal * scale.unsqueeze(-1) * scale.unsqueeze(-2))
-    found = torch.zeros_like(constraints)
-    for _ in range(_PASSES):  # each takes back what the factor's small diagonal and rounding have added
+    found, rest = None, gradient
+    for _ in range(_PASSES):  # the second takes back what the factor's small diagonal and rounding have added
+        short = (weighed @ rest.unsqueeze(-1)).squeeze(-1)
+        if found is not None and slack is not None:
+            short = short + slack.square() * found
+        step = scale * torch.cholesky_solve((scale * short).unsqueeze(-1), factor).squeeze(-1)
+        found = -step if found is None else found - step
         rest = gradient + (found.unsqueeze(-2) @ jacobian).squeeze(-2)
-        short = (weighed @ rest.unsqueeze(-1)).squeeze(-1) + slack.square() * found
-        found = found - scale * torch.cholesky_solve((scale * short).unsqueeze(-1), factor).squeeze(-1)
-    return torch.cat((found[:, :equal], found[:, equal:].clamp_min(0)), -1)
+    assert found is not None  # there is a pass
+    if slack is None and not problem.bounded:
+        return found, _collapsed(factor)
+    found = torch.cat((found[:, :k], found[:, k:].clamp_min(0)), -1)
+    return found, _collapsed(_factor(_active(problem, x, constraints, jacobian)))
 
 
-def dependent(
-    problem: Problem,
-    x: Float[Tensor, "B n"],
-    constraints: Float[Tensor, "B m"],
-    jacobian: Float[Tensor, "B m n"],
-) -> Bool[Tensor, "B"]:
-    """Whether the gradients of the active constraints depend on each other: LICQ fails.
-
-    One of them lies within an angle of 1e-6 (float64) of the span of those before it.
-    """
-    x, constraints, jacobian = x.detach(), constraints.detach(), jacobian.detach()
+def _active(problem: Problem, x: Tensor, constraints: Tensor, jacobian: Tensor) -> Float[Tensor, "B m m"]:
+    """The products of the active constraints' normalised gradients along the free coordinates."""
+    equation = torch.arange(constraints.shape[-1], device=x.device) < problem.equalities
+    active = equation | (constraints >= -_ACTIVE)
     free = (x - problem.lower > _ACTIVE) & (problem.upper - x > _ACTIVE)
-    active = torch.cat(
-        (
-            torch.ones_like(constraints[:, : problem.equalities], dtype=torch.bool),
-            constraints[:, problem.equalities :] >= -_ACTIVE,
-        ),
-        -1,
-    )
-    rows = jacobian * free.unsqueeze(-2)
+    rows = jacobian.detach() * free.unsqueeze(-2)
     rows = rows / torch.linalg.vector_norm(rows, dim=-1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
     own = torch.eye(rows.shape[1], dtype=x.dtype, device=x.device)
-    gram = torch.where(active.unsqueeze(-1) & active.unsqueeze(-2), rows @ rows.mT, own)
-    pivots = _factor(gram).diagonal(dim1=-2, dim2=-1).square()
-    return ~(pivots > max(_PIVOT, 8 * _ridge(gram))).all(-1)
+    return torch.where(active.unsqueeze(-1) & active.unsqueeze(-2), rows @ rows.mT, own)
 
 
 def _distance(room: Float[Tensor, "B n"]) -> Float[Tensor, "B n"]:
@@ -130,5 +144,11 @@ def _ridge(matrix: Tensor) -> float:
 
 def _factor(matrix: Float[Tensor, "B m m"]) -> Float[Tensor, "B m m"]:
     """The Cholesky factor of a matrix with a diagonal of 1, a few units in the last place added to it."""
-    ridge = _ridge(matrix) * torch.ones_like(matrix[..., 0])
-    return torch.linalg.cholesky_ex(matrix + torch.diag_embed(ridge)).L
+    own = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    return torch.linalg.cholesky_ex(matrix + _ridge(matrix) * own).L
+
+
+def _collapsed(factor: Float[Tensor, "B m m"]) -> Bool[Tensor, "B"]:
+    """Whether a pivot is as good as zero, or none was found."""
+    least = factor.detach().diagonal(dim1=-2, dim2=-1).amin(-1)
+    return ~(least.square() > max(_PIVOT, 8 * _ridge(factor)))
