@@ -75,7 +75,6 @@ class Menu:
             raise ValueError(f"{owner}: unit: nothing bills {unit!r}{suggest(str(unit), units[1:])}")
         self._varies = any(callable(price) for bill in self._bills.values() for price in bill.values())
         self._limits: dict[tuple[tuple[str, int], ...], Tensor] = {}
-        self._blanks: dict[str, tuple[Any, Tensor]] = {}
         self._dtypes = {name: getattr(torch, str(space.dtype)) for name, space in self.answers.items()}
 
     def _check(self) -> None:
@@ -213,24 +212,16 @@ class Menu:
         """The answers of one kind, zeros in rows that do not pay for it; ``every``: all rows do."""
         like = next(iter(query.places.values()))
         if name not in query.kinds:
-            return self._blank(name, shape, like)
+            # made anew: whoever is told it may write into it
+            return torch.zeros(len(like), *shape, dtype=self._dtypes[name], device=like.device)
         found, whole = self.kinds[name].fn(state, query), (len(like), *shape)
         if found.shape != whole:  # ones may be left out, and nothing else: a transposed matrix has as many
             if [n for n in found.shape if n != 1] != [n for n in whole if n != 1]:
                 raise ValueError(f"{name}: expected an answer of shape {whole}, got {tuple(found.shape)}")
             found = found.reshape(whole)
-        if every:
-            return found
+        if every:  # a copy: an answer may be the instance's own data, and whoever is told it may write into it
+            return found.clone()
         return torch.where(query.paid[name].reshape(-1, *[1] * len(shape)), found, torch.zeros_like(found))
-
-    def _blank(self, name: str, shape: Shape, like: Tensor) -> Tensor:
-        """The zeros of a kind that nobody is told, kept: most kinds of most queries are."""
-        form = len(like), like.device, torch.is_inference_mode_enabled()
-        kept = self._blanks.get(name)
-        if kept is None or kept[0] != form:
-            zeros = torch.zeros(len(like), *shape, dtype=self._dtypes[name], device=like.device)
-            kept = self._blanks[name] = form, zeros
-        return kept[1]
 
     def _pay(
         self, limits: dict[str, int], state: State, query: Query, want: Bool[Tensor, "B kinds"], eager: bool

@@ -127,7 +127,7 @@ class Offer:
             parts[name] = places[name] if name in places else like.new_zeros(len(like), *shape, dtype=kept)
         if like.device.type == "cpu" and not tracing() and all(isinstance(w, bool) for w in wanted.values()):
             same = _row(tuple(int(wanted.get(kind, False)) for kind in self.kinds))
-            return parts | {WANT: same.expand(len(like), -1)}
+            return parts | {WANT: same.repeat(len(like), 1)}
         none = torch.zeros(len(like), dtype=torch.int64, device=like.device)
         columns = [none + wanted[kind] if kind in wanted else none for kind in self.kinds]
         return parts | {WANT: torch.stack(columns, -1)}

@@ -93,6 +93,31 @@ def test_each_row_gets_and_pays_what_it_wants() -> None:
     assert shown["answered"].tolist() == [[1] + [0] * 7, [0, 0, 0, 1, 0, 0, 1, 0], [0] * 8]
 
 
+@pytest.mark.parametrize("batch", [1, 3])
+def test_who_writes_into_an_answer_or_a_query_changes_no_other(batch: int) -> None:
+    env, state = begun(batch)
+    asked = state.problem.menu.query({"value": True}, x=state.observation["x"])
+    shown = env.step(state, asked).observation
+    for part in (*shown.values(), *asked.values()):
+        part.fill_(7)
+    again = state.problem.menu.query({"value": True}, x=torch.zeros(batch, env.dim))
+    assert again["want"].tolist() == [[1, 0, 0, 0, 0, 0, 0, 0]] * batch
+    after = env.step(state, again).observation
+    assert all(not after[kind].any() for kind in KINDS[1:])
+
+
+def test_who_writes_into_an_answer_does_not_change_the_instance() -> None:
+    env = optenvs.make("ConstrainedQuadratic", dim=2, equalities=1)
+    state = env.reset(keys_from_seed(0, 2))
+    query = state.problem.menu.query({"jacobian": True, "hessian": True}, x=state.observation["x"])
+    shown = env.step(state, query).observation
+    kept = {kind: shown[kind].clone() for kind in ("jacobian", "hessian")}
+    for kind in kept:
+        shown[kind].zero_()
+    again = env.step(state, query).observation
+    assert all(torch.equal(again[kind], answer) for kind, answer in kept.items())
+
+
 def test_a_price_may_depend_on_row_and_query() -> None:
     env, state = begun()
     document = torch.tensor([[0], [1], [2]])
