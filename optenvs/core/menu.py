@@ -219,7 +219,7 @@ class Menu:
             if [n for n in found.shape if n != 1] != [n for n in whole if n != 1]:
                 raise ValueError(f"{name}: expected an answer of shape {whole}, got {tuple(found.shape)}")
             found = found.reshape(whole)
-        if every:  # a copy: an answer may be the instance's own data, and whoever is told it may write into it
+        if every:  # a copy: an answer may be the instance's own data, and who is told it may write into it
             return found.clone()
         return torch.where(query.paid[name].reshape(-1, *[1] * len(shape)), found, torch.zeros_like(found))
 
