@@ -6,10 +6,12 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from surrogate_problems import Ramp
 
 import agents
 import optenvs
+from agents.surrogate import _program
 from optenvs.core.env import OptimizationEnv
 
 NAMES = agents.list_agents()
@@ -121,3 +123,12 @@ def made(name: str, dtype: str = "float32") -> Any:
     # no power of two times a curvature of the quadratic, where rounding would decide a line search
     options = {"lr": 0.05, "dtype": dtype, "L": 0.7}
     return agents.make(name, **{key: value for key, value in options.items() if key in known})
+
+
+def only_recorded(patch: pytest.MonkeyPatch) -> None:
+    """What a compiled rollout compiles, without the compiler; loops inside of a step are shorter.
+
+    A loop is recorded line by line: three of twenty iterations show as much.
+    """
+    patch.setattr("optenvs.core.compiled._compile", lambda recorded, _: recorded)
+    patch.setattr(_program.solve, "__defaults__", (3,))

@@ -6,10 +6,10 @@ import signal
 import threading
 
 import torch
-from jaxtyping import install_import_hook
+import typechecking
 
 torch.set_num_threads(1)
-install_import_hook("optenvs", "typechecking.check")
+typechecking.install("optenvs")
 
 # what is tested starts programs that are interrupted; a shell's background job has interrupts ignored
 ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN

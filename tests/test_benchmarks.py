@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import sys
 import time
 from pathlib import Path
@@ -23,46 +24,48 @@ def benchmark(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("benchmark", ["vector_throughput"], indirect=True)
-def test_a_batch_is_faster_than_a_loop(benchmark: ModuleType) -> None:
-    rates = benchmark.measure(num_envs=64, steps=20, repeats=3)
-    assert rates["ratio"] > 4  # 64 instances for the price of few
-    assert rates["batched"] > rates["sync"]
+def test_a_batch_and_a_loop_are_timed(benchmark: ModuleType) -> None:
+    rates = benchmark.measure(num_envs=8, steps=5, repeats=1)
+    assert min(rates["batched"], rates["sync"]) > 0
+    assert rates["ratio"] == pytest.approx(rates["batched"] / rates["sync"])
 
 
 @pytest.mark.parametrize("benchmark", ["single_step_overhead"], indirect=True)
-def test_the_face_is_no_multiple_of_the_step(benchmark: ModuleType) -> None:
-    result = benchmark.measure(repeats=20)
-    assert 0 < result["pure"] < result["face"]
-    assert result["ratio"] < 4  # the goal is 2; a test machine is busy
+def test_the_face_and_the_step_are_timed(benchmark: ModuleType) -> None:
+    result = benchmark.measure(steps=5, repeats=1)
+    assert min(result["pure"], result["face"]) > 0
+    assert result["ratio"] == pytest.approx(result["face"] / result["pure"])
 
 
 @pytest.mark.parametrize("benchmark", ["import_time"], indirect=True)
 def test_importing_loads_no_torch(benchmark: ModuleType) -> None:
     seconds, torch_loaded = benchmark.measure("optenvs, agents, envs_registry", repeats=1)
     assert not torch_loaded
-    assert 0 < seconds < 1
+    assert seconds > 0
     assert benchmark.measure("torch", repeats=1)[1]
 
 
 @pytest.mark.parametrize("benchmark", ["batched_training"], indirect=True)
 def test_both_trainings_learn_alike(benchmark: ModuleType) -> None:
-    result = benchmark.measure(16, 32, batch=16, epochs=2, networks=2, repeats=1)
+    result = benchmark.measure(16, 32, batch=4, epochs=2, networks=2, repeats=1)
     assert result["accuracy at once"] > 0.6
     assert abs(result["accuracy at once"] - result["accuracy one by one"]) < 0.2
-    assert result["ratio"] > 1
+    assert result["ratio"] > 0
 
 
 @pytest.mark.parametrize("benchmark", ["particles"], indirect=True)
-def test_both_swarms_step(benchmark: ModuleType) -> None:
-    found = benchmark.measure("anisotropic", repeats=1, steps=10)
+def test_both_swarms_step(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "RUNS", 4)
+    found = benchmark.measure("anisotropic", repeats=1, steps=2)
     names = [
         *(f"ours {dtype}" for dtype in ("float32", "float64")),
         "cbx numpy",
         "cbx float32",
         "cbx float64",
     ]
-    assert all(found[name] > found["randn float32"] / 2 for name in names)
-    assert found["cbx numpy / ours float32"] > 0.5  # the goal is 3; a test machine is busy
+    assert all(found[name] > 0 for name in names)
+    longer = found["cbx numpy"] / found["ours float32"]
+    assert found["cbx numpy / ours float32"] == pytest.approx(longer)
 
 
 @pytest.mark.parametrize("benchmark", ["gpu"], indirect=True)
@@ -117,12 +120,11 @@ def test_the_gain_counts_the_whole_run_after_a_warm_up(
 
 @pytest.mark.parametrize("benchmark", ["pettingzoo_faces"], indirect=True)
 def test_a_face_of_many_agents_costs_what_its_dicts_cost(benchmark: ModuleType) -> None:
-    parallel = benchmark.measure(500, steps=2, repeats=5)
-    # microseconds of 500 dicts; which of two is the longer is not for a busy test machine to say
-    assert parallel["both"] > 20
-    assert parallel["face"] > 20
-    turns = benchmark.measure_turns(20, rounds=1, repeats=5)
-    assert turns["face"] > 20
+    parallel = benchmark.measure(500, steps=2, repeats=2)
+    # differences of times: which is the longer is not for a busy test machine to say
+    assert parallel["both"] != 0 and parallel["face"] != 0
+    turns = benchmark.measure_turns(20, rounds=1, repeats=2)
+    assert turns["face"] != 0
 
 
 @pytest.mark.parametrize("benchmark", ["network_events"], indirect=True)
@@ -146,22 +148,24 @@ def test_events_are_counted_and_a_missing_rival_is_named(
 
 @pytest.mark.parametrize("benchmark", ["ranking"], indirect=True)
 def test_rankings_at_once_and_in_a_loop(benchmark: ModuleType) -> None:
-    rates = benchmark.measure(batch=256, dim=5, alone=8, steps=2, repeats=5)
-    assert rates["oracle / loop"] > rates["ZO-RankSGD / loop"] > 1  # 5 at ten coordinates and 4,096 instances
+    rates = benchmark.measure(batch=16, dim=5, alone=2, steps=2, repeats=1)
+    assert rates["oracle / loop"] == pytest.approx(rates["oracle"] / rates["loop"])
+    assert min(rates.values()) > 0
     starts = benchmark.np.full((3, 5), -1.0)
     ends = benchmark.loop(starts, steps=100, shown=15)
     assert (benchmark.rosenbrock(ends) < 0.2 * benchmark.rosenbrock(starts)).all()
 
 
 @pytest.mark.parametrize("benchmark", ["surrogate"], indirect=True)
-def test_surrogates_at_once_cost_less_than_one_by_one(benchmark: ModuleType) -> None:
+def test_surrogates_at_once_and_one_by_one(benchmark: ModuleType) -> None:
     pytest.importorskip("PyNomad")
-    found = benchmark.overhead(batches=(1, 64), steps=5, points=40, repeats=3)
-    for name in ("mads", "barrier_attack"):
-        assert 0 < found[f"{name} 64"] < found[f"{name} 1"] / 4
-    assert 0 < found["nomad, no models"] < found["nomad"]
-    assert found["mads 64"] < found["nomad"] / 10
-    assert benchmark.at_once("mads", batch=64, alone=4, steps=5, repeats=3) > 8  # the goal is 50 at 1,024
+    found = benchmark.overhead(batches=(1, 4), steps=2, points=10, repeats=1)
+    assert found.keys() == {f"{name} {batch}" for name in ("mads", "barrier_attack") for batch in (1, 4)} | {
+        "nomad",
+        "nomad, no models",
+    }
+    assert all(map(math.isfinite, found.values()))
+    assert benchmark.at_once("mads", batch=4, alone=2, steps=2, repeats=1) > 0
 
 
 @pytest.mark.parametrize("benchmark", ["threads"], indirect=True)

@@ -120,11 +120,11 @@ def test_the_bundle_sees_kinks() -> None:
 
 def test_it_asks_at_most_one_point_and_the_jacobian_there() -> None:
     env = TanhDisc(**(DISC | {"points": 3}))
-    run = rollout(env, agents.BarrierAttack(), batch=3, steps=30)
+    run = rollout(env, agents.BarrierAttack(), batch=3, steps=10)
     asked = run.calls["value"].diff(dim=0)
     assert int(asked.min()) >= 0 and int(asked.max()) == 1
     assert (run.calls["jacobian"].diff(dim=0) == 1).all()
-    alone = rollout(TanhDisc(**DISC), agents.BarrierAttack(), batch=3, steps=30)
+    alone = rollout(TanhDisc(**DISC), agents.BarrierAttack(), batch=3, steps=10)
     assert torch.equal(run.best, alone.best)
 
 

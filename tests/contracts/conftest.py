@@ -32,6 +32,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "optenvs/TrainMnist-v0": {"widths": (2, 2), "samples": 24, "batch_size": 4},
     "optenvs/TrainFashionMnist-v0": {"widths": (3,), "samples": 24, "batch_size": 4},
     "optenvs/TrainCifar10-v0": {"model": "cnn", "widths": (2, 2), "samples": 24, "batch_size": 4},
+    "optenvs/RankingLatent-v0": {"steps": 3},
     "optenvs/RankingPolicy-v0": {"task": "pendulum", "episode_length": 10},
     "optenvs/NetworkLinear-v0": {"nodes": 4, "samples": 12},
     "optenvs/NetworkLogistic-v0": {"nodes": 4, "samples": 12},
@@ -64,9 +65,9 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
 """Other forms of query of registered environments, which are held to the same."""
 
 
-@pytest.fixture(params=[*optenvs.list_envs(), *FORMS])
+@pytest.fixture(scope="module", params=[*optenvs.list_envs(), *FORMS])
 def environment(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Environment:
-    """Each registered environment in turn; the test's id is the registry's, or that of a form."""
+    """Each registered environment in turn: its tests follow each other, and share what is made for it."""
     if request.param in FORMS:
         return Environment(*FORMS[request.param])
     keywords = dict(SMALL.get(request.param, {}))

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from agent_problems import LEARNED, NAMES, made, problem
+from agent_problems import LEARNED, NAMES, made, only_recorded, problem
 
 import agents
 import optenvs
+from optenvs.core.env import OptimizationEnv
 from optenvs.core.errors import OracleMismatch
 from optenvs.core.random import keys_from_seed
 from optenvs.core.rollout import Run, agent_keys, rollout
@@ -18,6 +19,8 @@ from optenvs.core.snapshot import load, save
 from optenvs.core.struct import rows, tensors, tree_map
 
 RATES = (0.5, 0.1, 0.02)
+ENOUGH, AT_ONCE = 1e-5, 100
+STEPS, BATCH = 9, 4
 SETTINGS: dict[str, dict[str, Any]] = {
     "cbo": {"dt": 0.1},
     "consensus_hopping": {"schedule": agents.schedules.Growth(0.98)},
@@ -26,6 +29,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "memory_cbo": {"dt": 0.1},
     "polarized_cbo": {"dt": 0.1, "alpha": 1e5, "kappa": 20.0},
     "scobo": {"line_search": 5, "redraw": True},
+    "zo_sign": {"lr": 0.03},
 }
 """Settings for the identity task of methods whose defaults take longer, or never settle."""
 
@@ -38,16 +42,42 @@ def assert_equal(one: Any, other: Any) -> None:
             assert torch.equal(value, right[path]), path
 
 
+@pytest.fixture(scope="module", params=NAMES)
+def name(request: pytest.FixtureRequest) -> str:
+    """Each registered agent in turn: the tests of one agent follow each other, and share its run."""
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def whole(name: str) -> tuple[OptimizationEnv, Run]:
+    """A run of the agent on a turned problem with noise, and the problem."""
+    agent = made(name)
+    env = problem(agent, noise=0.1, rotate=True)
+    return env, rollout(env, agent, seed=2, batch=BATCH, steps=STEPS, record=("point",))
+
+
+def left_of_the_gap(env: OptimizationEnv, agent: Any) -> float:
+    """The share of the first gap that is left in the worst row, at the end or once it is small enough."""
+    run = rollout(env, agent, batch=4, steps=AT_ONCE)
+    first, left = run.best[0], torch.inf
+    while True:
+        assert run.metrics["gap"].isfinite().all()
+        left = float((run.best[-1] / first).max())
+        if left < ENOUGH or bool(
+            (run.state.done | getattr(run.agent_state, "finished", run.state.done)).all()
+        ):
+            return left
+        run = rollout(env, agent, steps=AT_ONCE, resume=run)
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in LEARNED])
 def test_it_solves_the_identity_task(name: str) -> None:
-    default = agents.make(name, **SETTINGS.get(name, {}))
-    tried = [default.replace(lr=lr) for lr in RATES] if hasattr(default, "lr") else [default]
-    gaps = {}
-    for agent in tried:
-        run = rollout(problem(agent, budget=601), agent, batch=4)
-        assert run.metrics["gap"].isfinite().all()
-        gaps[agent] = float((run.best[-1] / run.best[0]).max())
-    assert min(gaps.values()) < 1e-5, gaps
+    settings = SETTINGS.get(name, {})
+    default = agents.make(name, **settings)
+    choose = hasattr(default, "lr") and "lr" not in settings
+    tried = [default.replace(lr=lr) for lr in RATES] if choose else [default]
+    left = (left_of_the_gap(problem(agent, budget=601), agent) for agent in tried)
+    assert any(share < ENOUGH for share in left)
 
 
 @pytest.mark.parametrize("name", LEARNED)
@@ -70,52 +100,42 @@ def test_a_learned_optimizer_can_be_learned(name: str) -> None:
     assert after < before
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_two_runs_are_equal(name: str) -> None:
-    agent = made(name)
-    env = problem(agent, noise=0.1)
-    assert_equal(rollout(env, agent, batch=3, steps=8), rollout(env, made(name), batch=3, steps=8))
+def test_two_runs_are_equal(name: str, whole: Any) -> None:
+    env, run = whole
+    again = rollout(env, made(name), seed=2, batch=BATCH, steps=STEPS, record=("point",))
+    assert_equal(again, run)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_row_of_the_batch_is_a_run_of_its_own(name: str) -> None:
-    agent = made(name)
-    env = problem(agent, noise=0.1, rotate=True)
-    many = rollout(env, agent, seed=2, batch=5, steps=8, record=("point",))
-    for i in (0, 4):
-        alone = rollout(env, agent, keys=keys_from_seed(2, 1, first=i), steps=8, record=("point",))
-        found, expected = alone.recorded["point"][:, 0], many.recorded["point"][:, i]
-        assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5)
+def test_a_row_of_the_batch_is_a_run_of_its_own(name: str, whole: Any) -> None:
+    env, many = whole
+    keys = keys_from_seed(2, 1, first=BATCH - 1)
+    alone = rollout(env, made(name), keys=keys, steps=STEPS, record=("point",))
+    found, expected = alone.recorded["point"][:, 0], many.recorded["point"][:, -1]
+    assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_resumed_run_is_the_long_run_bit_for_bit(name: str, tmp_path: Path) -> None:
-    agent = made(name)
-    env = problem(agent, noise=0.1)
-    whole = rollout(env, agent, batch=4, steps=9)
-    half: Run = rollout(env, agent, batch=4, steps=4)
-    resumed = rollout(env, made(name), steps=5, resume=load(save(tmp_path / "run", half)))
-    assert_equal(resumed.agent_state, whole.agent_state)
-    assert_equal(resumed.state, whole.state)
+def test_a_resumed_run_is_the_long_run_bit_for_bit(name: str, whole: Any, tmp_path: Path) -> None:
+    env, run = whole
+    half: Run = rollout(env, made(name), seed=2, batch=BATCH, steps=STEPS // 2)
+    resumed = rollout(env, made(name), steps=STEPS - STEPS // 2, resume=load(save(tmp_path / "run", half)))
+    assert_equal(resumed.agent_state, run.agent_state)
+    assert_equal(resumed.state, run.state)
 
 
-@pytest.mark.parametrize("name", NAMES)
 def test_recorded_steps_are_the_steps(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # what a compiled rollout compiles, without the compiler
-    monkeypatch.setattr("optenvs.core.compiled._compile", lambda recorded, _: recorded)
+    only_recorded(monkeypatch)
     agent = made(name, dtype="float64")
     env = problem(agent, dtype="float64", noise=0.1)
     if agent.on_host:
         with pytest.raises(TypeError, match="asks for the value of a tensor"):
             rollout(env, agent, batch=3, steps=3, compile=1)
         return
-    run, expected = (rollout(env, agent, batch=3, steps=8, compile=compile) for compile in (1, 0))
+    run, expected = (rollout(env, agent, batch=3, steps=5, compile=compile) for compile in (1, 0))
     found = tensors((run.metrics, run.state, run.agent_state))
     for path, value in tensors((expected.metrics, expected.state, expected.agent_state)).items():
         torch.testing.assert_close(found[path], value, rtol=1e-9, atol=1e-9, equal_nan=True, msg=path)
 
 
-@pytest.mark.parametrize("name", NAMES)
 def test_init_and_act_are_pure(name: str) -> None:
     agent = made(name)
     env = problem(agent)
@@ -134,17 +154,14 @@ def test_init_and_act_are_pure(name: str) -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_memory_is_a_tree_of_rows(name: str) -> None:
-    agent = made(name)
-    run = rollout(problem(agent), agent, batch=3, steps=2)
+def test_the_memory_is_a_tree_of_rows(whole: Any) -> None:
+    _, run = whole
     for path, value in tensors(run.agent_state).items():
         assert value.ndim >= 1, path
-        assert len(value) == 3, f"{path}: expected the leading dimension of the batch"
-    assert_equal(rows(run.agent_state, slice(0, 3)), run.agent_state)
+        assert len(value) == BATCH, f"{path}: expected the leading dimension of the batch"
+    assert_equal(rows(run.agent_state, slice(0, BATCH)), run.agent_state)
 
 
-@pytest.mark.parametrize("name", NAMES)
 def test_it_keeps_the_precision_of_the_problem(name: str) -> None:
     points = []
     for dtype in ("float32", "float64"):
@@ -172,7 +189,6 @@ def test_a_swarm_needs_many_points(name: str) -> None:
         rollout(optenvs.make("Quadratic"), made(name), steps=1)
 
 
-@pytest.mark.parametrize("name", NAMES)
 def test_declared_needs_are_the_classes(name: str) -> None:
     agent = agents.make(name)
     for kind in "|".join(agent.needs).split("|") if agent.needs else ():

@@ -13,7 +13,7 @@ import gymnasium as gym
 import pytest
 import standin
 import torch
-from agent_problems import LEARNED, NAMES, made, problem
+from agent_problems import LEARNED, NAMES, made, only_recorded, problem
 
 import agents
 import optenvs
@@ -46,7 +46,7 @@ def told(looks: list[standin.Look]) -> str:
     return ", ".join(sorted(set(map(str, looks))))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def steps(environment: Any) -> Any:
     """The environment, its keys, the first state and some queries, on the CPU."""
     core, keys = environment.make(), keys_from_seed(0, 3)
@@ -126,7 +126,7 @@ def test_the_vector_face_never_leaves_the_device(environment: Any, steps: Any) -
 def test_a_step_is_recorded_on_the_device(
     environment: Any, steps: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("optenvs.core.compiled._compile", lambda recorded, _: recorded)
+    only_recorded(monkeypatch)
     core, keys, asked = steps
     if core.on_host:
         pytest.skip(f"{core.name} computes on the host")
@@ -152,10 +152,21 @@ def test_a_step_is_recorded_on_the_device(
         )
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_an_agent_acts_on_the_device_as_on_the_cpu(name: str) -> None:
+@pytest.fixture(scope="module", params=NAMES)
+def name(request: pytest.FixtureRequest) -> str:
+    """Each registered agent in turn."""
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def expected(name: str) -> Any:
+    """The agent's problem, and its run on the CPU."""
     core = problem(made(name), noise=0.1)
-    expected = rollout(core, made(name), batch=3, steps=1 + STEPS)
+    return core, rollout(core, made(name), batch=3, steps=1 + STEPS)
+
+
+def test_an_agent_acts_on_the_device_as_on_the_cpu(name: str, expected: Any) -> None:
+    core, expected = expected
     with standin.present() as looks:
         away, agent = core.replace(device=standin.DEVICE), made(name)
         first = rollout(away, agent, batch=3, steps=1)
@@ -165,7 +176,6 @@ def test_an_agent_acts_on_the_device_as_on_the_cpu(name: str) -> None:
     assert_same((expected.state, expected.agent_state), (found.state, found.agent_state))
 
 
-@pytest.mark.parametrize("name", NAMES)
 def test_an_agent_is_unrolled_on_the_device(name: str) -> None:
     agent = made(name)
     core = problem(agent)
@@ -191,19 +201,28 @@ def test_an_agent_is_unrolled_on_the_device(name: str) -> None:
             assert torch.allclose(slope, standin.held(found), rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_an_agents_steps_are_recorded_on_the_device(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_agents_steps_are_recorded_on_the_device(
+    name: str, expected: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     agent = made(name)
     if agent.on_host:
         pytest.skip(f"{name} computes on the host")
-    monkeypatch.setattr("optenvs.core.compiled._compile", lambda recorded, _: recorded)
-    core = problem(agent, noise=0.1)
-    expected = rollout(core, made(name), batch=3, steps=1 + STEPS)
-    with standin.present():
-        found = rollout(core.replace(device=standin.DEVICE), made(name), batch=3, steps=1 + STEPS, compile=1)
-    for path, value in tensors(expected.metrics).items():
-        held = standin.held(tensors(found.metrics)[path])
-        torch.testing.assert_close(held, value, rtol=1e-4, atol=1e-4, equal_nan=True, msg=path)
+    only_recorded(monkeypatch)
+    _, run = expected
+    known = run.agent_state, run.state.observation
+
+    def act(leaves: list[torch.Tensor]) -> list[torch.Tensor]:
+        left = iter(leaves)
+        return list(tensors(agent.act(*tree_map(lambda _: next(left), known))).values())
+
+    with torch.no_grad():
+        wanted = tensors(agent.act(*known))
+        with standin.present():
+            leaves = [leaf.contiguous() for leaf in tensors(there(known)).values()]
+            found = Program(act, leaves)(leaves)
+    for (path, value), got in zip(wanted.items(), found, strict=True):
+        assert isinstance(got, standin.StandIn), path
+        torch.testing.assert_close(standin.held(got), value, rtol=1e-4, atol=1e-4, equal_nan=True, msg=path)
 
 
 def test_what_mixes_devices_is_refused() -> None:

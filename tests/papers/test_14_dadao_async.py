@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import jaxtyping
 import numpy as np
 import pytest
 import scipy.linalg
@@ -222,14 +220,6 @@ def test_the_fixed_point_stays() -> None:
 # Check 6: the graph does not matter --------------------------------------------------------------------
 
 
-@pytest.fixture
-def unchecked() -> Iterator[None]:
-    """For long runs of what other tests run too: without the check of shapes, most of their time."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
-
-
 def slopes(run: Run, t_max: float) -> torch.Tensor:
     """Of ln(error) by time, for each instance: least squares on a grid of 1, over the last 60 %."""
     times = torch.arange(0.4 * t_max, t_max + 0.5, dtype=torch.float64)
@@ -249,7 +239,6 @@ def ratios(env: Network, batch: int = 1) -> torch.Tensor:
 
 
 @pytest.mark.paper
-@pytest.mark.usefixtures("unchecked")
 def test_the_rate_is_that_of_the_theorem_on_all_six_graphs() -> None:
     found = {
         graph: float(ratios(NetworkLinear(nodes=n, graph=graph, t_max=200.0))) for graph, n in SIX.items()
@@ -261,7 +250,6 @@ def test_the_rate_is_that_of_the_theorem_on_all_six_graphs() -> None:
 
 
 @pytest.mark.paper
-@pytest.mark.usefixtures("unchecked")
 def test_the_rate_holds_on_graphs_that_take_turns() -> None:
     options = {"radius": 0.5, "count": 50, "seed": 2}
     env = NetworkLinear(graph="random_geometric", graph_options=options, t_max=200.0)
@@ -273,7 +261,6 @@ def test_the_rate_holds_on_graphs_that_take_turns() -> None:
 
 
 @pytest.mark.paper
-@pytest.mark.usefixtures("unchecked")
 def test_optimal_rates_keep_the_speed_at_47_percent_of_the_communications() -> None:
     pytest.importorskip("cvxpy")
     runs = {}
