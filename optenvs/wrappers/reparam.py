@@ -1,7 +1,8 @@
 """The same problem in other units, an augmentation of meta-training (Metz et al. 2020).
 
 Of an instance ``f`` the agent meets ``z -> f(c z)``, from ``z_0 = x_0 / c``. Gradient descent on it with
-learning rate ``lr`` is gradient descent on ``f`` with ``lr c^2``.
+learning rate ``lr`` is gradient descent on ``f`` with ``lr c^2``. Hessians and the metric of ``problem``
+change with the coordinates, so that Newton's steps are the same in both.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from optenvs.core.env import Action, Instance, OptimizationEnv
+from optenvs.core.menu import Menu
 from optenvs.core.random import Keys, uniform
 from optenvs.core.spaces import bounded, box
 from optenvs.core.struct import is_struct, struct
@@ -25,15 +27,23 @@ from .base import Observation, Wrapper
 
 _LEVELS = ("global", "coordinate")
 _SLOPES = frozenset({"gradient", "hvp"})  # with the vector rescaled as a point is, both take one factor c
-_KNOWN = _SLOPES | {"point", "value", "k", "N", "spent"}
+_PLACES = ("point", "vector")
+_KNOWN = _SLOPES | {*_PLACES, "value", "hessian", "factor", "answered", "k", "N", "spent"}
 
 
 @struct
 class Scaled:
-    """``scale``: c, ``(B, 1)`` or ``(B, n)``; ``point``: the last query as the agent wrote it, ``(B, n)``."""
+    """Of the last query, what the agent wrote, ``(B, n)`` each.
+
+    Attributes:
+        scale: c, ``(B, 1)`` or ``(B, n)``.
+        point: the point.
+        vector: what the Hessian was multiplied by, where there is such a field.
+    """
 
     scale: Float[Tensor, "B m"]
     point: Float[Tensor, "B n"]
+    vector: Float[Tensor, "B n"] | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -41,7 +51,7 @@ class Reparametrise(Wrapper):
     """The environment inside under ``x = c z``.
 
     Args:
-        env: an environment whose answers are values, gradients or Hessian-vector products of a point.
+        env: an environment whose answers are values, gradients, Hessians or their products, of a point.
         scale: c: a number, or a pair ``(low, high)`` from which each instance draws its own, log-uniformly.
         level: one c an instance (``global``) or one a coordinate (``coordinate``).
 
@@ -65,7 +75,7 @@ class Reparametrise(Wrapper):
                 f"Reparametrise: cannot rescale {self.env.name}, which answers "
                 f"{', '.join(self.env.observation_space.spaces)}; it knows {', '.join(sorted(_KNOWN))}"
             )
-        if low < high and bounded(self.env.action_space):
+        if low < high and any(bounded(self._parts(self.env)[n]) for n in self._places):
             raise ValueError(
                 f"scale: {self.env.name} has bounds, which would differ between instances; "
                 "give one number, or an environment without bounds"
@@ -78,6 +88,16 @@ class Reparametrise(Wrapper):
             return float(self.scale[0]), float(self.scale[1])
         return float(self.scale), float(self.scale)
 
+    @property
+    def card(self) -> Menu | None:
+        """The menu of the environment inside, if it answers by one."""
+        return getattr(self.env, "card", None)
+
+    @property
+    def _places(self) -> list[str]:
+        """The fields of a query that are rescaled."""
+        return [name for name in _PLACES if name in self._parts(self.env)]
+
     @staticmethod
     def _parts(env: OptimizationEnv) -> dict[str, Any]:
         space = env.action_space
@@ -86,7 +106,9 @@ class Reparametrise(Wrapper):
     def action_fields(self) -> spaces.Box | dict[str, spaces.Space]:
         low = self._ends()[0]  # only one scale meets bounds; the constructor has seen to that
         parts: dict[str, spaces.Space] = {
-            name: box(part.shape, self.dtype, part.low / low, part.high / low) if bounded(part) else part
+            name: box(part.shape, self.dtype, part.low / low, part.high / low)
+            if name in _PLACES and bounded(part)
+            else part
             for name, part in self._parts(self.env).items()
         }
         if isinstance(self.env.action_space, spaces.Dict):
@@ -102,29 +124,45 @@ class Reparametrise(Wrapper):
         scale = torch.full_like(start[:, :1], self._ends()[0]).expand(-1, count)
         if low < high:
             scale = uniform(keys, "units", count, dtype=start.dtype, low=low, high=high).exp()
-        return Scaled(scale=scale, point=start / scale)
+        vector = instance.start.get("vector") if isinstance(instance.start, dict) else None
+        return Scaled(scale=scale, point=start / scale, vector=None if vector is None else vector / scale)
 
     def first(self, start: Action, memory: Scaled) -> Action:
         if isinstance(start, dict):
-            return {name: part / memory.scale for name, part in start.items()}
+            return start | {name: start[name] / memory.scale for name in self._places}
         return memory.point
 
     def query(self, action: Action, memory: Scaled) -> Action:
         if isinstance(action, dict):
-            return {name: memory.scale * part for name, part in action.items()}
+            return action | {name: memory.scale * action[name] for name in self._places}
         return memory.scale * action
 
     def remember(self, memory: Scaled, action: Action, seen: Observation) -> Scaled:
         # the agent's own words, not point / scale, which rounding would have changed
-        return Scaled(scale=memory.scale, point=action["point"] if isinstance(action, dict) else action)
+        if isinstance(action, dict):
+            return Scaled(scale=memory.scale, point=action["point"], vector=action.get("vector"))
+        return Scaled(scale=memory.scale, point=action)
 
     def show(self, seen: Observation, problem: Any, memory: Scaled) -> Observation:
-        slopes = {name: memory.scale * seen[name] for name in _SLOPES if name in seen}
-        return seen | slopes | {"point": memory.point}
+        found = {name: memory.scale * seen[name] for name in _SLOPES if name in seen}
+        if "vector" in seen and memory.vector is not None:
+            found["vector"] = memory.vector
+        if "hessian" in seen:
+            found["hessian"] = _both(memory.scale, seen["hessian"])
+        if "factor" in seen:
+            found["factor"] = seen["factor"] * memory.scale.unsqueeze(-2)
+        return seen | found | {"point": memory.point}
 
     def know(self, problem: Any, memory: Scaled) -> Any:
         if not is_struct(problem):
             return problem
-        names = {f.name for f in dataclasses.fields(problem)} & {"lower", "upper"}
-        ends = {name: getattr(problem, name) / memory.scale for name in names}
-        return dataclasses.replace(problem, **ends) if ends else problem
+        names = {f.name for f in dataclasses.fields(problem)}
+        told = {name: getattr(problem, name) / memory.scale for name in names & {"lower", "upper"}}
+        if getattr(problem, "metric", None) is not None:
+            told["metric"] = _both(memory.scale, problem.metric)
+        return dataclasses.replace(problem, **told) if told else problem
+
+
+def _both(scale: Float[Tensor, "B m"], matrix: Float[Tensor, "B n n"]) -> Float[Tensor, "B n n"]:
+    """The matrix of a quadratic form, by the point as the agent writes it."""
+    return scale.unsqueeze(-1) * matrix * scale.unsqueeze(-2)

@@ -38,6 +38,7 @@ WRAPPED = [
     Reparametrise(ROSENBROCK, scale=0.5),
     Reparametrise(QUADRATIC.replace(oracle="value"), scale=2.0),
     Reparametrise(DIGITS),
+    Reparametrise(optenvs.make("LogSumExp", dim=3, budget=40), scale=(0.5, 2.0), level="coordinate"),
     CoordinateFeatures(QUADRATIC),
     CoordinateFeatures(QUADRATIC, kind="log_sign"),
     CoordinateFeatures(DIGITS),
@@ -181,6 +182,31 @@ def test_reparametrised_box_and_hvp() -> None:
     seen = scaled.step(scaled.reset(keys), {"point": point / 3, "vector": vector})
     torch.testing.assert_close(seen.observation["hvp"], 9 * plain.observation["hvp"])
     torch.testing.assert_close(seen.observation["gradient"], 3 * plain.observation["gradient"])
+
+
+@pytest.mark.parametrize("level", ["global", "coordinate"])
+@pytest.mark.parametrize("kind", ["exact", "fisher_term"])
+def test_newtons_steps_are_the_same_in_other_units(level: str, kind: str) -> None:
+    core = optenvs.make("PowerResidual", dim=4, rows=6, hessian=kind, tolerance=None)
+    scaled, keys = Reparametrise(core, scale=(0.1, 10.0), level=level), keys_from_seed(0, 5)
+    states = core.reset(keys), scaled.reset(keys)
+    scale = states[1].hidden.memory.scale
+    assert torch.allclose(scale * states[1].observation["point"], states[0].observation["point"])
+    moved = []
+    for env, state in zip((core, scaled), states, strict=True):
+        x = state.observation["point"]
+        vector = x + 1 if env is core else x + 1 / scale
+        query = state.problem.menu.query(dict.fromkeys(core.oracles, True), point=x, vector=vector)
+        seen = env.step(state, query).observation
+        assert torch.equal(seen["vector"], vector)
+        assert torch.equal(seen["answered"], torch.ones_like(seen["answered"]))
+        assert torch.allclose((seen["hessian"] @ vector.unsqueeze(-1)).squeeze(-1), seen["hvp"])
+        if kind == "fisher_term":
+            assert torch.allclose(seen["factor"].mT @ seen["factor"], seen["hessian"])
+        whole = seen["hessian"] + 0.5 * state.problem.metric
+        moved.append(x - torch.linalg.solve(whole, seen["gradient"]))
+    assert torch.allclose(scale * moved[1], moved[0])
+    assert not torch.allclose(moved[1], moved[0])
 
 
 def test_a_box_that_is_open_on_one_side_is_rescaled() -> None:

@@ -392,6 +392,9 @@ class Landscape(OptimizationEnv):
 
     def values_at(self, hidden: Hidden, points: Float[Tensor, "m n"]) -> Float[Tensor, "m"]:
         """The exact values of one instance at many points, unbilled, for pictures."""
-        many = tree_map(lambda leaf: leaf[:1].expand(len(points), *leaf.shape[1:]), hidden)
-        with torch.no_grad():
-            return self.value(self._unmove(many, points), many.coefficients)
+        values = []
+        for part in points.split(2048):
+            many = tree_map(lambda leaf, part=part: leaf[:1].expand(len(part), *leaf.shape[1:]), hidden)
+            with torch.no_grad():
+                values.append(self.value(self._unmove(many, part), many.coefficients))
+        return torch.cat(values)
