@@ -43,7 +43,8 @@ def lines(code: str) -> int:
 
 @pytest.mark.parametrize("number", range(len(blocks("README.md"))))
 def test_readme_code_runs(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = execute(blocks("README.md")[number], monkeypatch)
+    # an optimizer of torch takes a step for each instance: of some of them
+    found = execute(blocks("README.md")[number].replace("batch=64", "batch=16"), monkeypatch)
     if "info" in found:
         assert info_says_progress(found["info"])
     if "env" in found and "run" in found:

@@ -19,6 +19,13 @@ VERSIONS = {
 
 
 @pytest.fixture
+def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are drawn and not painted, most of a report's time: for tests of what it says."""
+    png = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + (900).to_bytes(4, "big")
+    monkeypatch.setattr("optenvs.bench.report._png", lambda figure: png)
+
+
+@pytest.fixture
 def make_record() -> Callable[..., RunRecord]:
     """Returns a maker of runs whose gap decays by a known rate."""
 

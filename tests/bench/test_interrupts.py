@@ -209,6 +209,7 @@ def test_one_benchmark_at_a_time_computes_in_a_folder(importable: Path) -> None:
     assert run(plan, out, progress=False).computed == 8
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_each_reports_its_own_plan(importable: Path) -> None:
     from optenvs.bench.report import report
 

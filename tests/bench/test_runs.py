@@ -75,6 +75,7 @@ def compared(data: dict[str, Any], folder: Any) -> Comparison:
     return Comparison([records[name] for name in outcome.manifest.runs])
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_an_agent_that_leaves_the_box_earns_nothing_there(tmp_path):
     comparison = compared(experiment(STRAY, HALVING), tmp_path)
     for record in comparison.cells["box", "sgd"].records:
@@ -129,6 +130,7 @@ def test_nothing_beyond_the_budget_counts_where_cost_varies(tmp_path):
     assert (shares[:, 0] == shares[:, 1]).all()
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_an_experiment_names_the_axes_of_its_figures(tmp_path):
     data = experiment(HALVING, {"name": "sgd", "kwargs": {"lr": 0.01}}, axes=["value", "work:solve"])
     comparison = compared(data, tmp_path)
@@ -140,6 +142,7 @@ def test_an_experiment_names_the_axes_of_its_figures(tmp_path):
     assert "Progress by work_solve" in paths[0].read_text() and "axes = [" in paths[0].read_text()
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_axes_that_are_not_there(tmp_path):
     with pytest.raises(ExperimentError, match="axes: no oracle 'gradients'; did you mean 'gradient'"):
         run(parse(experiment(HALVING, axes=["gradients"])), tmp_path, progress=False)

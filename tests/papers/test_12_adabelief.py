@@ -346,7 +346,7 @@ def test_the_scale_of_gradients_does_not_matter() -> None:
 
 @pytest.mark.parametrize("mean", [0.4, 1.0, 2.5])
 def test_belief_is_the_variance_of_the_gradient(mean: float) -> None:
-    agent, steps, b1 = agents.AdaBelief(), 5000, 0.9
+    agent, steps, b1 = agents.AdaBelief(), 2000, 0.9
     keys, point = keys_from_seed(7, 1), torch.zeros(1, 1000, dtype=torch.float64)
     state = agent.init(None, {"point": point}, keys)
     with torch.no_grad():
