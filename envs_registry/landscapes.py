@@ -115,6 +115,7 @@ LANDSCAPES = (
         "curvature.residuals:PowerResidual",
         "A power of the norm of Ax - b, with metric and approximate Hessians",
         f"{_GNS}, linear operator",
+        best_known=None,
         oracles=_FACTORED,
     ),
     _landscape(

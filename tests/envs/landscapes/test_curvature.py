@@ -11,9 +11,11 @@ from torch import Tensor
 
 import optenvs
 from optenvs.core import State
+from optenvs.core.checker import CheckFailed
 from optenvs.core.oracles import hessian
 from optenvs.core.random import keys_from_seed, normal
 from optenvs.envs.landscapes.curvature.base import APPROXIMATIONS, Curved
+from optenvs.envs.landscapes.curvature.residuals import Chebyshev
 
 NAMES: dict[str, dict[str, Any]] = {
     "LogSumExp": {"dim": 5, "rows": 8, "mu": 0.5},
@@ -178,6 +180,21 @@ def test_real_data_are_a_keyword() -> None:
     assert env.samples == 455
     at = env.step(state, state.problem.menu.query({"gradient": True}, point=state.hidden.optimum))
     assert at.observation["gradient"].abs().max() < 1e-12
+
+
+class Undeclared(Chebyshev):
+    """Products of an approximation that is said to be the Hessian."""
+
+    @property
+    def approximate(self) -> tuple[str, ...]:
+        return ()
+
+
+@pytest.mark.parametrize("oracle", ["hvp", "hessian"])
+def test_an_approximation_that_is_not_declared_is_found(oracle: str) -> None:
+    assert optenvs.check(made("Chebyshev", "inexact", oracle=oracle), batch=2, steps=2).ok
+    with pytest.raises(CheckFailed, match="hvp: expected the slope of the gradient"):
+        optenvs.check(Undeclared(dim=6, hessian="inexact", oracle=oracle), batch=2, steps=2)
 
 
 FAULTS: list[tuple[str, dict[str, Any], str]] = [

@@ -34,7 +34,7 @@ class OfRows(Curved):
     """A function of A x - b, with A and b uniform on [-1, 1) and an instance's own, or those of ``data``.
 
     Args:
-        dim: n; by default 10, or that of ``data``.
+        dim: n; by default the class's (10, or as it says), or that of ``data``.
         rows: m; by default the class's, or that of ``data``.
         data: A ``(m, n)`` and b ``(m,)`` of all instances: a pair, or a dict with the keys A and b.
         metric: ``gram``: B = A' A, plus 1e-8 I for the powers; ``identity``: the Euclidean norm.
