@@ -47,7 +47,8 @@ class Constrained(MenuEnv):
     """A program with constraints.
 
     Args:
-        start: a starting point in place of the instance's own, n numbers within the bounds.
+        start: a starting point in place of the instance's own, n numbers; within the bounds, where all
+            instances have the same.
         start_multipliers: the multipliers to begin with in place of the instance's own, m numbers.
         nan: what it means that f, c or a first derivative is no finite number at a finite point:
             ``infeasible``, a hidden constraint: value and constraints are infinite, the other answers zeros,
@@ -102,6 +103,11 @@ class Constrained(MenuEnv):
     def inequality_count(self) -> int:
         """The number of inequalities."""
         return 0
+
+    @property
+    def known_bounds(self) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]] | None:
+        """The bounds, where all instances have the same; a given start must lie within them."""
+        return None
 
     @property
     def dense(self) -> bool:
@@ -211,7 +217,13 @@ class Constrained(MenuEnv):
 
     @cached_property
     def _begin(self) -> tuple[Tensor | None, Tensor | None]:
-        return self._given("start", self.size), self._given("start_multipliers", self.count)
+        start, bounds = self._given("start", self.size), self.known_bounds
+        if start is not None and bounds is not None:
+            lower, upper = (end.to(start) for end in bounds)
+            for place in torch.nonzero((start < lower) | (start > upper)).flatten().tolist():
+                between = f"{float(lower[place])} to {float(upper[place])}"
+                raise ValueError(f"start: {float(start[place])} at {place} lies outside the bounds {between}")
+        return start, self._given("start_multipliers", self.count)
 
     def places(self) -> dict[str, Any]:
         n, m = self.size, self.count

@@ -90,6 +90,12 @@ class ConstrainedCutest(Constrained):
         return self.packaged.count - self.packaged.equalities if self.formula is None else 0
 
     @property
+    def known_bounds(self) -> tuple[Tensor, Tensor] | None:
+        if self.formula is not None:
+            return None
+        return torch.from_numpy(self.packaged.lower), torch.from_numpy(self.packaged.upper)
+
+    @property
     def vectorizable(self) -> bool:
         return self.formula is not None
 

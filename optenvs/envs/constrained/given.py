@@ -62,13 +62,13 @@ def limits(name: str, lower: Tensor, upper: Tensor) -> None:
         )
 
 
-def consistent(name: str, A: Tensor, b: Tensor) -> None:
+def consistent(name: str, A: Tensor, b: Tensor, tolerance: float = 1e-9) -> None:
     """Raise ``ValueError`` unless A x = b has a solution."""
     if not len(b):
         return
     miss = A @ (torch.linalg.pinv(A) @ b) - b
     size = float(torch.linalg.vector_norm(miss))
-    if size > 1e-9 * max(float(torch.linalg.vector_norm(b)), 1.0):
+    if size > tolerance * max(float(torch.linalg.vector_norm(b)), 1.0):
         raise ValueError(
             f"{name}: expected equations with a solution, got some that miss by {size:.3g} at best"
         )

@@ -142,6 +142,11 @@ class ConstrainedPde(Constrained):
         """State and control, ``(B, m)`` each."""
         return x[..., : self.equality_count], x[..., self.equality_count :]
 
+    def fields(self, x: Float[Tensor, "B n"]) -> tuple[Float[Tensor, "B N N"], Float[Tensor, "B N N"]]:
+        """State and control over the square, entry [j, i] at the point (i, j)."""
+        w, z = self._parts(x)
+        return w.reshape(-1, self.grid, self.grid), z.reshape(-1, self.grid, self.grid)
+
     def _laplace(self, w: Float[Tensor, "*B m"]) -> Float[Tensor, "*B m"]:
         """The five-point Laplacian, w zero at the edge."""
         N = self.grid

@@ -147,6 +147,10 @@ class ConstrainedQuadratic(Constrained):
     def inequality_count(self) -> int:
         return self.inequalities if self.data is None else len(self._given_data["h"])
 
+    @property
+    def known_bounds(self) -> tuple[Tensor, Tensor] | None:
+        return None if self.data is None else (self._given_data["lower"], self._given_data["upper"])
+
     def draw(self, keys: Keys) -> Draw:
         return self._drawn(keys) if self.data is None else self._copied(keys)
 
