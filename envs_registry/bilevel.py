@@ -47,4 +47,14 @@ BILEVEL = (
         None,
         ("scikit-learn",),
     ),
+    EnvSpec(
+        id="optenvs/BilevelLongTail-v0",
+        entry_point=f"{_MODULE}.long_tail:BilevelLongTail",
+        family="bilevel",
+        oracles=("round", "upper_gradient", "lower_gradient", "inner_gradient"),
+        summary="A loss tuned to rare classes by clients that share the handwritten digits",
+        reference=_PAPER,
+        needs=("scikit-learn",),
+        multi_agent=True,
+    ),
 )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from federated_problems import Quadratics
 from surrogate_problems import Ramp
 
 import agents
@@ -80,6 +81,15 @@ def two_levels(
     return optenvs.make("BilevelInequality", **({"tolerance": None, "dtype": dtype} | keywords))
 
 
+def clients(
+    agent: Any, dtype: str, rotate: bool = False, noise: float = 0.0, **keywords: Any
+) -> OptimizationEnv:
+    """Clients with two quadratics each, all of which take part; a round costs a few queries."""
+    if "budget" in keywords:
+        keywords["budget"] //= 2 * ASKED
+    return Quadratics(**({"fraction": 1.0, "noise": noise, "dtype": dtype} | keywords))
+
+
 def _quadratic(agent: Any, dtype: str) -> dict[str, Any]:
     needs = _needs(agent)
     oracle = next((kind for kind in ("hessian", "hvp", "gradient") if kind in needs), "value")
@@ -96,6 +106,7 @@ PROBLEMS: dict[str, Callable[..., OptimizationEnv]] = {
     "ranking": ranking,
     "poll": surrogate,
     "swarm": swarm,
+    "round": clients,
     "inner_gradient": two_levels,
     "upper_gradient": two_levels,
     "hypergradient": two_levels,

@@ -19,6 +19,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "optenvs/BilevelToy-v0": {"dim": 4},
     "optenvs/BilevelSvm-v0": {"train": 12, "validation": 9},
     "optenvs/BilevelCleaning-v0": {"train": 12, "validation": 9},
+    "optenvs/BilevelLongTail-v0": {"clients": 3, "widths": (3,), "batch_size": 4, "solve_steps": 2},
     "optenvs/Particles-v0": {"particles": 6, "start_mean": (8.0, 8.0), "start_std": 0.5},
     "optenvs/ParticlesDigits-v0": {
         "particles": 3,

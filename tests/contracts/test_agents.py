@@ -24,6 +24,7 @@ STEPS, BATCH = 9, 4
 SETTINGS: dict[str, dict[str, Any]] = {
     "cbo": {"dt": 0.1},
     "consensus_hopping": {"schedule": agents.schedules.Growth(0.98)},
+    "federated_lv_hba": {"alpha": 0.4, "eta": 0.5, "power": 0.0},
     "gld_fast": {"period": 40},
     "langevin": {"dt": 1.0, "sigma": 1e-3},
     "memory_cbo": {"dt": 0.1},

@@ -45,6 +45,9 @@ def table(data: Any, folder: str | None, classes: tuple[int, int] | None, device
     Raises:
         ValueError: no set and no file has this name, arrays do not fit, or the classes are not there.
     """
+    if classes is not None and not (isinstance(classes, tuple | list) and len(classes) == 2):
+        raise ValueError(f"classes: expected two, the one of -1 and the one of +1, or None, got {classes!r}")
+    classes = None if classes is None else (classes[0], classes[1])
     if isinstance(data, Mapping):
         inputs, labels = _given(data)
         return _chosen("data", inputs, labels, classes, device)
@@ -104,7 +107,7 @@ def _chosen(
     name: str, inputs: np.ndarray, labels: np.ndarray, classes: tuple[int, int] | None, device: torch.device
 ) -> Table:
     there = np.unique(labels)
-    pair = tuple(there.tolist()) if classes is None else tuple(classes)
+    pair = tuple(there.tolist()) if classes is None else classes
     if len(pair) != 2 or pair[0] == pair[1] or not set(pair) <= set(there.tolist()):
         shown = ", ".join(f"{label:g}" for label in there[:12]) + (", ..." if len(there) > 12 else "")
         raise ValueError(f"classes: expected two of those of {name}, {shown}; got {classes!r}")
