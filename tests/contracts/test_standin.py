@@ -84,8 +84,9 @@ def test_slopes_on_the_device_are_those_of_the_cpu(environment: Any, steps: Any)
         action = tree_map(lambda leaf: leaf.requires_grad_(leaf.is_floating_point()), action)
         reached = core.step(state, action)
         wanted = {name: leaf for name, leaf in tensors(action).items() if leaf.requires_grad}
-        # where the merit is measured between the steps, the other metrics have the slopes
-        judged = (*reached.metrics.values(),) if core.measures_merit else (reached.merit,)
+        # where the merit is measured between the steps, other metrics and the answers have the slopes
+        told = (*reached.metrics.values(), *reached.observation.values())
+        judged = told if core.measures_merit else (reached.merit,)
         total = torch.stack([value.sum() for value in judged if value.requires_grad]).sum()
         found = torch.autograd.grad(total, list(wanted.values()), allow_unused=True)
         return {name: slope for name, slope in zip(wanted, found, strict=True) if slope is not None}

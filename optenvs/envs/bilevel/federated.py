@@ -253,7 +253,7 @@ class Federated(MultiAgentEnv):
         observation["active"] = self._drawn(state.key, done).unsqueeze(-1).to(mean.dtype)
         observation |= {"mean": mean, "round": done.unsqueeze(-1).to(mean.dtype)}
         merit, metrics = state.merit, dict(state.metrics)
-        if not metrics:  # those of the last evaluation stand; reset has none
+        if not metrics or not self.measures_merit:  # else those of the last evaluation stand
             merit, metrics = self._measured(hidden.data, mean)
         computed = hidden.computed + (asked > 0)
         return Answer(
@@ -315,6 +315,8 @@ class Federated(MultiAgentEnv):
         return self.measure(data, mean[:, :n], mean[:, n : n + m])
 
     def evaluate(self, state: State) -> State:
+        if not self.measures_merit:
+            return state
         with torch.no_grad():
             merit, metrics = self._measured(state.hidden.data, state.hidden.mean)
         merit = torch.where(merit.isfinite(), merit, state.merit)

@@ -185,14 +185,14 @@ class BilevelLongTail(Federated):
         value, gap = self.upper(validation, x, trained), f - self.lower(train, x, trained)
         labels = self._tensors.test_y
         right = self.network.apply(y, self._tensors.test_x.unsqueeze(0)).argmax(-1) == labels
-        tail = labels >= CLASSES // 2
+        rare = labels >= CLASSES // 2
         return value + gap.clamp_min(0), {
             "upper_value": F,
             "lower_value": f,
             "value": value,
             "lower_gap": gap,
             "test_accuracy": right.to(y.dtype).mean(-1),
-            "tail_accuracy": right[:, tail].to(y.dtype).mean(-1),
+            "tail_accuracy": (right & rare).sum(-1) / rare.sum().to(y.dtype),
         }
 
     def train(self, rows: Int64[Tensor, "B h"], x: Tensor, y: Float[Tensor, "B m"]) -> Float[Tensor, "B m"]:
