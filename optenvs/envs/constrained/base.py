@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -34,7 +33,8 @@ from optenvs.core.oracles import hessian, hvp, jacobian, value_and_gradient, vjp
 from optenvs.core.oracles import jvp as forward
 from optenvs.core.random import Keys
 
-from .parts import Draw, Hidden, Problem
+from .given import vector
+from .parts import MEANINGS, Draw, Hidden, Problem
 from .residual import Residual, infeasibility, least_squares, residual
 
 DENSE = ("gradient", "jacobian", "objective_hessian", "hessian")
@@ -66,26 +66,7 @@ class Constrained(MenuEnv):
     dtype: str = "float64"
 
     painter = "optenvs.envs.constrained.picture:program"
-    meanings: ClassVar[dict[str, str]] = {
-        "x": "the point asked, which is judged",
-        "multipliers": "of the constraints, in the Lagrangian and where the point is judged; zeros for none",
-        "vector": "what the Jacobian and the Hessian are multiplied by",
-        "covector": "what the transposed Jacobian is multiplied by",
-        "constraints": "c(x): the equations, then the inequalities, satisfied where <= 0",
-        "jacobian": "the gradients of the constraints, as rows",
-        "objective_hessian": "the Hessian of the objective",
-        "hessian": "the Hessian of the Lagrangian",
-        "jacobian_product": "the Jacobian's product with the vector",
-        "adjoint_product": "the transposed Jacobian's product with the covector",
-        "hessian_product": "the product of the Lagrangian's Hessian with the vector",
-        "kkt": "the residual of the conditions of Karush, Kuhn and Tucker, at the multipliers given, if any",
-        "least_squares_kkt": "the same at least-squares multipliers",
-        "stationarity": "the part of the residual that the gradient of the Lagrangian leaves",
-        "feasibility": "the norm of the violated constraints and bounds",
-        "complementarity": "multipliers of inequalities that are negative, or positive where there is slack",
-        "singular": "1 where the gradients of the active constraints depend on each other",
-        "gap": "the true objective less its least value among feasible points",
-    }
+    meanings: ClassVar[dict[str, str]] = MEANINGS
 
     # What an author writes ---------------------------------------------------------------------
 
@@ -205,15 +186,7 @@ class Constrained(MenuEnv):
     def _given(self, name: str, size: int) -> Float[Tensor, "n"] | None:
         """The numbers of a keyword, of which ``size`` are expected."""
         value = getattr(self, name)
-        if value is None:
-            return None
-        try:
-            numbers = np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value, dtype=float)
-        except (TypeError, ValueError):
-            numbers = np.empty(0)  # words, or rows of several lengths
-        if numbers.shape != (size,) or not np.isfinite(numbers).all():
-            raise ValueError(f"{name}: expected {size} finite numbers, got {value!r}")
-        return torch.tensor(numbers, dtype=self.torch_dtype, device=self.torch_device)
+        return None if value is None else vector(name, value, size).to(self.torch_device, self.torch_dtype)
 
     @cached_property
     def _begin(self) -> tuple[Tensor | None, Tensor | None]:

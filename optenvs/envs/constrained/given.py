@@ -33,6 +33,17 @@ def array(name: str, value: Any) -> Tensor:
     return torch.from_numpy(numbers)
 
 
+def vector(name: str, value: Any, size: int) -> Tensor:
+    """``size`` finite numbers in float64 on the host."""
+    try:
+        numbers = np.array(value.detach().cpu() if isinstance(value, Tensor) else value, dtype=np.float64)
+    except (TypeError, ValueError):
+        numbers = np.empty(0)  # words, or rows of several lengths
+    if numbers.shape != (size,) or not np.isfinite(numbers).all():
+        raise ValueError(f"{name}: expected {size} finite numbers, got {value!r}")
+    return torch.from_numpy(numbers)
+
+
 def arrays(keyword: str, given: Any, names: tuple[str, ...], more: tuple[str, ...] = ()) -> dict[str, Tensor]:
     """The arrays of a dict: all of ``names``, and what is there of ``more``; all but bounds are finite."""
     if not isinstance(given, Mapping):

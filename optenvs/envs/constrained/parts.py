@@ -63,3 +63,26 @@ class Hidden:
     optimum: Float[Tensor, "B n"] | None
     lowest: Float[Tensor, "B"] | None
     notes: Any
+
+
+MEANINGS = {
+    "x": "the point asked, which is judged",
+    "multipliers": "of the constraints, in the Lagrangian and where the point is judged; zeros for none",
+    "vector": "what the Jacobian and the Hessian are multiplied by",
+    "covector": "what the transposed Jacobian is multiplied by",
+    "constraints": "c(x): the equations, then the inequalities, satisfied where <= 0",
+    "jacobian": "the gradients of the constraints, as rows",
+    "objective_hessian": "the Hessian of the objective",
+    "hessian": "the Hessian of the Lagrangian",
+    "jacobian_product": "the Jacobian's product with the vector",
+    "adjoint_product": "the transposed Jacobian's product with the covector",
+    "hessian_product": "the product of the Lagrangian's Hessian with the vector",
+    "kkt": "the residual of the conditions of Karush, Kuhn and Tucker, at the multipliers given, if any",
+    "least_squares_kkt": "the same at least-squares multipliers",
+    "stationarity": "the part of the residual that the gradient of the Lagrangian leaves",
+    "feasibility": "the norm of the violated constraints and bounds",
+    "complementarity": "multipliers of inequalities that are negative, or positive where there is slack",
+    "singular": "1 where the gradients of the active constraints depend on each other",
+    "gap": "the true objective less its least value among feasible points",
+}
+"""What the fields of this family mean."""
