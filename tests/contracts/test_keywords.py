@@ -179,7 +179,7 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
     "start_multipliers": each("start_multipliers", Of(lambda env, folder: (0.5,) * getattr(env, "count", 1))),
     "start_mean": each("start_mean", (1.0, 2.0)),
     "start_std": each("start_std", 0.7),
-    "steps": each("steps", 3),
+    "steps": each("steps", 4),
     "surrogate": each("surrogate", "ode"),
     "t_max": each("t_max", 5.0),
     "target_noise": each("target_noise", 1.0),
