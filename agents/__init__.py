@@ -43,6 +43,7 @@ _LAZY = {cls: module for module, cls, _ in _AGENTS.values()} | {
     "from_ask_rank": f"{_HERE}.adapters.ask_rank",
     "from_ask_tell": f"{_HERE}.adapters.ask_tell",
     "from_function": f"{_HERE}.adapters.function",
+    "from_scipy": f"{_HERE}.adapters.scipy_methods",
     "from_sb3": f"{_HERE}.adapters.sb3",
     "from_torch": f"{_HERE}.adapters.torch_optim",
 }

@@ -96,6 +96,14 @@ def _quadratic(agent: Any, dtype: str) -> dict[str, Any]:
     return {"dim": 2, "condition": 3.0, "tolerance": None, "oracle": oracle, "dtype": dtype}
 
 
+SETTINGS: dict[str, dict[str, Any]] = {
+    "ipopt": {"bounded": False},  # with a box it asks points that differ in the last bit of float64
+}
+"""Settings of agents in these tests, beside those that several have."""
+PACKAGES = {"Ipopt": "casadi"}
+"""The package without which an agent cannot run, where it is in no extra that the tests install."""
+
+
 def _needs(agent: Any) -> list[str]:
     return [need.split("|")[0] for need in agent.needs]  # the other forms have tests of their own
 
@@ -121,6 +129,8 @@ PROBLEMS: dict[str, Callable[..., OptimizationEnv]] = {
 
 def problem(agent: Any, dtype: str = "float32", **keywords: Any) -> OptimizationEnv:
     """A quadratic that answers what ``agent`` needs, to a swarm, a ranker or the nodes of a network."""
+    if type(agent).__name__ in PACKAGES:
+        pytest.importorskip(PACKAGES[type(agent).__name__])
     needs = _needs(agent) or ["value"]
     form = next((kind for kind in PROBLEMS if kind in needs), None)
     assert form is not None, f"no problem of these tests answers {agent.needs}: add one to PROBLEMS"
@@ -133,7 +143,8 @@ def made(name: str, dtype: str = "float32") -> Any:
     # the weights' precision where it has weights
     # no power of two times a curvature of the quadratic, where rounding would decide a line search
     options = {"lr": 0.05, "dtype": dtype, "L": 0.7}
-    return agents.make(name, **{key: value for key, value in options.items() if key in known})
+    options = {key: value for key, value in options.items() if key in known}
+    return agents.make(name, **options, **SETTINGS.get(name, {}))
 
 
 def only_recorded(patch: pytest.MonkeyPatch) -> None:

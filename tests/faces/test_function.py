@@ -91,8 +91,10 @@ def test_an_instance_by_key() -> None:
 
 
 def test_what_is_no_function() -> None:
-    with pytest.raises(TypeError, match="as_function: needs one query field, Quadratic has Dict"):
-        optenvs.as_function(optenvs.make("Quadratic", oracle="hvp"))
+    with pytest.raises(TypeError, match="as_function: needs one query field, or a menu; Particles has Dict"):
+        optenvs.as_function(optenvs.make("Particles", particles=3))
+    with pytest.raises(TypeError, match="as_function: Particles: expected an environment of one point"):
+        optenvs.as_function(optenvs.make("Particles", particles=3, recommend="best"))
     f = optenvs.as_function(optenvs.make("Quadratic", oracle="value"))
     with pytest.raises(TypeError, match="Quadratic answers no gradient with this oracle"):
         f.gradient(f.start)
