@@ -57,4 +57,7 @@ BILEVEL = (
         needs=("scikit-learn",),
         multi_agent=True,
     ),
+    _bilevel(
+        "BilevelStrong", "strong:BilevelStrong", "A strongly convex lower level under affine equalities"
+    ),
 )

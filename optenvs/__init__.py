@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from optenvs.core.rollout import unroll_windows as unroll_windows
     from optenvs.core.snapshot import load as load
     from optenvs.core.snapshot import save as save
+    from optenvs.envs.bilevel.functions import bilevel_from_functions as bilevel_from_functions
     from optenvs.envs.constrained.functions import constrained_from_functions as constrained_from_functions
     from optenvs.envs.landscapes.function import from_function as from_function
     from optenvs.envs.network.functions import network_from_functions as network_from_functions
@@ -61,6 +62,7 @@ _LAZY = {
     "TorchVectorEnv": "optenvs.faces.vector",
     "aec_env": "optenvs.zoo",
     "as_function": "optenvs.making",
+    "bilevel_from_functions": "optenvs.envs.bilevel.functions",
     "check": "optenvs.core.checker",
     "constrained_from_functions": "optenvs.envs.constrained.functions",
     "from_function": "optenvs.envs.landscapes.function",

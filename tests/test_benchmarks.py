@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+import torch
 
 FOLDER = Path(__file__).parents[1] / "examples" / "benchmarks"
 
@@ -173,3 +175,18 @@ def test_small_steps_are_timed_on_one_thread_and_on_all(benchmark: ModuleType) -
     row = benchmark.measure("Rosenbrock, 10 numbers", 4, steps=2, repeats=1)
     assert row.keys() == {"one", "all", "chosen"}
     assert min(row.values()) > 0
+
+
+@pytest.mark.parametrize("benchmark", ["bilevel"], indirect=True)
+def test_three_forms_of_one_method_make_the_same_numbers(benchmark: ModuleType) -> None:
+    run = benchmark.Rollout(dim=3, batch=4, iterations=15)
+    x, y = run.start()
+    memory = run().agent_state
+    by_hand = benchmark.torch_loop(x, y, 15)
+    alone = [benchmark.numpy_loop(a, b, 15) for a, b in zip(x.numpy(), y.numpy(), strict=True)]
+    expected = torch.cat((memory.x, memory.y), -1)
+    torch.testing.assert_close(by_hand, expected, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(torch.from_numpy(np.stack(alone)), expected, rtol=1e-10, atol=1e-12)
+    found = benchmark.measure(dim=3, batch=8, iterations=2, alone=2, repeats=1)
+    assert {*found} == {"numpy, us an iteration", "torch by hand", "agent"}
+    assert all(figure > 0 for figure in found.values())

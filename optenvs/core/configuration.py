@@ -102,8 +102,12 @@ def _named(value: Any) -> str:
 
 def _numbers(value: Tensor | np.ndarray) -> str:
     """An array by its type, its shape and a digest of its numbers."""
-    array = value.detach().cpu().contiguous() if isinstance(value, Tensor) else np.ascontiguousarray(value)
-    raw = array.reshape(-1).view(torch.uint8).numpy() if isinstance(array, Tensor) else array
+    if isinstance(value, Tensor):
+        # one number may count as contiguous at any stride, and is then no row of bytes
+        row = torch.empty(value.numel(), dtype=value.dtype).copy_(value.detach().flatten())
+        raw = row.view(torch.uint8).numpy()
+    else:
+        raw = np.ascontiguousarray(value)
     kind = str(value.dtype).removeprefix("torch.")
     return f"{kind} {tuple(value.shape)} {_digest(raw.tobytes())}"
 

@@ -69,8 +69,10 @@ class _Reader:
             self._object(value)
             return
         self._note("tensor", value.dtype, tuple(value.shape), value.device)
-        numbers = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
-        self.found.update(numbers.flatten().view(torch.uint8).numpy().tobytes())
+        numbers = value.detach().cpu().resolve_conj().resolve_neg()
+        # one number may count as contiguous at any stride, and is then no row of bytes
+        row = numbers.new_empty(numbers.numel()).copy_(numbers.flatten())
+        self.found.update(row.view(torch.uint8).numpy().tobytes())
 
     def _array(self, value: np.ndarray | np.generic) -> None:
         self._note("array", value.dtype, value.shape)

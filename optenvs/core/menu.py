@@ -227,7 +227,10 @@ class Menu:
         self, limits: dict[str, int], state: State, query: Query, want: Bool[Tensor, "B kinds"], eager: bool
     ) -> tuple[Bool[Tensor, "B kinds"], Int64[Tensor, "B units"]]:
         """What is paid of what is wanted, in the order of the menu, and the bill."""
-        prices = self._prices(state, query) if self._varies else self._fixed
+        prices = self._fixed
+        if self._varies:  # a price may take as long to find as what it is the price of
+            some = want.any(0).tolist() if eager else [True] * len(self.kinds)
+            prices = self._prices(state, query, some)
         bill = (want.unsqueeze(-1) * prices).sum(1)
         if not limits:
             return want, bill
@@ -242,13 +245,13 @@ class Menu:
         settled = torch.stack(paid, -1)
         return settled, (settled.unsqueeze(-1) * prices).sum(1)
 
-    def _prices(self, state: State, query: Query) -> Int64[Tensor, "B kinds units"]:
-        """The price of each kind in this query."""
+    def _prices(self, state: State, query: Query, some: list[bool]) -> Int64[Tensor, "B kinds units"]:
+        """The price of each kind in this query; of one that nobody wants, that on the list."""
         rows = []
-        for (name, bill), listed in zip(self._bills.items(), self._fixed[0], strict=True):
+        for (name, bill), listed, wanted in zip(self._bills.items(), self._fixed[0], some, strict=True):
             columns = [listed[i].expand(len(state.k)) for i in range(len(self.units))]
             for unit, price in bill.items():
-                if callable(price):
+                if callable(price) and wanted:
                     asked = price(state, query).to(torch.int64)
                     columns[self.units.index(unit)] = asked.clamp_min(self.kinds[name].least)
             rows.append(torch.stack(columns, -1))

@@ -156,6 +156,13 @@ def test_code_shape_dtype_and_class_matter() -> None:
     assert len({digest(thing) for thing in things}) == len(things)
 
 
+def test_a_number_counts_at_any_stride() -> None:
+    number = torch.arange(6.0).reshape(2, 3)[:1, 0]
+    apart = torch.as_strided(torch.arange(6.0), (1,), (3,))
+    assert apart.is_contiguous()
+    assert digest(number) == digest(apart) == digest(torch.zeros(1)) != digest(torch.ones(1))
+
+
 def test_circles_end_and_what_cannot_be_looked_into_equals_itself_alone() -> None:
     circle: list[Any] = []
     circle.append(circle)

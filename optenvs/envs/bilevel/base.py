@@ -113,6 +113,7 @@ class Bilevel(MenuEnv):
     first = ("upper", "lower")
     unit = "derivatives"
     meanings: ClassVar[Mapping[str, str]] = MEANINGS
+    painter = "optenvs.envs.bilevel.picture:two_levels"
 
     # What a family writes ----------------------------------------------------------------------
 
@@ -141,6 +142,11 @@ class Bilevel(MenuEnv):
     def solvable(self) -> bool:
         """Whether there is :meth:`solve`."""
         return True
+
+    @property
+    def answers_solutions(self) -> bool:
+        """Whether ``solution`` and ``hypergradient`` are on the menu: not those of a mini-batch."""
+        return self.solvable and not self.stochastic
 
     def solve(self, own: Own, x: Float[Tensor, "B n"]) -> Solution:
         """The exact lower solution."""
@@ -247,7 +253,7 @@ class Bilevel(MenuEnv):
             }
         at = (*here, "multipliers", "vector") if p else (*here, "vector")
         kinds["product"] = Kind((n + m,), self._product, at, two)
-        if self.solvable:
+        if self.answers_solutions:
             price = dict(self.solution_price() or {})
             kinds["solution"] = Kind((m + p,), self._solution, ("x",), price)
             kinds["hypergradient"] = Kind(
@@ -321,7 +327,7 @@ class Bilevel(MenuEnv):
             metrics = measured | metrics
         else:
             f = self._exact(query, "lower at y", lambda: self.lower(own, x, y))
-            solution = None if self.stochastic or not self.solvable else self.solved(state, query)
+            solution = self.solved(state, query) if self.answers_solutions else None
             merit, measured = self.measure(own, state.hidden.best, x, y, metrics["upper_value"], f, solution)
             metrics = metrics | measured
         return Judgement(merit, metrics, None if self.tolerance is None else merit <= self.tolerance)

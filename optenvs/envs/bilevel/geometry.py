@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from optenvs.core.struct import struct
+from optenvs.core.contents import digest
+from optenvs.core.struct import static, struct
 
 
 @struct
@@ -176,6 +180,69 @@ class Affine(Geometry):
 
     def feasible(self, x: Float[Tensor, "B n"], y: Float[Tensor, "B m"]) -> Float[Tensor, "B m"]:
         return y - times(self.inverse, self.value(x, y))
+
+
+_PROJECTIONS: dict[str, dict[str, Callable[..., Any]]] = {}
+"""Projections of users, by the digest of what they are made of: a state names them, and holds none."""
+
+
+def keep(projections: Mapping[str, Callable[..., Any]]) -> str:
+    """The name under which :class:`Given` finds these functions in this process.
+
+    Args:
+        projections: of one instance's points, by ``upper``, ``lower``, ``joint`` and ``feasible``.
+    """
+    token = digest(dict(projections))
+    _PROJECTIONS[token] = dict(projections)
+    return token
+
+
+@struct
+class Given(Geometry):
+    """Projections that a user has written, of one instance each.
+
+    Attributes:
+        token: their name, see :func:`keep`. A state that is read in another process finds them once its
+            environment has been made there.
+    """
+
+    token: str = static()
+
+    @property
+    def _own(self) -> dict[str, Callable[..., Any]]:
+        if self.token not in _PROJECTIONS:
+            raise RuntimeError(
+                "geometry: its projections are not in this process; make the environment first"
+            )
+        return _PROJECTIONS[self.token]
+
+    @property
+    def free(self) -> bool:
+        return not {"upper", "lower"} & set(self._own)
+
+    @property
+    def has(self) -> tuple[str, ...]:
+        if not self.equal.shape[1]:
+            return ("joint", "feasible")
+        return tuple(name for name in ("joint", "feasible") if name in self._own)
+
+    def upper(self, x: Float[Tensor, "B n"]) -> Float[Tensor, "B n"]:
+        return torch.func.vmap(self._own["upper"])(x) if "upper" in self._own else x
+
+    def lower(self, y: Float[Tensor, "B m"]) -> Float[Tensor, "B m"]:
+        return torch.func.vmap(self._own["lower"])(y) if "lower" in self._own else y
+
+    def joint(
+        self, x: Float[Tensor, "B n"], y: Float[Tensor, "B m"]
+    ) -> tuple[Float[Tensor, "B n"], Float[Tensor, "B m"]]:
+        if "joint" not in self._own:
+            return Geometry.joint(self, x, y)
+        return torch.func.vmap(self._own["joint"])(x, y)
+
+    def feasible(self, x: Float[Tensor, "B n"], y: Float[Tensor, "B m"]) -> Float[Tensor, "B m"]:
+        if "feasible" not in self._own:
+            return Geometry.feasible(self, x, y)
+        return torch.func.vmap(self._own["feasible"])(x, y)
 
 
 def affine(

@@ -48,7 +48,8 @@ class Smoothness:
         upper: the largest curvature of F by (x, y), in size.
         lower: that of f by (x, y).
         convexity: the least curvature of f by y, >= 0.
-        jacobian: the largest singular value of the Jacobian of g by (x, y); 1 without constraints.
+        jacobian: the largest singular value of the Jacobian of g by (x, y), or a bound of it; 1 without
+            constraints.
     """
 
     upper: Float[Tensor, "B"]

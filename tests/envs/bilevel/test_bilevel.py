@@ -19,6 +19,7 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "toy, bilinear": ("BilevelToy", {"dim": 4, "objective": "bilinear"}),
     "toy, cubes": ("BilevelToy", {"dim": 4, "coupling": "cubes"}),
     "inequality": ("BilevelInequality", {}),
+    "strong": ("BilevelStrong", {"dim": 6, "equations": 4, "upper_equations": 2}),
 }
 
 

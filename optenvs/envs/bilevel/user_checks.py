@@ -1,0 +1,189 @@
+"""What is said of a user's functions when an environment is made of them, not at the first reset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from optenvs.core.errors import suggest
+from optenvs.core.oracles import jacobian, value_and_gradient
+from optenvs.core.random import keys_from_seed
+
+from .given import check_size
+from .parts import Own
+
+if TYPE_CHECKING:
+    from .user import BilevelFunctions
+
+LEVELS = ("upper", "lower")
+PROJECTIONS = ("upper", "lower", "joint", "feasible")
+CONSTANTS = ("upper", "lower", "convexity", "jacobian")
+_TRIED = 3
+
+
+def check_start(name: str, value: Any) -> None:
+    """Raise ``ValueError`` unless ``value`` is a number of coordinates, or a start of finite ones."""
+    if isinstance(value, tuple):
+        if not value or not all(isinstance(v, float) and abs(v) < float("inf") for v in value):
+            raise ValueError(f"{name}: expected finite numbers, or how many there are, got {value!r}")
+        return
+    check_size(name, value)
+
+
+def check_samples(samples: Any, batch_size: Any) -> None:
+    """Raise ``ValueError`` unless both say what mini-batches are drawn from."""
+    if batch_size is not None:
+        check_size("batch_size", batch_size)
+        if samples is None:
+            raise ValueError("batch_size: expected samples with it, from which the batches are drawn")
+    if samples is None:
+        return
+    if not isinstance(samples, Mapping) or not samples or not set(samples) <= set(LEVELS):
+        came = sorted(samples) if isinstance(samples, Mapping) else type(samples).__name__
+        raise ValueError(f"samples: expected a mapping with upper, lower or both, got {came}")
+    for level, part in samples.items():
+        counts = [len(leaf) if getattr(leaf, "ndim", 0) else None for leaf in leaves(part)]
+        if not counts or None in counts or len(set(counts)) > 1:
+            raise ValueError(f"samples: {level}: expected tensors of one leading dimension, got {counts}")
+
+
+def check_projections(project: Any, equalities: int, inequalities: int) -> None:
+    """Raise ``ValueError`` unless ``project`` is a function, some by name, or ``"affine"`` equalities."""
+    if isinstance(project, str):
+        if project != "affine":
+            raise ValueError(f"project: expected functions or 'affine', got {project!r}")
+        if inequalities or not equalities:
+            raise ValueError("project: 'affine': expected equalities and no inequality with it")
+    elif isinstance(project, Mapping):
+        for name, function in project.items():
+            if name not in PROJECTIONS:
+                raise ValueError(f"project: no {name!r}{suggest(str(name), PROJECTIONS)}")
+            if not callable(function):
+                raise ValueError(f"project: {name}: expected a function, got {function!r}")
+    elif project is not None and not callable(project):
+        raise ValueError(f"project: expected a function, a mapping of them, or 'affine', got {project!r}")
+
+
+def count(name: str, function: Callable[..., Any] | None, x: Tensor, y: Tensor) -> int:
+    """The number of constraints of a function, found by one call."""
+    if function is None:
+        return 0
+    try:
+        answer = function(x, y)
+    except Exception as error:
+        raise ValueError(f"{name}: {cannot(x, y)}: {told(error)}") from error
+    if not isinstance(answer, Tensor) or answer.ndim != 1 or not len(answer):
+        came = f"shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else type(answer).__name__
+        raise ValueError(
+            f"{name}: expected a tensor (p,) with one number a constraint, got {came}; for one constraint "
+            "write g.reshape(1)"
+        )
+    return len(answer)
+
+
+def try_functions(env: BilevelFunctions) -> None:
+    """Call everything once, so that what does not fit is an error now."""
+    n, m, _ = env.sizes
+    if env.counts[0] > m:
+        raise ValueError(f"equality: {env.counts[0]} equations cannot hold for {m} lower variables")
+    x, y = generic(n, _TRIED), 1.5 * generic(m, _TRIED) - 1  # no y is an x, at which much is 0
+    x, y = (points.to(env.torch_device, env.torch_dtype) for points in (x, y))
+    own = Own(known=None, data=None)
+    slopes = {}
+    for level, function in (("upper", env.upper), ("lower", env.lower)):
+        try:
+            _, slopes[level] = value_and_gradient(lambda a, b, f=function: f(own, a, b), (x, y))
+        except Exception as error:
+            if isinstance(error, ValueError) and str(error).startswith(f"{level}: "):
+                raise
+            raise ValueError(f"{level}: {cannot(x[0], y[0])} and differentiated: {told(error)}") from error
+    _check_coupling(env, own, x, y, slopes)
+    if env.project == "affine":
+        _check_affine(env, own, x, y)
+    _check_solution(env, x)
+    state = env.draw(keys_from_seed(0, 2, env.torch_device))
+    known = Own(known=state.geometry, data=None)
+    for level, function in (("upper", env.upper), ("lower", env.lower)):
+        value, parts = value_and_gradient(lambda a, b, f=function: f(known, a, b), (state.x, state.y))
+        if not all(bool(part.isfinite().all()) for part in (value, *parts)):
+            raise ValueError(f"{level}: expected a finite value and gradient at the start, got {value[0]}")
+
+
+def _check_coupling(
+    env: BilevelFunctions, own: Own, x: Tensor, y: Tensor, slopes: dict[str, tuple[Tensor, Tensor]]
+) -> None:
+    """Whether the lower level has a variable, and sees the upper one."""
+    if not bool(slopes["lower"][1].any()) and not env.sizes.p:
+        raise ValueError("lower: does not depend on y in a way that torch can differentiate")
+    sees = bool(slopes["lower"][0].any())
+    if env.sizes.p and not sees:
+        moved = env.constrain(own, x + 1, y) - env.constrain(own, x, y)
+        sees = bool(moved.any())
+    if not sees:
+        raise ValueError(
+            "lower: does not depend on x, and no constraint does: the lower solution is the same for all x"
+        )
+
+
+def _check_solution(env: BilevelFunctions, x: Tensor) -> None:
+    if env.solution is None:
+        return
+    _, m, p = env.sizes
+    try:
+        found = torch.func.vmap(env.solution)(x)
+    except Exception as error:
+        raise ValueError(f"solution: cannot be called on x {tuple(x[0].shape)}: {told(error)}") from error
+    parts = found if isinstance(found, tuple) else (found,)
+    shapes = [tuple(part.shape[1:]) for part in parts]
+    if shapes not in ([(m,)], [(m,), (p,)]):
+        raise ValueError(f"solution: expected y ({m},), or (y, multipliers ({p},)), got shapes {shapes}")
+
+
+def _check_affine(env: BilevelFunctions, own: Own, x: Tensor, y: Tensor) -> None:
+    """Whether the constraints are those of their slopes at 0 elsewhere, too, and independent in y."""
+    n, _, p = env.sizes
+
+    def constrain(both: Tensor) -> Tensor:
+        return env.constrain(own, both[:, :n], both[:, n:])
+
+    both = torch.cat((x, y), -1)
+    at_zero, matrix = jacobian(constrain, torch.zeros_like(both))
+    expected, found = at_zero + (matrix @ both.unsqueeze(-1)).squeeze(-1), constrain(both)
+    scale = 1 + float(found.abs().max())
+    if not bool(((found - expected).abs() <= 1e-4 * scale).all()):
+        raise ValueError("project: 'affine': the equalities are not affine in (x, y)")
+    rank = int(torch.linalg.matrix_rank(matrix[0, :, n:].double()))
+    if rank < p:
+        raise ValueError(
+            f"equality: its {p} equations depend on each other in y: {rank} of them are independent"
+        )
+
+
+def generic(size: int, rows: int) -> Tensor:
+    """Points that are special in no coordinate, ``(rows, size)``, in float64."""
+    index = torch.arange(1, rows * size + 1, dtype=torch.float64).reshape(rows, size)
+    return 0.25 + 0.5 * (0.618034 * index % 1)
+
+
+def leaves(part: Any) -> list[Any]:
+    """The tensors of samples: a tensor, or a tuple, list or mapping of them."""
+    if isinstance(part, Mapping):
+        return [leaf for value in part.values() for leaf in leaves(value)]
+    if isinstance(part, tuple | list):
+        return [leaf for value in part for leaf in leaves(value)]
+    return [part]
+
+
+def cannot(x: Tensor, y: Tensor) -> str:
+    """What could not be done, for messages."""
+    kind = str(x.dtype).removeprefix("torch.")
+    return f"cannot be called on {kind} tensors x {tuple(x.shape)} and y {tuple(y.shape)}"
+
+
+def told(error: Exception) -> str:
+    """An error in one line."""
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0] if text else 'without a message'}"
