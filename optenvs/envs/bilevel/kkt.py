@@ -22,7 +22,8 @@ Residual = Callable[[Tensor, Tensor], Float[Tensor, "B mp"]]
 
 STEPS = 60
 DAMPING = 1e-6
-"""Of the squared Jacobian's largest entry, at a residual of 1 and above."""
+"""Of the squared Jacobian's largest entry, at a residual of 1 and above: at first, and at least."""
+MOST = 1e6
 HALVINGS = 6
 
 
@@ -65,6 +66,7 @@ def solve(
     both, steps = start, torch.zeros(len(x), dtype=torch.int64, device=x.device)
     level = 64 * torch.finfo(x.dtype).eps
     active = torch.ones_like(steps, dtype=torch.bool)
+    shift = torch.full_like(x[:, 0], DAMPING)
     looks = x.device.type == "cpu" and not inside_transform(x)
     for _ in range(STEPS):
         r, matrix = _linear(lambda v: residual(x, v), both)
@@ -73,12 +75,14 @@ def solve(
         active = active & norm.isfinite() & (norm > level * size)
         if looks and not bool(active.any()):
             break
-        step = _damped(matrix, r, norm.clamp_max(1.0))
+        step = _damped(matrix, r, shift * norm.clamp_max(1.0))
         found, improved = _halved(residual, x, both, step, norm, active, looks)
         moved = active & improved
         both = torch.where(moved.unsqueeze(-1), found, both)
         steps = steps + active.long()
-        active = moved
+        # a kink may let no Newton step descend; more damping turns it towards the gradient
+        shift = torch.where(moved, (shift / 10).clamp_min(DAMPING), shift * 100)
+        active = active & (shift < MOST)
     return both, steps
 
 
@@ -111,7 +115,7 @@ def _damped(
     matrix, r = matrix.nan_to_num(), r.nan_to_num()
     normal = matrix.mT @ matrix
     scale = normal.abs().amax((-2, -1)).clamp_min(torch.finfo(r.dtype).tiny)
-    shift = scale * (DAMPING * damping.nan_to_num() + 4 * torch.finfo(r.dtype).eps)
+    shift = scale * (damping.nan_to_num() + 4 * torch.finfo(r.dtype).eps)
     normal = normal + torch.diag_embed(shift.unsqueeze(-1).expand_as(r))
     factor, _ = torch.linalg.cholesky_ex(normal)
     return -torch.cholesky_solve(matrix.mT @ r.unsqueeze(-1), factor).squeeze(-1)
