@@ -7,7 +7,7 @@ hand for the batch, with neither environment, ledger nor metrics. The agent is a
 billed and judged each time; ``compiled`` is the same rollout with ``compile=20`` (needs a C++ compiler).
 All make the same numbers.
 
-RESULTS
+No table yet: the figures are to be measured on a machine that does nothing else.
 """
 
 from __future__ import annotations
