@@ -287,8 +287,8 @@ def test_5_growing_c(scaled: dict[int, Any]) -> None:
     assert spread[1] == pytest.approx(1.1e-7, rel=0.1)
 
 
-def test_6_the_released_settings() -> None:
-    """The script's settings do not converge, and a faithful method does not, either; the fork's beside them."""
+def test_5_and_6_the_released_settings() -> None:
+    """The script's settings do not converge; those of its fork do, from equal coordinates."""
     agent = agents.LVHBA(
         alpha=numbers(0.008, 0.005),
         beta=numbers(0.02, 0.002),
@@ -307,6 +307,7 @@ def test_6_the_released_settings() -> None:
         found = error(course(mark - done).x)[0]
         done = mark
         assert np.log(found) == pytest.approx(published, abs=1e-4), mark
+    assert error(course(3500).x)[1] == pytest.approx(2.51e-2, rel=0.01)
 
 
 # Check 7 --------------------------------------------------------------------------------------
