@@ -90,7 +90,7 @@ def solved(factor: Float[Tensor, "B n n"], g: Float[Tensor, "B n"]) -> Float[Ten
     return torch.cholesky_solve(g.unsqueeze(-1), factor).squeeze(-1)
 
 
-def product(matrix: Float[Tensor, "B n n"], x: Float[Tensor, "B n"]) -> Float[Tensor, "B n"]:
+def product(matrix: Float[Tensor, "B m n"], x: Float[Tensor, "B n"]) -> Float[Tensor, "B m"]:
     """Matrix times vector, row by row of the batch."""
     return (matrix @ x.unsqueeze(-1)).squeeze(-1)
 
