@@ -67,6 +67,12 @@ def constrained(
     return optenvs.make("ConstrainedQuadratic", **(small | keywords))
 
 
+def control(agent: Any, dtype: str, noise: float = 0.0, **keywords: Any) -> OptimizationEnv:
+    """Trials of Newton steps on a quadratic; it has no noise."""
+    own = {"dim": 2, "condition": 3.0, "shift": 1.0, "tolerance": None, "dtype": dtype}
+    return optenvs.make("GnsControl", landscape="Quadratic", **(own | keywords))
+
+
 def point(agent: Any, dtype: str, **keywords: Any) -> OptimizationEnv:
     """One point a query."""
     return optenvs.make("Quadratic", **(_quadratic(agent, dtype) | keywords))
@@ -119,6 +125,7 @@ PROBLEMS: dict[str, Callable[..., OptimizationEnv]] = {
     "upper_gradient": two_levels,
     "hypergradient": two_levels,
     "constraints": constrained,
+    "trial": control,
     "hessian": point,
     "hvp": point,
     "gradient": point,

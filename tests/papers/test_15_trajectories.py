@@ -163,8 +163,8 @@ def test_linear_operator() -> None:
     assert_course(exact, {0: 7.926e6, 10: 2.257e3, 20: 3.56e-4})
     assert_course(fisher, {10: 25.5, 15: 2.76e-5, 20: 2.99e-11}, 2e-3)
     # the metric has a condition number of 1e10
-    cholesky = course(operator(hessian="fisher_term"), Gns(), 20)
-    assert torch.allclose(cholesky[:21], fisher[:21], rtol=1e-4)
+    cholesky = course(operator(hessian="fisher_term"), Gns(), 10)
+    assert torch.allclose(cholesky[:11], fisher[:11], rtol=1e-4)
     assert first_below(course(operator(), Gradient(), 28), 1e-10) == 28
     assert first_below(course(operator(metric="identity"), Gradient(), 88), 1e-10) == 88
 
@@ -175,7 +175,6 @@ def test_rosenbrock() -> None:
     assert_course(newton, expected | {50: 5.70e-7})
     assert first_below(newton, 1e-8) == 51
     assert first_below(newton, 1e-16) == 53
-    assert_course(course(valley(), Gradient(), 100), {100: 5.66}, 2e-3)
 
 
 def test_residuals_of_rosenbrock_to_the_fifth() -> None:
@@ -215,7 +214,6 @@ def test_chebyshev_chain() -> None:
     assert_course(exact, {15: 2.70e-4, 30: 5.15e-12}, 2e-3)
     universal = course(chebyshev(100), agents.SuperUniversalNewton(), 20)
     assert_course(universal, {20: 2.16e-5}, 0.02)
-    assert_course(course(chebyshev(100), Gradient(), 50), {50: 5.2e-6}, 0.01)
 
 
 # Logistic regression --------------------------------------------------------------------------------
@@ -241,7 +239,6 @@ def test_logistic_regression_of_separable_labels_is_linear() -> None:
     newton = course(logistic(False), Gns(), 50)
     assert first_below(newton, 1e-6) == 21
     assert newton[50] < 1e-18
-    assert_course(course(logistic(False), Gradient(), 50), {50: 3.4e-2}, 0.02)
 
 
 def test_logistic_regression_of_noisy_labels_takes_four_steps() -> None:
