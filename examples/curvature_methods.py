@@ -7,7 +7,25 @@ where products make it (``--hessian`` sets another price, in gradients: 1 where 
 for the asking). Drawn, and printed at equal bills, is the median over the instances of the best gap so far,
 as a share of the first. All start with their defaults; nothing is tuned.
 
-RESULTS
+At bills of 200 and 600, 8 instances (the metric B of a problem is told, and costs nothing):
+
+                                 LogSumExp      operator^4        valley^5     Chebyshev^4        logistic
+                            at 200     600  at 200     600  at 200     600  at 200     600  at 200     600
+    GNS, exact Hessian       6e-01   2e-12   1e-01   1e-07   1e-07   5e-37   5e-05   3e-14   0e+00   0e+00
+    GNS, approximation       8e-01   2e-04   7e-02   4e-12   2e-07   2e-36   2e-05   5e-15   7e-09   0e+00
+    GNS, products            0e+00   0e+00   7e-29   9e-48   2e-06   5e-19   8e-09   8e-14   7e-08   3e-14
+    super-universal          3e-01   1e-06   3e-02   2e-07   9e-06   1e-14   2e-02   2e-11   0e+00   0e+00
+    cubic                    7e-01   8e-04   2e-03   1e-10   1e-18   8e-28   6e-06   6e-15   0e+00   0e+00
+    Levenberg-Marquardt      4e-01   3e-08   2e-05   2e-17   1e-23   2e-81   6e-06   3e-19   2e-06   1e-16
+    trust region             6e-01   8e-04   3e-02   2e-09   3e-13   2e-77   3e-04   6e-15   2e-16   2e-16
+    L-BFGS                   0e+00   0e+00   7e-46   1e-64   3e-26   1e-79   1e-34   6e-35   0e+00   0e+00
+    gradient                 0e+00   0e+00   6e-20   4e-21   3e-05   2e-05   4e-10   2e-12   0e+00   0e+00
+    fast gradient            4e-08   0e+00   6e-22   7e-25   3e-05   1e-07   1e-10   3e-15   7e-12   0e+00
+
+At the price of n gradients L-BFGS, in the metric B of the rows where there is one, is ahead or level
+everywhere; damped Gauss-Newton steps are level in the valley of two coordinates. With products, of which
+few make a step, the search of gamma keeps up on all but that one. (The logistic regression is printed and
+drawn, too.)
 """
 
 from __future__ import annotations
@@ -101,16 +119,15 @@ def plot(curves: dict[str, tuple[np.ndarray, dict[str, np.ndarray]]], path: Path
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("best gap, share of the first")
     panels[0].legend(fontsize="x-small")
-    figure.tight_layout()
     figure.savefig(path)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Compare, print, draw."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--bill", type=int, default=2000)
+    parser.add_argument("--bill", type=int, default=600)
     parser.add_argument("--hessian", type=float, help="the price of a Hessian; n by default")
-    parser.add_argument("--batch", type=int, default=16, help="instances")
+    parser.add_argument("--batch", type=int, default=8, help="instances")
     parser.add_argument("--only", default="", help="landscapes whose name holds this")
     parser.add_argument("--out", type=Path, default=Path("curvature.png"))
     options = parser.parse_args(arguments)

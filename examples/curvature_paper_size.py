@@ -22,7 +22,18 @@ figures are 35, about 94 and about 150 steps at n = 1000:
     LogSumExp n=1000 m=1000 mu=1, exact         35    12.2
     LogSumExp n=1000 m=1000 mu=1, weighted      94    32.3
     LogSumExp n=1000 m=1000 mu=1, gradient     152    10.0
-    Rosenbrock, exact                           51     2.0  10: 4.29  20: 1.41  30: 0.127  40: 0.00736  50: 5.7e-07
+    Rosenbrock, exact                           51     2.0  10: 4.29  20: 1.41  30: 0.127  40: 0.00736
+                                                            50: 5.7e-07
+    Rosenbrock, gradient                         -    52.7  100: 5.66  500: 3.13  1000: 0.0297
+                                                            2000: 0.00172  5000: 1.32e-06
+    NonlinearRosenbrock p=5, exact              56     1.8  10: 19.6  30: 0.165  50: 7.95e-07  100: 3.11e-34
+    NonlinearRosenbrock p=5, inexact            57     1.5  10: 17.6  30: 0.194  50: 1.58e-06  100: 1.16e-33
+    Chebyshev n=100, inexact                    21     1.9  10: 0.00658  20: 1.34e-08  30: 4.29e-14
+                                                            50: 5.04e-22  100: 9.1e-30
+    Chebyshev n=100, exact                      24     2.1  10: 0.364  20: 7.13e-07  30: 5.15e-12
+                                                            50: 2.65e-20  100: 1.4e-29
+    Chebyshev n=100, super-universal            28     1.6  20: 2.16e-05  50: 3.57e-17  100: 1.22e-26
+    Chebyshev n=100, gradient                  191     2.5  50: 5.23e-06  200: 8.56e-09
 """
 
 from __future__ import annotations
