@@ -20,6 +20,7 @@ from torch import Tensor
 
 from optenvs.core.errors import check_oracles
 from optenvs.core.offer import ANSWERED, WANT, Offer
+from optenvs.core.oracles import inside_transform
 from optenvs.core.struct import replace, static, struct
 
 from .core import Agent, Observation
@@ -80,11 +81,20 @@ class Notes:
     def read(self, observation: Observation) -> Notes:
         """The notes with the answers of ``observation``."""
         answers, places, known = {}, {}, {}
+        told = observation[ANSWERED] > 0
+        columns, alike = told.unbind(-1), _alike(told)
         for kind, before in self.answers.items():
-            new = observation[ANSWERED][:, self.offer.kinds.index(kind)] > 0
-            answers[kind] = _rows(new, observation[kind], before)
-            places[kind] = {at: _rows(new, observation[at], x) for at, x in self.places[kind].items()}
-            known[kind] = new | self.known[kind]
+            column = self.offer.kinds.index(kind)
+            new = columns[column]
+            if alike is None or alike[column] is None:
+                answers[kind] = _rows(new, observation[kind], before)
+                places[kind] = {at: _rows(new, observation[at], x) for at, x in self.places[kind].items()}
+                known[kind] = new | self.known[kind]
+            elif alike[column]:
+                answers[kind], known[kind] = observation[kind], new
+                places[kind] = {at: observation[at] for at in self.places[kind]}
+            else:
+                answers[kind], places[kind], known[kind] = before, self.places[kind], self.known[kind]
         refused = (self.wanted > observation[ANSWERED]).any(-1)
         return replace(self, answers=answers, places=places, known=known, refused=refused)
 
@@ -116,6 +126,14 @@ class Notes:
         if kind not in self.answers:
             known = ", ".join(self.answers)
             raise KeyError(f"notes: no kind {kind!r}; the agent's needs are {known}")
+
+
+def _alike(told: Bool[Tensor, "B kinds"]) -> list[bool | None] | None:
+    """By kind, what holds in all rows, ``None`` where they differ; ``None`` where nobody may look."""
+    if told.device.type != "cpu" or inside_transform(told):
+        return None
+    pairs = zip(told.all(0).tolist(), told.any(0).tolist(), strict=True)
+    return [every if every == some else None for every, some in pairs]
 
 
 def _rows(mask: Bool[Tensor, "B"], yes: Tensor, no: Tensor) -> Tensor:

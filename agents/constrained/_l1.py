@@ -25,7 +25,7 @@ from ..asking import Notes
 from ..core import require
 from ._search import LineSearch, SearchState
 from ._system import System, dot, system
-from .gmres import gmres, times
+from .gmres import gmres, length_of, times
 
 _HARDLY = 1e-3
 """A call that lowers the residual by less than this share has hardly lowered it."""
@@ -73,7 +73,7 @@ def _call(at: Inner, A: Float[Tensor, "B N N"], b: Float[Tensor, "B N"]) -> Inne
     step, _ = gmres(A, at.residual, at.length, int(lengths.max), int(lengths.min))
     z = at.z + step
     residual = times(A, z) - b
-    hardly = ~(residual.norm(dim=-1) < (1 - _HARDLY) * at.residual.norm(dim=-1))
+    hardly = ~(length_of(residual) < (1 - _HARDLY) * length_of(at.residual))
     return Inner(
         z=z,
         residual=residual,

@@ -26,7 +26,7 @@ from optenvs.core.struct import replace, select, struct
 
 from ..asking import Notes
 from ..core import Agent, Observation, require
-from .gmres import times
+from .gmres import length_of, times
 
 
 @struct
@@ -181,14 +181,13 @@ class LineSearch(Agent):
         if self.tolerance:
             state = replace(state, finished=state.finished | (self.settled(state) & self._within(state)))
         at = {"x": state.x, "multipliers": self.asked_at(state)}
-        ready = ~state.trying & ~state.finished
-        for kind in self.needs:
-            ready = ready & notes.holds(kind, **at)
+        # whatever else is needed there is asked no later than the Hessian
+        ready = ~state.trying & ~state.finished & notes.holds("hessian", **at)
         if some(ready):
             state = self._turned(state, ready)
-        trying, length = state.trying.unsqueeze(-1), state.length.unsqueeze(-1)
+        trying, length, resting = state.trying.unsqueeze(-1), state.length.unsqueeze(-1), ~state.trying
         action, notes = notes.ask(
-            {kind: True if kind in self.tried else ~state.trying for kind in self.needs},
+            {kind: True if kind in self.tried else resting for kind in self.needs},
             x=torch.where(trying, state.x + length * state.dx, state.x),
             multipliers=torch.where(
                 trying, state.multipliers + length * state.dmultipliers, self.asked_at(state)
@@ -257,11 +256,10 @@ class LineSearch(Agent):
 
     def _within(self, state: SearchState) -> Bool[Tensor, "B"]:
         """Whether the residual is known where it stands, and within the tolerance."""
-        notes, known = state.notes, ~state.trying
-        for kind in ("constraints", "gradient", "jacobian"):
-            known = known & notes.holds(kind, x=state.x)
+        notes = state.notes
+        known = ~state.trying & notes.holds("jacobian", x=state.x) & notes.holds("gradient", x=state.x)
         slope = notes["gradient"] + times(notes["jacobian"].mT, state.multipliers)
-        return known & (torch.cat((slope, notes["constraints"]), -1).norm(dim=-1) <= self.tolerance)
+        return known & (length_of(torch.cat((slope, notes["constraints"]), -1)) <= self.tolerance)
 
 
 def some(mask: Bool[Tensor, "B"]) -> bool:
@@ -271,7 +269,7 @@ def some(mask: Bool[Tensor, "B"]) -> bool:
 
 def _rounding(merit: Float[Tensor, "B"], state: SearchState) -> Float[Tensor, "B"]:
     """What rounding makes of the merit function and of f, the terms of which may cancel each other."""
-    terms = state.notes["gradient"].norm(dim=-1) * state.x.norm(dim=-1)
+    terms = length_of(state.notes["gradient"]) * length_of(state.x)
     return 4 * torch.finfo(merit.dtype).eps * (merit.abs() + terms)
 
 

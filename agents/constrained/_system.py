@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..asking import Notes
-from .gmres import times
+from .gmres import length_of, times
 
 
 class System(NamedTuple):
@@ -84,7 +84,7 @@ def eigenvalues(matrix: Float[Tensor, "B n n"]) -> Float[Tensor, "B n"]:
 
 def norm(matrix: Float[Tensor, "B m n"]) -> Float[Tensor, "B"]:
     """Frobenius's."""
-    return matrix.flatten(1).norm(dim=-1)
+    return length_of(matrix.flatten(1))
 
 
 def dot(one: Float[Tensor, "B n"], other: Float[Tensor, "B n"]) -> Float[Tensor, "B"]:

@@ -38,7 +38,7 @@ from ..asking import Notes
 from ..core import require
 from ._search import Direction, LineSearch, SearchState
 from ._system import System, dot, norm, system
-from .gmres import times
+from .gmres import length_of, times
 from .sketching import WEIGHTS, Sketches, sketch_and_project
 
 SOLVES = ("gaussian", "kaczmarz", "block", "exact")
@@ -217,7 +217,7 @@ class AdaSketchNewton(LineSearch):
     ) -> tuple[Tensor, Penalties, Tensor, Tensor]:
         """The direction by sketches, penalties, how many sketches were made, and where they fell short."""
         z, made, capped = torch.zeros_like(at.b), torch.zeros_like(state.iterations), torch.zeros_like(ready)
-        before, size = state.work["sketches"], at.b.norm(dim=-1)
+        before, size = state.work["sketches"], length_of(at.b)
         theta = size.clamp_max(1) if self.theta is None else self.theta
         scale, going = theta * size / (norm(at.A) * own.psi), ready
         sketches = self._sketches(self.start == "published")

@@ -29,7 +29,7 @@ from ..core import require
 from ._l1 import call, inner
 from ._search import Direction, LineSearch, SearchState
 from ._system import dot, eigenvalues
-from .gmres import times
+from .gmres import length_of, times
 
 SOLVES = ("gmres", "exact")
 
@@ -115,13 +115,13 @@ class AugmentedLagrangian(LineSearch):
         notes, own, new = state.notes, state.own, self.asked_at(state)
         c, G = notes["constraints"], notes["jacobian"]
         gradient = notes["gradient"] + times(G.mT, new)
-        solved = gradient.norm(dim=-1) <= own.tau
+        solved = length_of(gradient) <= own.tau
         W = notes["hessian"] + own.mu[:, None, None] * (G.mT @ G)
         shift = 1 - eigenvalues(W)[:, :1]
         W = W + torch.diag_embed(shift.expand_as(gradient))
         dx, products, capped = self._solved(W, -gradient, ready & ~solved)
         ended = ~solved & (own.steps >= self.steps)
-        ended = ended | (solved & (torch.cat((gradient, c), -1).norm(dim=-1) <= self.tolerance))
+        ended = ended | (solved & (length_of(torch.cat((gradient, c), -1)) <= self.tolerance))
         return Direction(
             dx=dx,
             dmultipliers=torch.zeros_like(new),
@@ -151,8 +151,8 @@ class AugmentedLagrangian(LineSearch):
             dx, info = torch.linalg.solve_ex(W, b.unsqueeze(-1))
             dx = torch.where((info == 0).unsqueeze(-1), dx.squeeze(-1), torch.nan)
             return dx, found.products, found.stuck
-        aim = self.accuracy * b.norm(dim=-1)
+        aim = self.accuracy * length_of(b)
         while bool(going.any()):
             found = call(found, W, b, going)
-            going = going & (found.residual.norm(dim=-1) > aim) & ~found.stuck
-        return found.z, found.products, found.residual.norm(dim=-1) > aim
+            going = going & (length_of(found.residual) > aim) & ~found.stuck
+        return found.z, found.products, length_of(found.residual) > aim

@@ -28,7 +28,7 @@ def gmres(
         shortest: a number that none of them is below.
     """
     few = 8 * torch.finfo(residual.dtype).eps
-    size = residual.norm(dim=-1, keepdim=True)
+    size = length_of(residual, True)
     basis = [residual / size.clamp_min(torch.finfo(size.dtype).tiny)]
     images = []
     for j in range(longest):
@@ -40,8 +40,8 @@ def gmres(
         w = image
         for _ in range(2):
             w = w - (times(span, w).unsqueeze(1) @ span).squeeze(1)
-        left = w.norm(dim=-1, keepdim=True)
-        there = left > few * image.norm(dim=-1, keepdim=True)
+        left = length_of(w, True)
+        there = left > few * length_of(image, True)
         if j + 1 >= shortest:
             there = there & (length > j + 1).unsqueeze(-1)
         basis.append(torch.where(there, w / left, 0.0))
@@ -60,3 +60,8 @@ def gmres(
 def times(matrix: Float[Tensor, "B m n"], vector: Float[Tensor, "B n"]) -> Float[Tensor, "B m"]:
     """The products."""
     return (matrix @ vector.unsqueeze(-1)).squeeze(-1)
+
+
+def length_of(vector: Float[Tensor, "B n"], keepdim: bool = False) -> Float[Tensor, "B *one"]:
+    """The Euclidean norms."""
+    return torch.linalg.vector_norm(vector, dim=-1, keepdim=keepdim)
