@@ -77,7 +77,7 @@ class BilevelFunctions(Bilevel):
         check_projections(self.project, *self.counts)
         if self.smoothness is not None and set(self.smoothness) != set(CONSTANTS):
             raise ValueError(f"smoothness: expected {', '.join(CONSTANTS)} by name, got {self.smoothness!r}")
-        try_functions(self)
+        try_functions(self, self.counts[0], self.project, self.solution)
         super().__post_init__()
 
     # What there is -----------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,11 +12,9 @@ from optenvs.core.errors import suggest
 from optenvs.core.oracles import jacobian, value_and_gradient
 from optenvs.core.random import keys_from_seed
 
+from .base import Bilevel
 from .given import check_size
 from .parts import Own
-
-if TYPE_CHECKING:
-    from .user import BilevelFunctions
 
 LEVELS = ("upper", "lower")
 PROJECTIONS = ("upper", "lower", "joint", "feasible")
@@ -84,11 +82,11 @@ def count(name: str, function: Callable[..., Any] | None, x: Tensor, y: Tensor) 
     return len(answer)
 
 
-def try_functions(env: BilevelFunctions) -> None:
+def try_functions(env: Bilevel, equalities: int, project: Any, solution: Callable[..., Any] | None) -> None:
     """Call everything once, so that what does not fit is an error now."""
     n, m, _ = env.sizes
-    if env.counts[0] > m:
-        raise ValueError(f"equality: {env.counts[0]} equations cannot hold for {m} lower variables")
+    if equalities > m:
+        raise ValueError(f"equality: {equalities} equations cannot hold for {m} lower variables")
     x, y = generic(n, _TRIED), 1.5 * generic(m, _TRIED) - 1  # no y is an x, at which much is 0
     x, y = (points.to(env.torch_device, env.torch_dtype) for points in (x, y))
     own = Own(known=None, data=None)
@@ -101,9 +99,9 @@ def try_functions(env: BilevelFunctions) -> None:
                 raise
             raise ValueError(f"{level}: {cannot(x[0], y[0])} and differentiated: {told(error)}") from error
     _check_coupling(env, own, x, y, slopes)
-    if env.project == "affine":
+    if project == "affine":
         _check_affine(env, own, x, y)
-    _check_solution(env, x)
+    _check_solution(env, solution, x)
     state = env.draw(keys_from_seed(0, 2, env.torch_device))
     known = Own(known=state.geometry, data=None)
     for level, function in (("upper", env.upper), ("lower", env.lower)):
@@ -113,7 +111,7 @@ def try_functions(env: BilevelFunctions) -> None:
 
 
 def _check_coupling(
-    env: BilevelFunctions, own: Own, x: Tensor, y: Tensor, slopes: dict[str, tuple[Tensor, Tensor]]
+    env: Bilevel, own: Own, x: Tensor, y: Tensor, slopes: dict[str, tuple[Tensor, Tensor]]
 ) -> None:
     """Whether the lower level has a variable, and sees the upper one."""
     if not bool(slopes["lower"][1].any()) and not env.sizes.p:
@@ -128,12 +126,12 @@ def _check_coupling(
         )
 
 
-def _check_solution(env: BilevelFunctions, x: Tensor) -> None:
-    if env.solution is None:
+def _check_solution(env: Bilevel, solution: Callable[..., Any] | None, x: Tensor) -> None:
+    if solution is None:
         return
     _, m, p = env.sizes
     try:
-        found = torch.func.vmap(env.solution)(x)
+        found = torch.func.vmap(solution)(x)
     except Exception as error:
         raise ValueError(f"solution: cannot be called on x {tuple(x[0].shape)}: {told(error)}") from error
     parts = found if isinstance(found, tuple) else (found,)
@@ -142,7 +140,7 @@ def _check_solution(env: BilevelFunctions, x: Tensor) -> None:
         raise ValueError(f"solution: expected y ({m},), or (y, multipliers ({p},)), got shapes {shapes}")
 
 
-def _check_affine(env: BilevelFunctions, own: Own, x: Tensor, y: Tensor) -> None:
+def _check_affine(env: Bilevel, own: Own, x: Tensor, y: Tensor) -> None:
     """Whether the constraints are those of their slopes at 0 elsewhere, too, and independent in y."""
     n, _, p = env.sizes
 
