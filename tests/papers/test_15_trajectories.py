@@ -219,28 +219,21 @@ def test_chebyshev_chain() -> None:
 # Logistic regression --------------------------------------------------------------------------------
 
 
-def logistic(noisy: bool) -> OptimizationEnv:
+def logistic(noisy: bool, hessian: str = "exact") -> OptimizationEnv:
     generator = np.random.default_rng(0)
     A, w = generator.standard_normal((300, 20)), generator.standard_normal(20)
     noise = 2 * np.linalg.norm(w) * generator.standard_normal(300) if noisy else 0
-    labelled = torch.tensor(np.sign(A @ w + noise)[:, None] * A)
-    return optenvs.from_function(
-        lambda x: torch.nn.functional.softplus(-(labelled @ x)).mean(),
-        dim=20,
-        start=(0.0,) * 20,
-        oracle="hessian",
-        dtype="float64",
-        tolerance=None,
-        budget=None,
-    )
+    data = A, np.sign(A @ w + noise)
+    return optenvs.make("LogisticRegression", data=data, hessian=hessian, tolerance=None, budget=None)
 
 
 def test_logistic_regression_of_separable_labels_is_linear() -> None:
     newton = course(logistic(False), Gns(), 50)
     assert first_below(newton, 1e-6) == 21
     assert newton[50] < 1e-18
+    assert_course(course(logistic(False, "fisher"), Gns(), 50), {50: 1.8e-2}, 0.03)
 
 
 def test_logistic_regression_of_noisy_labels_takes_four_steps() -> None:
-    newton = course(logistic(True), Gns(), 5)
-    assert first_below(newton - 0.59308973, 1e-6) == 4
+    assert first_below(course(logistic(True), Gns(), 5) - 0.59308973, 1e-6) == 4
+    assert first_below(course(logistic(True, "fisher"), Gns(), 6) - 0.59308973, 1e-6) == 5
