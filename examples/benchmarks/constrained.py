@@ -17,8 +17,8 @@ in milliseconds, one round):
     trust-constr                         40      66    18.8
 
 The one missed, PRICE4NE, ends at 4e-6, where the constraints' gradients come to depend on each other (the
-least eigenvalue of G G' falls below 1e-8). On one small problem a step's time is that of some two hundred calls
-of torch; a batch makes the same calls.
+least eigenvalue of G G' falls below 1e-8). On one small problem a step's time is that of some two hundred
+calls of torch; a batch makes the same calls.
 """
 
 from __future__ import annotations

