@@ -11,10 +11,10 @@ other, its own time alone and with its evaluations. The batch's time is that of 
 Measured (processor time of one thread on a machine busy with other work, torch 2.13 CPU, Python 3.11; medians
 in milliseconds, one round):
 
-    40 problems, without MANCINONE   solved     all     own
-    adasketch_newton                     39     149    37.8
-    SLSQP                                40      31     4.0
-    trust-constr                         40      66    18.8
+    41 problems          solved     all     own
+    adasketch_newton         40     150    37.4
+    SLSQP                    41      32     4.2
+    trust-constr             41      67    19.1
 
 The one missed, PRICE4NE, ends at 4e-6, where the constraints' gradients come to depend on each other (the
 least eigenvalue of G G' falls below 1e-8). On one small problem a step's time is that of some two hundred
