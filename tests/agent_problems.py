@@ -160,4 +160,4 @@ def only_recorded(patch: pytest.MonkeyPatch) -> None:
     A loop is recorded line by line: three of twenty iterations show as much.
     """
     patch.setattr("optenvs.core.compiled._compile", lambda recorded, _: recorded)
-    patch.setattr(_program.solve, "__defaults__", (3,))
+    patch.setattr(inspect.unwrap(_program.solve), "__defaults__", (3,))

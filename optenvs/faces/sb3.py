@@ -161,7 +161,8 @@ def _keywords(core: OptimizationEnv) -> set[str]:
 
 def _one_field(core: OptimizationEnv) -> str:
     """What makes one field of a query of several, for this problem."""
-    if "oracle" in _keywords(core) and "point" in core.action_space:  # type: ignore[operator]
+    places = core.action_space.spaces if isinstance(core.action_space, spaces.Dict) else {}
+    if "oracle" in _keywords(core) and "point" in places:
         return "make it with an oracle whose query is one point, such as oracle='gradient'"
     return "no keyword of it makes one of them; a wrapper of yours can"
 

@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
@@ -146,14 +147,21 @@ def test_the_way_to_finite_actions_is_the_one_that_works() -> None:
         optenvs.make_sb3("Biodiesel", bounds="domain")
     with pytest.raises(TypeError, match="no keyword of it makes one of them"):
         optenvs.make_sb3("NetworkQuadratic")
+    with pytest.raises(TypeError, match="such as oracle='gradient'"):
+        optenvs.make_sb3("LogSumExp")
+
+
+def one_point(name: str) -> dict[str, str]:
+    """What makes a query of a landscape one point, where by default it is more."""
+    return {} if isinstance(optenvs.make(name).action_space, spaces.Box) else {"oracle": "gradient"}
 
 
 @pytest.mark.parametrize("name", LANDSCAPES)
 def test_one_keyword_gives_finite_actions_everywhere(name: str) -> None:
     for env in (
-        gym.make(name, bounds="domain"),
-        gym.make_vec(name, 2, bounds="domain"),
-        optenvs.make_sb3(name, 2, bounds="domain"),
+        gym.make(name, bounds="domain", **one_point(name)),
+        gym.make_vec(name, 2, bounds="domain", **one_point(name)),
+        optenvs.make_sb3(name, 2, bounds="domain", **one_point(name)),
     ):
         space = getattr(env, "single_action_space", env.action_space)
         assert space.is_bounded()
@@ -184,7 +192,7 @@ def test_pictures() -> None:
 
 @pytest.mark.parametrize("name", LANDSCAPES)
 def test_ppo_trains_on_every_landscape(name: str) -> None:
-    env = VecMonitor(optenvs.make_sb3(name, 4, budget=17))
+    env = VecMonitor(optenvs.make_sb3(name, 4, budget=17, **one_point(name)))
     model = PPO("MultiInputPolicy", VecNormalize(env), n_steps=32, batch_size=64, n_epochs=1, seed=0)
     model.learn(256)
     assert model.num_timesteps == 256

@@ -35,7 +35,7 @@ def design(run: Any) -> Tensor:
 def test_nomad_converges_to_the_corner() -> None:
     pytest.importorskip("PyNomad")
     agent = Nomad(groups=GROUPS)
-    run = optenvs.rollout(reactor(budget=411), agent, batch=3)
+    run = optenvs.rollout(reactor(budget=411), agent)
     spent = [live._optimizer.evaluations for live in agent._live["objects"]]
     assert all(count is not None and 286 <= count <= 410 for count in spent), spent
     assert torch.allclose(-run.best[-1], torch.tensor(OPTIMUM).double(), atol=1e-6)

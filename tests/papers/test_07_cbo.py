@@ -262,7 +262,7 @@ def test_digits() -> None:
         alpha_schedule=agents.schedules.Growth(2.0, period=epoch),
         sigma_schedule=agents.schedules.LogCooling(epoch),
     )  # fmt: skip
-    run = optenvs.rollout(env, agent, batch=5)
+    run = optenvs.rollout(env, agent, batch=3)
     assert float(run.metrics["best_test_accuracy"][-1].median()) >= 0.65
 
 

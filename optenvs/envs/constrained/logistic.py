@@ -61,7 +61,7 @@ class ConstrainedLogistic(Constrained):
         samples: the number N of synthetic samples.
         dim: the number n of synthetic features.
         rows: the number p of linear equations, below n.
-        room: see above, in (0, 1].
+        room: the largest |A^+ b| with which b is kept, in (0, 1].
         start, start_multipliers, nan, tolerance, ...: see :class:`optenvs.envs.constrained.base.Constrained`.
 
     Raises:

@@ -154,7 +154,7 @@ def test_detection_is_the_area_under_the_curve() -> None:
 @pytest.mark.parametrize(
     ("keywords", "told"),
     [
-        ({"data": "breastcancer"}, "no set has this name.*'breast_cancer'.*no file breastcancer"),
+        ({"data": "breastcancer"}, "no set has this name.*'breast_cancer'.*no file .*breastcancer"),
         ({"data": 3}, "data: expected a name, a path, or a mapping of inputs, labels, rows, x, got int"),
         ({"data": {"inputs": [[1.0]]}}, "data: labels: missing"),
         ({"data": table() | {"row": 1}}, "data: no 'row'.*'rows'"),
