@@ -194,8 +194,8 @@ def test_pictures() -> None:
 def test_ppo_trains_on_every_landscape(name: str) -> None:
     env = VecMonitor(optenvs.make_sb3(name, 4, budget=17, **one_point(name)))
     model = PPO("MultiInputPolicy", VecNormalize(env), n_steps=32, batch_size=64, n_epochs=1, seed=0)
-    model.learn(256)
-    assert model.num_timesteps == 256
+    model.learn(128)
+    assert model.num_timesteps == 128
     ends = list(model.ep_info_buffer)
     assert len(ends) >= 8
     assert all(np.isfinite(end["r"]) and end["l"] <= 16 for end in ends)

@@ -30,7 +30,7 @@ def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
 
 # the contract tests have every id, without bounds and pictures
 @pytest.mark.parametrize("oracle", ["gradient", "hvp", "hessian"])
-@pytest.mark.parametrize("name", ["GrandCanyon", "LogSumExp", "Rosenbrock"])
+@pytest.mark.parametrize("name", ["optenvs/GrandCanyon-v0", "optenvs/LogSumExp-v0", "optenvs/Rosenbrock-v0"])
 def test_gymnasiums_checker(name: str, oracle: str) -> None:
     env = gym.make(name, oracle=oracle, bounds="domain", render_mode="rgb_array").unwrapped
     with warnings.catch_warnings():
