@@ -16,9 +16,9 @@ in milliseconds, one round):
     SLSQP                    41      32     4.2
     trust-constr             41      67    19.1
 
-The one missed, PRICE4NE, ends at 4e-6, where the constraints' gradients come to depend on each other (the
-least eigenvalue of G G' falls below 1e-8). On one small problem a step's time is that of some two hundred
-calls of torch; a batch makes the same calls.
+The one missed, PRICE4NE, ends at 4e-6; the likely reason, not measured, is that its constraints' gradients
+come to depend on each other there. The batches have not been measured. On one small problem a step's time is
+that of some two hundred calls of torch; a batch makes the same calls.
 """
 
 from __future__ import annotations
