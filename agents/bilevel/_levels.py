@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from optenvs.core.env import Action
 from optenvs.core.errors import check_oracles
-from optenvs.core.offer import Offer
+from optenvs.core.offer import ANSWERED, Offer
 from optenvs.core.oracles import inside_transform
 from optenvs.core.struct import select
 
@@ -96,16 +96,66 @@ def by_phase(
     first: Callable[[], tuple[Action, Any]],
     second: Callable[[], tuple[Action, Any]],
 ) -> tuple[Action, Any]:
-    """Row by row what ``second`` gives where ``phase`` holds, and what ``first`` gives elsewhere.
+    """Row by row what ``second`` gives where ``phase`` holds, and what ``first`` gives elsewhere."""
+    return by_stage(phase, first, second)
 
-    Eagerly on the CPU, rows that all go in step cost one of the two alone; nothing else depends on it.
+
+def by_stage(stage: Tensor, *acts: Callable[[], tuple[Action, Any]]) -> tuple[Action, Any]:
+    """Row by row what the act of its stage gives, which is the act's number, ``(B,)``.
+
+    Eagerly on the CPU, an act that no row is at costs nothing; nothing else depends on it.
     """
-    looked = phase.device.type == "cpu" and not inside_transform(phase)
-    if looked and bool(phase.all()):
-        return second()
-    if looked and not bool(phase.any()):
-        return first()
-    return select(phase, second(), first())
+    numbers = range(len(acts))
+    if stage.device.type == "cpu" and not inside_transform(stage):
+        numbers = sorted(set(stage.long().tolist()))
+    found = None
+    for number in numbers:
+        made = acts[number]()
+        found = made if found is None else select(stage == number, made, found)
+    assert found is not None
+    return found
+
+
+def was_paid(wanted: Int64[Tensor, "B kinds"], observation: Observation) -> Bool[Tensor, "B"]:
+    """Whether all that the last query wanted has been answered: the rest of a budget may not pay it."""
+    return (observation[ANSWERED] >= wanted).all(-1)
+
+
+def refuse(
+    agent: Agent,
+    problem: Any,
+    *,
+    many: bool = False,
+    inequalities: bool = False,
+    bounded: bool = False,
+    batches: bool = False,
+) -> None:
+    """Raise ``TypeError`` for a problem that has what the agent's method cannot do.
+
+    Args:
+        agent: whose name is told.
+        problem: of two levels.
+        many: refuse a lower problem that is known to have several solutions at one x.
+        inequalities: one with inequalities.
+        bounded: one whose y is confined to a set of which only the projection is known.
+        batches: answers on mini-batches.
+    """
+    name, geometry = type(agent).__name__, problem.geometry
+    if many and problem.unique is False:
+        raise TypeError(
+            f"agent {name} needs a lower problem with one solution at each x; this one has several"
+        )
+    if inequalities and not bool(geometry.equal.all()):
+        count = int((~geometry.equal[0]).sum())
+        raise TypeError(f"agent {name} needs a lower problem without inequalities; this one has {count}")
+    if bounded and not geometry.lower_free:
+        raise TypeError(
+            f"agent {name} needs a lower variable in the whole space; this problem projects it onto a set Y"
+        )
+    if batches and problem.stochastic:
+        raise TypeError(
+            f"agent {name} needs answers that rest on all data; this problem's rest on mini-batches"
+        )
 
 
 def split(both: Float[Tensor, "B nm"], x: Float[Tensor, "B n"]) -> tuple[Tensor, Tensor]:

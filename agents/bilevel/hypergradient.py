@@ -19,9 +19,10 @@ from optenvs.core.env import Action
 from optenvs.core.ledger import Ledger
 from optenvs.core.offer import Offer
 from optenvs.core.random import Keys
-from optenvs.core.struct import static, struct
+from optenvs.core.struct import select, static, struct
 
 from ..core import Agent, Observation, require
+from ._descent import Descent, rounding
 from ._levels import check, rate, require_numbers, start_of
 
 
@@ -30,23 +31,14 @@ class HypergradientState:
     """Where an instance stands.
 
     Attributes:
-        x, slope: the point asked last and the hypergradient of the one before it, with ``last``, that one.
-        last: the point before it, ``(B, n)``.
-        step: the last step size, ``(B, 1)``; 0 before there is one.
-        ratio: of the last two, ``(B, 1)``.
-        fixed: the constant step, ``(B, 1)``; 0 without one.
+        descent: the point asked last, the one before it with its hypergradient, and the step sizes.
         geometry: the problem's.
         work: ``projections`` onto X.
         finished: rows whose x rounding alone moves, and whose y belongs to it, ``(B,)``.
         offer: what can be asked.
     """
 
-    x: Float[Tensor, "B n"]
-    last: Float[Tensor, "B n"]
-    slope: Float[Tensor, "B n"]
-    step: Float[Tensor, "B 1"]
-    ratio: Float[Tensor, "B 1"]
-    fixed: Float[Tensor, "B 1"]
+    descent: Descent
     geometry: Any
     work: Ledger
     finished: Bool[Tensor, "B"]
@@ -74,14 +66,8 @@ class Hypergradient(Agent):
     def init(self, problem: Any, observation: Observation, keys: Keys) -> HypergradientState:
         offer, (x, _) = check(self, problem), start_of(observation)
         zero = torch.zeros_like(x[:, :1])
-        x = problem.geometry.upper(x)
         return HypergradientState(
-            x=x,
-            last=x,
-            slope=torch.zeros_like(x),
-            step=zero,
-            ratio=zero,
-            fixed=rate(self, "alpha", x, lambda: zero),
+            descent=Descent.begin(problem.geometry.upper(x), rate(self, "alpha", x, lambda: zero)),
             geometry=problem.geometry,
             work=Ledger.empty(("projections",), len(keys), keys.device).bill({"projections": 1}),
             finished=torch.zeros_like(keys, dtype=torch.bool),
@@ -89,40 +75,19 @@ class Hypergradient(Agent):
         )
 
     def act(self, state: HypergradientState, observation: Observation) -> tuple[Action, HypergradientState]:
-        y, slope, x = observation["y"], observation["hypergradient"], state.x
-        answered = observation["answered"][:, state.offer.kinds.index("hypergradient")].unsqueeze(-1) > 0
-        step, ratio = self._step(state, slope)
-        moved = state.geometry.upper(x - step * slope)
+        y, descent = observation["y"], state.descent
+        answered = observation["answered"][:, state.offer.kinds.index("hypergradient")] > 0
+        moved, rests = descent.moved(observation["hypergradient"], state.geometry, self.first)
         solution = observation["solution"][:, : y.shape[1]]
-        least = 4 * torch.finfo(x.dtype).eps * torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        rests = answered & (torch.linalg.vector_norm(moved - x, dim=-1, keepdim=True) <= least)
+        least = rounding(descent.x)
         after = HypergradientState(
-            x=torch.where(answered, moved, x),
-            last=torch.where(answered, x, state.last),
-            slope=torch.where(answered, slope, state.slope),
-            step=torch.where(answered, step, state.step),
-            ratio=torch.where(answered, ratio, state.ratio),
-            fixed=state.fixed,
+            descent=select(answered, moved, descent),
             geometry=state.geometry,
-            work=state.work.bill({"projections": answered.squeeze(-1).long()}),
+            work=state.work.bill({"projections": answered.long()}),
             # asked once more, the pair (x, y*(x)) is the one recommended
-            finished=rests.squeeze(-1)
-            & (torch.linalg.vector_norm(y - solution, dim=-1) <= least.squeeze(-1)),
+            finished=answered & rests & (torch.linalg.vector_norm(y - solution, dim=-1) <= least),
             offer=state.offer,
         )
-        y = torch.where(answered, solution, y)
-        action = state.offer.query({"hypergradient": True, "solution": True}, x=after.x, y=y)
+        y = torch.where(answered.unsqueeze(-1), solution, y)
+        action = state.offer.query({"hypergradient": True, "solution": True}, x=after.descent.x, y=y)
         return action, after
-
-    def _step(self, state: HypergradientState, slope: Tensor) -> tuple[Float[Tensor, "B 1"], Tensor]:
-        """The step now and its ratio to the last one."""
-        before, begun = state.step, state.step > 0
-        moved = torch.linalg.vector_norm(state.x - state.last, dim=-1, keepdim=True)
-        turned = torch.linalg.vector_norm(slope - state.slope, dim=-1, keepdim=True)
-        grown = (1 + state.ratio).sqrt() * before
-        curved = torch.where(turned > 0, moved / (2 * turned.clamp_min(torch.finfo(slope.dtype).tiny)), grown)
-        adapted = torch.where(begun, torch.minimum(grown, curved), self.first)
-        # where it has not moved, nothing is learnt of the curvature
-        adapted = torch.where(begun & (moved == 0), before, adapted)
-        step = torch.where(state.fixed > 0, state.fixed, adapted)
-        return step, torch.where(begun, step / torch.where(begun, before, 1.0), torch.ones_like(step))

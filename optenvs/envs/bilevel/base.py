@@ -161,6 +161,11 @@ class Bilevel(MenuEnv):
         """Whether instances know the least Phi."""
         return True
 
+    @property
+    def unique(self) -> bool | None:
+        """Whether the lower problem has one solution at each x; ``None`` where nobody knows."""
+        return None
+
     def drawn(self, state: State) -> Any:
         """The data that the answers to this query rest on: all, or a mini-batch; metrics rest on all."""
         return state.hidden.data
@@ -263,7 +268,13 @@ class Bilevel(MenuEnv):
 
     def sample(self, keys: Keys) -> Instance:
         draw = self.draw(keys)
-        problem = Problem(geometry=draw.geometry, smoothness=draw.smoothness, menu=self.card.offer)
+        problem = Problem(
+            geometry=draw.geometry,
+            smoothness=draw.smoothness,
+            menu=self.card.offer,
+            unique=self.unique,
+            stochastic=self.stochastic,
+        )
         start = self.card.start(x=draw.x, y=draw.y, inner=draw.y)
         floor = torch.zeros_like(draw.x[:, 0]) if self.bounded_below else None
         hidden = Hidden(data=draw.data, best=draw.best)

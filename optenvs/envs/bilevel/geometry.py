@@ -35,6 +35,11 @@ class Geometry:
         return True
 
     @property
+    def lower_free(self) -> bool:
+        """Whether Y = R^m."""
+        return True
+
+    @property
     def has(self) -> tuple[str, ...]:
         """What is known beside the projections onto X, Y, Z: of ``joint``, ``feasible`` and ``jacobian``.
 
@@ -219,6 +224,10 @@ class Given(Geometry):
     @property
     def free(self) -> bool:
         return not {"upper", "lower"} & set(self._own)
+
+    @property
+    def lower_free(self) -> bool:
+        return "lower" not in self._own
 
     @property
     def has(self) -> tuple[str, ...]:

@@ -80,6 +80,10 @@ class BilevelInequality(Bilevel):
     def sizes(self) -> Sizes:
         return Sizes(1, 1, 1)
 
+    @property
+    def unique(self) -> bool:
+        return True
+
     def draw(self, keys: Keys) -> Draw:
         dtype = self.torch_dtype
         if self.data is None:

@@ -86,11 +86,15 @@ class Problem:
         geometry: X, Y, C and Z, with projections onto them, see :class:`~.geometry.Geometry`.
         smoothness: constants for step sizes, or ``None``.
         menu: what can be asked.
+        unique: whether the lower problem has one solution at each x; ``None`` where nobody knows.
+        stochastic: whether answers rest on mini-batches, drawn anew at each query.
     """
 
     geometry: Geometry
     smoothness: Smoothness | None
     menu: Offer = static()
+    unique: bool | None = static(default=None)
+    stochastic: bool = static(default=False)
 
 
 @struct

@@ -84,6 +84,10 @@ class BilevelStrong(Bilevel):
     def sizes(self) -> Sizes:
         return Sizes(self.dim, self.dim, self.equations)
 
+    @property
+    def unique(self) -> bool:
+        return True
+
     def draw(self, keys: Keys) -> Draw:
         n, dtype = self.dim, self.torch_dtype
         A, H, E, c, d = (self._drawn(keys, name) for name in ("A", "H", "E", "c", "d"))

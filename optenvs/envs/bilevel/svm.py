@@ -173,6 +173,10 @@ class BilevelSvm(Bilevel):
         return Sizes(n, width + n, n)
 
     @property
+    def unique(self) -> bool:
+        return True
+
+    @property
     def optimum_known(self) -> bool:
         return False
 

@@ -82,6 +82,10 @@ class BilevelToy(Bilevel):
         return Sizes(self.dim, 2 * self.dim, 1)
 
     @property
+    def unique(self) -> bool:
+        return False
+
+    @property
     def optimum_known(self) -> bool:
         return (self.objective, self.coupling) != ("matching", "cubes")
 
