@@ -6,7 +6,7 @@ _MODULE = "optenvs.envs.bilevel"
 _PAPER = "Yao, Yu, Zeng, Zhang, Constrained Bi-Level Optimization (LV-HBA), ICLR 2024"
 _POINT = ("upper", "upper_gradient", "lower", "lower_gradient", "inner_lower", "inner_gradient")
 _CONSTRAINED = ("constraints", "pullback", "inner_constraints", "inner_pullback")
-_SOLVED = ("product", "solution", "hypergradient")
+_SOLVED = ("product", "inner_product", "solution", "hypergradient")
 
 
 def _bilevel(

@@ -126,6 +126,7 @@ def refuse(
     problem: Any,
     *,
     many: bool = False,
+    constraints: bool = False,
     inequalities: bool = False,
     bounded: bool = False,
     batches: bool = False,
@@ -136,6 +137,7 @@ def refuse(
         agent: whose name is told.
         problem: of two levels.
         many: refuse a lower problem that is known to have several solutions at one x.
+        constraints: one with any constraints.
         inequalities: one with inequalities.
         bounded: one whose y is confined to a set of which only the projection is known.
         batches: answers on mini-batches.
@@ -145,6 +147,9 @@ def refuse(
         raise TypeError(
             f"agent {name} needs a lower problem with one solution at each x; this one has several"
         )
+    if constraints and geometry.equal.shape[1]:
+        count = geometry.equal.shape[1]
+        raise TypeError(f"agent {name} needs a lower problem without constraints; this one has {count}")
     if inequalities and not bool(geometry.equal.all()):
         count = int((~geometry.equal[0]).sum())
         raise TypeError(f"agent {name} needs a lower problem without inequalities; this one has {count}")

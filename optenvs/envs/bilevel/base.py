@@ -9,10 +9,10 @@
   (x, inner) ``inner_lower`` and ``inner_gradient``; ``constraints`` g and ``pullback`` J' multipliers at
   (x, y), ``inner_constraints`` and ``inner_pullback`` at (x, inner) with ``inner_multipliers``;
   ``product``, the derivative of <the gradient by y of the lower Lagrangian f + multipliers' g at (x, y),
-  vector>: the Hessian's product with the vector, and the mixed one. Gradients, pullbacks and products are
-  by x and y together, (n + m,), that by x first. Where the lower problem is solved exactly ``solution``,
-  y*(x) with its multipliers behind it (m + p,), and ``hypergradient`` (n,), the gradient of Phi(x) = F(x,
-  y*(x)).
+  vector>: the Hessian's product with the vector, and the mixed one; ``inner_product``, the same at (x,
+  inner) with ``inner_multipliers``. Gradients, pullbacks and products are by x and y together, (n + m,),
+  that by x first. Where the lower problem is solved exactly ``solution``, y*(x) with its multipliers behind
+  it (m + p,), and ``hypergradient`` (n,), the gradient of Phi(x) = F(x, y*(x)).
 * Bill: 1 of each kind's own name, and ``derivatives``, the unit of a budget: 1 for a gradient, a pullback or
   a hypergradient, 2 for a product. Where a solution is found step by step, its steps, too. Projections onto
   X, Y, C and Z are known geometry (``problem.geometry``): agents compute them, and count them as work.
@@ -41,7 +41,7 @@ import abc
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from gymnasium import spaces
@@ -55,7 +55,7 @@ from optenvs.core.oracles import hvp, value_and_gradient, vjp
 from optenvs.core.random import Keys
 from optenvs.core.rewards import REWARDS, Progress
 
-from .parts import Draw, Hidden, Own, Problem, Solution
+from .parts import Draw, Hidden, Own, Problem, Sizes, Solution
 
 MEANINGS = {
     "x": "the upper variable",
@@ -75,6 +75,7 @@ MEANINGS = {
     "inner_constraints": "g(x, inner)",
     "inner_pullback": "the same at (x, inner) by inner_multipliers",
     "product": "the derivative of <gradient by y of f + multipliers' g, vector>, by x then y",
+    "inner_product": "the same at (x, inner), with inner_multipliers",
     "solution": "y*(x), then its multipliers",
     "hypergradient": "the gradient of Phi(x) = F(x, y*(x))",
     "upper_value": "F(x, y)",
@@ -87,14 +88,6 @@ MEANINGS = {
     "astray": "how far (x, y) is from X x Y, Euclidean",
     "residual": "the length of x - P_X(x - grad Phi(x))",
 }
-
-
-class Sizes(NamedTuple):
-    """The numbers of upper variables, lower variables and lower constraints."""
-
-    n: int
-    m: int
-    p: int
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -256,8 +249,13 @@ class Bilevel(MenuEnv):
                     (n + m,), lambda s, q: self._constraints(s, q, "inner")[1], within, one
                 ),
             }
-        at = (*here, "multipliers", "vector") if p else (*here, "vector")
-        kinds["product"] = Kind((n + m,), self._product, at, two)
+        at, within = ((*here, "multipliers"), (*there, "inner_multipliers")) if p else (here, there)
+        kinds |= {
+            "product": Kind((n + m,), lambda s, q: self._product(s, q, "y"), (*at, "vector"), two),
+            "inner_product": Kind(
+                (n + m,), lambda s, q: self._product(s, q, "inner"), (*within, "vector"), two
+            ),
+        }
         if self.answers_solutions:
             price = dict(self.solution_price() or {})
             kinds["solution"] = Kind((m + p,), self._solution, ("x",), price)
@@ -312,9 +310,10 @@ class Bilevel(MenuEnv):
         g = query.once(name, lambda: (self.constrain(own, x, y),))[0]
         return g, g
 
-    def _product(self, state: State, query: Query) -> Tensor:
-        along = query["multipliers"] if self.sizes.p else None
-        return self.second(self._asked(state, query), query["x"], query["y"], along, query["vector"])
+    def _product(self, state: State, query: Query, place: str) -> Tensor:
+        prefix = "" if place == "y" else "inner_"
+        along = query[f"{prefix}multipliers"] if self.sizes.p else None
+        return self.second(self._asked(state, query), query["x"], query[place], along, query["vector"])
 
     def _solution(self, state: State, query: Query) -> Tensor:
         found = self.solved(state, query)

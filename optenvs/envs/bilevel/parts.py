@@ -13,6 +13,14 @@ from optenvs.core.struct import static, struct
 from .geometry import Geometry
 
 
+class Sizes(NamedTuple):
+    """The numbers of upper variables, lower variables and lower constraints."""
+
+    n: int
+    m: int
+    p: int
+
+
 class Solution(NamedTuple):
     """An exact solution of the lower problem at some x.
 

@@ -105,6 +105,10 @@ def test_the_product_is_the_slope_of_the_lower_lagrangians_gradient(env: Bilevel
 
     parts = [asked.slope(lambda at, n=name: function(**{n: at}), name) for name in ("x", "y")]
     near(asked("product"), torch.cat(parts, -1))
+    there = {"y": asked.places["inner"]}
+    if env.sizes.p:
+        there["multipliers"] = asked.places["inner_multipliers"]
+    near(asked("inner_product"), asked("product", **there), 0)
 
 
 def test_written_slopes_are_the_inherited_ones(env: Bilevel) -> None:
