@@ -103,6 +103,7 @@ def _quadratic(agent: Any, dtype: str) -> dict[str, Any]:
 
 
 SETTINGS: dict[str, dict[str, Any]] = {
+    "barrier_attack": {"rounds": 1},  # each is recorded line by line
     "ipopt": {"bounded": False},  # with a box it asks points that differ in the last bit of float64
 }
 """Settings of agents in these tests, beside those that several have."""

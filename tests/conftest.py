@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import threading
 
@@ -15,3 +16,10 @@ typechecking.install("optenvs")
 ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 if ignored and threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Leave the million objects of what is imported out of every later search for cycles."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(7_000, 10, 50)

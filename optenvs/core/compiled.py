@@ -77,14 +77,18 @@ class Program:
 
 def _record(function: Function, example: list[Tensor]) -> GraphModule:
     """The operations of one call."""
-    from torch.fx.experimental.proxy_tensor import make_fx  # half a second, for those who need it
+    # half a second, for those who need it
+    from torch._guards import TracingContext, tracing
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx.experimental.proxy_tensor import make_fx
 
     known: set[int] = set()
     apart = []  # a tensor in two places would be taken for one
     for tensor in example:
         apart.append(tensor.clone() if id(tensor) in known else tensor)
         known.add(id(tensor))
-    with recording(), _Blind():
+    # one mode for what is noted of every operation: without it each makes one of its own, at twice the time
+    with recording(), _Blind(), tracing(TracingContext(FakeTensorMode())):
         try:
             return make_fx(lambda *tensors: [x.contiguous() for x in function(list(tensors))])(*apart)
         except RuntimeError as error:
