@@ -19,10 +19,12 @@ from .spec import EnvSpec
 from .surrogate import SURROGATE
 from .training import TRAINING
 
-__all__ = ["ENVIRONMENTS", "EnvSpec", "load_plugins", "register"]
+__all__ = ["ENVIRONMENTS", "PLAIN", "EnvSpec", "load_plugins", "register"]
 
 ENVIRONMENTS: dict[str, EnvSpec] = {}
-"""Every declared environment by id."""
+"""Every declared environment that is an oracle, by id."""
+PLAIN: dict[str, EnvSpec] = {}
+"""Those that are plain Gymnasium environments (:attr:`EnvSpec.plain`), outside of the oracles' contract."""
 
 
 def register(spec: EnvSpec) -> EnvSpec:
@@ -31,9 +33,9 @@ def register(spec: EnvSpec) -> EnvSpec:
     Raises:
         ValueError: the id is taken by another declaration.
     """
-    if ENVIRONMENTS.get(spec.id, spec) != spec:
+    if (ENVIRONMENTS | PLAIN).get(spec.id, spec) != spec:
         raise ValueError(f"id: {spec.id!r} is already registered")
-    ENVIRONMENTS[spec.id] = spec
+    (PLAIN if spec.plain else ENVIRONMENTS)[spec.id] = spec
     return spec
 
 

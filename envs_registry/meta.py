@@ -11,4 +11,13 @@ META = (
         summary="The radius of gradient-regularised Newton steps on any landscape, as a learnable control",
         reference="Semenov, Jaggi, Doikov, Gradient-Normalized Smoothness, 2025, adaptive search",
     ),
+    EnvSpec(
+        id="optenvs/GridWorld-v0",
+        entry_point="optenvs.envs.meta.discovery.grid_world:GridWorld",
+        vector_entry_point="optenvs.envs.meta.discovery.grid_world:GridWorldVector",
+        family="meta",
+        oracles=(),
+        summary="A walker who collects objects in a grid world, with published levels and distributions",
+        reference="Oh et al. 2020 (arXiv 2007.08794); Jackson et al. 2024 (arXiv 2402.05828)",
+    ),
 )

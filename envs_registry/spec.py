@@ -25,6 +25,8 @@ class EnvSpec:
         kwargs: keywords that differ from the class's defaults.
         needs: packages beyond the core that it needs, as pip names.
         multi_agent: whether it is a problem of many agents, which then has PettingZoo's faces, too.
+        vector_entry_point: of a plain Gymnasium environment, which answers no oracle and bills nothing:
+            ``module:Class`` of its vector environment. ``entry_point`` is then that of its ``gym.Env``.
     """
 
     id: str
@@ -37,13 +39,23 @@ class EnvSpec:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
     multi_agent: bool = False
+    vector_entry_point: str | None = None
 
     def __post_init__(self) -> None:
         if not _ID.match(self.id):
             raise ValueError(f"id: expected 'namespace/Name-vN', got {self.id!r}")
-        module, _, name = self.entry_point.partition(":")
-        if not module or not name:
-            raise ValueError(f"entry_point: expected 'module:Class', got {self.entry_point!r}")
+        for field_ in ("entry_point", "vector_entry_point"):
+            given = getattr(self, field_)
+            module, _, name = (given or "").partition(":")
+            if given is not None and not (module and name):
+                raise ValueError(f"{field_}: expected 'module:Class', got {given!r}")
+        if self.plain and self.oracles:
+            raise ValueError(f"oracles: a plain environment answers none, got {self.oracles!r}")
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is a plain Gymnasium environment, and no oracle."""
+        return self.vector_entry_point is not None
 
     @property
     def name(self) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as _gymnasium
 
 from envs_registry import ENVIRONMENTS as _ENVIRONMENTS
+from envs_registry import PLAIN as _PLAIN
 from envs_registry import EnvSpec as _EnvSpec
 from envs_registry import load_plugins as _load_plugins
 
@@ -101,12 +102,18 @@ def __dir__() -> list[str]:
 
 
 def list_envs(
-    family: str | None = None, oracle: str | None = None, multi_agent: bool | None = None
+    family: str | None = None,
+    oracle: str | None = None,
+    multi_agent: bool | None = None,
+    plain: bool = False,
 ) -> list[str]:
-    """The registered ids: of one family, of those that can answer one oracle kind, of many agents or not."""
+    """The registered ids: of one family, of those that can answer one oracle kind, of many agents or not.
+
+    With ``plain`` those that are no oracles, but plain environments for ``gymnasium.make``.
+    """
     return sorted(
         spec.id
-        for spec in _ENVIRONMENTS.values()
+        for spec in (_PLAIN if plain else _ENVIRONMENTS).values()
         if (family is None or spec.family == family)
         and (oracle is None or oracle in spec.oracles)
         and multi_agent in (None, spec.multi_agent)
@@ -122,6 +129,14 @@ def register(spec: _EnvSpec) -> None:
 
 
 def _register_with_gymnasium(spec: _EnvSpec) -> None:
+    if spec.plain:
+        _gymnasium.register(
+            id=spec.id,
+            entry_point=spec.entry_point,
+            vector_entry_point=spec.vector_entry_point,
+            kwargs=dict(spec.kwargs),
+        )
+        return
     _gymnasium.register(
         id=spec.id,
         entry_point="optenvs.making:RegisteredEnv",
@@ -139,6 +154,6 @@ def _problem_of(env_id: str) -> Any:
 _ids.made_by(_problem_of)
 _second_name.install()
 _load_plugins()
-for _spec in _ENVIRONMENTS.values():
+for _spec in (*_ENVIRONMENTS.values(), *_PLAIN.values()):
     _register_with_gymnasium(_spec)
 _zoo.register_when_loaded()

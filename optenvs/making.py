@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from envs_registry import ENVIRONMENTS, EnvSpec
+from envs_registry import ENVIRONMENTS, PLAIN, EnvSpec
 from optenvs.core.env import OptimizationEnv
 from optenvs.core.errors import UnknownKeyword, UnknownName, check_keywords, suggest
 from optenvs.core.imports import imported, part
@@ -33,8 +33,9 @@ def find(env_id: str) -> EnvSpec:
     """
     module, name = imported(env_id, "environment") if ":" in env_id else (None, env_id)
     for candidate in (name, f"optenvs/{name}", f"optenvs/{name}-v0"):
-        if candidate in ENVIRONMENTS:
-            return ENVIRONMENTS[candidate]
+        for table in (ENVIRONMENTS, PLAIN):
+            if candidate in table:
+                return table[candidate]
     if module is None:
         likely = name if "/" in name else f"optenvs/{name}-v0"
         raise UnknownName(f"no environment {name!r}{suggest(likely, ENVIRONMENTS)}")
@@ -60,6 +61,7 @@ def make(env_id: str, **kwargs: Any) -> OptimizationEnv:
 
     Raises:
         UnknownName: no such id. UnknownKeyword: no such keyword. ValueError: a value out of range.
+        TypeError: it is a plain Gymnasium environment.
         MissingData: a data package that is not installed; the message names it.
     """
     spec = find(env_id)
@@ -93,6 +95,11 @@ def _declared(spec: EnvSpec) -> Any:
 
 
 def _class(spec: EnvSpec) -> type[OptimizationEnv]:
+    if spec.plain:
+        raise TypeError(
+            f"{spec.id} is a plain environment and no oracle: gymnasium.make({spec.id!r}) makes it, "
+            "gymnasium.make_vec many of it"
+        )
     found = _declared(spec)
     return found if isinstance(found, type) else type(found)
 

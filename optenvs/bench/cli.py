@@ -26,7 +26,7 @@ except ModuleNotFoundError as error:
     raise SystemExit(f"error: {error}; the command line needs: pip install 'optenvs[bench]'") from None
 
 import optenvs
-from envs_registry import ENVIRONMENTS
+from envs_registry import ENVIRONMENTS, PLAIN
 from optenvs.program import raise_again
 
 if TYPE_CHECKING:
@@ -139,9 +139,11 @@ def list_environments(
         _known("--oracle", oracle, {kind for spec in ENVIRONMENTS.values() for kind in spec.oracles})
     table = Table("id", "family", "oracles", "summary", box=None, pad_edge=False)
     table.columns[0].no_wrap = True
-    for env_id in optenvs.list_envs(family=family, oracle=oracle):
-        spec = ENVIRONMENTS[env_id]
-        table.add_row(env_id, spec.family, ", ".join(spec.oracles), escape(spec.summary))
+    plain = optenvs.list_envs(family=family, oracle=oracle, plain=True)
+    for env_id in (*optenvs.list_envs(family=family, oracle=oracle), *plain):
+        spec = (ENVIRONMENTS | PLAIN)[env_id]
+        oracles = ", ".join(spec.oracles) or "none: plain Gymnasium"
+        table.add_row(env_id, spec.family, oracles, escape(spec.summary))
     _console().print(table)
 
 

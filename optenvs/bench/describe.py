@@ -64,6 +64,8 @@ def describe(env_id: str, **kwargs: Any) -> Description:
     declared = find(env_id)
     module, _, name = declared.entry_point.partition(":")
     cls = getattr(importlib.import_module(module), name)
+    if declared.plain:
+        return _plain(declared, cls, kwargs)
     problem, facts, fields = "", (), ()
     try:
         env = optenvs.make(env_id if ":" in env_id else declared.id, **kwargs)
@@ -76,6 +78,22 @@ def describe(env_id: str, **kwargs: Any) -> Description:
         for keyword in _keywords(part, declared):
             keywords.setdefault(keyword.name, keyword)
     return Description(declared, text, tuple(keywords.values()), facts, fields, problem)
+
+
+def _plain(declared: EnvSpec, cls: type, kwargs: dict[str, Any]) -> Description:
+    """That of a plain Gymnasium environment, by its signature."""
+    text, texts = split_docstring(cls)
+    env = cls(**dict(declared.kwargs) | kwargs)
+    keywords = tuple(
+        Keyword(name, repr(kwargs.get(name, parameter.default)), texts.get(name, ""))
+        for name, parameter in inspect.signature(cls).parameters.items()
+    )
+    fields = (
+        ("action", str(env.action_space), "see above"),
+        ("observation", str(env.observation_space), "see above"),
+    )
+    facts = (("kind", "a plain environment, for gymnasium.make and gymnasium.make_vec; it bills nothing"),)
+    return Description(declared, text, keywords, facts, fields, "")
 
 
 def _fields(env: OptimizationEnv) -> Iterator[tuple[str, str, str]]:

@@ -161,10 +161,10 @@ class Model(abc.ABC):
             wanted = ", ".join(slot.name for slot in self.fixed_layout) or "no"
             came = None if fixed is None else tuple(fixed.shape)
             raise ValueError(f"fixed: expected {wanted} frozen slots beside the parameters, got {came}")
-        parameters = _cut(self.layout, flat)
+        parameters = cut(self.layout, flat)
         if fixed is None:
             return parameters
-        return parameters | _cut(self.fixed_layout, share(fixed, flat.shape[0]))
+        return parameters | cut(self.fixed_layout, share(fixed, flat.shape[0]))
 
     def flatten(self, parameters: Parameters) -> Float[Tensor, "B D"]:
         """The inverse of :meth:`unflatten`, without the frozen slots; also for gradients by name."""
@@ -240,11 +240,32 @@ def _within(slot: str, name: str) -> bool:
     return slot == name or slot.startswith(f"{name}.")
 
 
-def _cut(layout: tuple[Slot, ...], flat: Tensor) -> Parameters:
+def cut(layout: tuple[Slot, ...], flat: Float[Tensor, "B D"]) -> Parameters:
+    """Views of the slots of ``flat`` by name, ``(B, *slot.shape)`` each.
+
+    Raises:
+        ValueError: the rows of ``flat`` are not as long as the layout: weights of another architecture.
+    """
+    size = sum(slot.size for slot in layout)
+    if flat.shape[1] != size:
+        raise ValueError(f"weights: expected {size} numbers a row for this architecture, got {flat.shape[1]}")
     # split, not slices: its backward is one concatenation
     parts = flat.split([slot.size for slot in layout], dim=1)
     batch = flat.shape[0]
     return {slot.name: part.view(batch, *slot.shape) for slot, part in zip(layout, parts, strict=True)}
+
+
+def draw_slots(
+    layout: tuple[Slot, ...], keys: Keys, dtype: torch.dtype, stream: str = "weights"
+) -> Float[Tensor, "B D"]:
+    """First numbers of each key's own: normal, with standard deviation gain/sqrt(fan_in); biases 0."""
+    slots = tuple(
+        replace(slot, init="zeros" if len(slot.shape) == 1 else "normal") if slot.random else slot
+        for slot in layout
+    )
+    if not slots:
+        return torch.zeros(len(keys), 0, dtype=dtype, device=keys.device)
+    return _begin(slots, *_streams(keys, dtype, stream))
 
 
 def _streams(keys: Keys, dtype: torch.dtype, stream: str) -> tuple[Draw, Draw]:

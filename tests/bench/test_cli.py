@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import agents
 import optenvs
-from envs_registry import ENVIRONMENTS, EnvSpec
+from envs_registry import ENVIRONMENTS, PLAIN, EnvSpec
 from optenvs.bench import experiment
 from optenvs.bench.cli import main
 from optenvs.bench.docstrings import split_docstring
@@ -96,6 +96,15 @@ def test_info():
     assert "did you mean 'optenvs/Rosenbrock-v0'" in mistake("info", "optenvs/Rosenbrok-v0")
     assert "dim: Rosenbrock needs at least 2" in mistake("info", "Rosenbrock", "--set", "dim=1")
     assert "expected KEY=VALUE, got 'dim'" in mistake("info", "Rosenbrock", "--set", "dim")
+
+
+@pytest.mark.parametrize("env_id", sorted(PLAIN))
+def test_info_tells_a_plain_environment(env_id):
+    text = call("info", env_id).stdout
+    for part in (env_id, "gymnasium.make", "Discrete(5)", "level_seed"):
+        assert part in text
+    assert "none: plain Gymnasium" in call("list", "--family", PLAIN[env_id].family).stdout
+    assert "plain environment and no oracle" in mistake("check", env_id)
 
 
 @pytest.mark.parametrize("env_id", sorted(ENVIRONMENTS))

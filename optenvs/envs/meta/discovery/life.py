@@ -1,0 +1,190 @@
+"""Lives of learners: born on a level, updated N times by a rule, then judged by what they have become."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from optenvs.core.oracles import inside_transform
+from optenvs.core.random import Keys
+from optenvs.core.struct import replace, rows, select, struct, tree_map
+from optenvs.dynamics import grid
+from optenvs.dynamics.grid import Level, Workers
+
+from .learner import Learner, born, judge, play
+from .rules import Clock, Optimiser, Rule, Told
+
+_SHARE = 0.8
+"""Of a batch eagerly on the CPU: when no more than these go on, the others leave it."""
+
+
+@struct
+class Life:
+    """Lives under way, one a row.
+
+    Attributes:
+        learner: its tables.
+        workers: where its workers stand.
+        done: updates so far, ``(L,)``.
+        whole: N.
+    """
+
+    learner: Learner
+    workers: Workers
+    done: Int64[Tensor, "L"]
+    whole: Int64[Tensor, "L"]
+
+
+def conceive(rule: Rule, level: Level, whole: Int64[Tensor, "L"], workers: int) -> Life:
+    """Lives of N = ``whole`` updates at their beginning."""
+    return Life(
+        learner=born(level, rule.categories),
+        workers=grid.begin(level, workers),
+        done=torch.zeros_like(whole),
+        whole=whole,
+    )
+
+
+def clock(life: Life, steps: int) -> Clock:
+    """How far they have come; an update takes ``steps`` of each worker."""
+    like = life.learner.actor
+    done, whole = life.done.to(like.dtype), life.whole.to(like.dtype)
+    each = torch.full_like(whole, steps * life.workers.cell.shape[1])
+    return Clock(done=done, whole=whole, steps=each, alive=life.done < life.whole)
+
+
+def grow(
+    rule: Rule,
+    weights: Float[Tensor, "R D"],
+    level: Level,
+    life: Life,
+    keys: Keys,
+    steps: int,
+    optimiser: Optimiser,
+) -> tuple[Life, Told, Any]:
+    """One update of all lives but those at their end; what it was like, and the window it was made of."""
+    window, workers = play(level, life.learner.actor, life.workers, keys, life.done, steps)
+    now = clock(life, steps)
+    learner, told = rule.learn(weights, life.learner, window, now, keys, optimiser)
+    return replace(life, learner=learner, workers=workers, done=life.done + now.alive), told, window
+
+
+@struct
+class Outcome:
+    """What became of lives.
+
+    Attributes:
+        fitness: the mean return of the final policy's episodes, ``(L,)``; of a learner whose numbers have
+            been lost, less than any return.
+        steps: environment steps of its whole life and of the judgement.
+        broken: whether its numbers have been lost.
+        told: of the last update.
+        learner: at the end.
+    """
+
+    fitness: Float[Tensor, "L"]
+    steps: Int64[Tensor, "L"]
+    broken: Bool[Tensor, "L"]
+    told: Told
+    learner: Learner
+
+
+@struct
+class _Cohort:
+    """Lives that go on, with all that is theirs.
+
+    Attributes:
+        weights: of each life's rule, ``(L, D)``, or of candidates.
+        level, keys, life: of each.
+        told: of its last update.
+    """
+
+    weights: Float[Tensor, "R D"]
+    level: Level
+    keys: Keys
+    life: Life
+    told: Told
+
+
+def live(
+    rule: Rule,
+    weights: Float[Tensor, "R D"],
+    level: Level,
+    whole: Int64[Tensor, "L"],
+    keys: Keys,
+    *,
+    workers: int,
+    steps: int,
+    most: int,
+    longest: int,
+    optimiser: Optimiser,
+) -> Outcome:
+    """Whole lives, and their final policies judged by fresh episodes.
+
+    Eagerly on the CPU those whose life is over leave the batch; elsewhere, where looking would wait or is
+    refused, they are masked.
+
+    Args:
+        rule: the rule.
+        weights: one set a candidate; ``L / R`` lives in a row have each.
+        level: of each life.
+        whole: N of each; updates beyond are masked.
+        keys: of the luck of each.
+        workers: E.
+        steps: T of an update.
+        most: the greatest N that there may be.
+        longest: steps of the longest episode that there may be.
+        optimiser: of the learners; its rates are numbers.
+    """
+    nothing = torch.zeros_like(level.reward[:, 0])
+    cohort = _Cohort(
+        weights, level, keys, conceive(rule, level, whole, workers), Told(push=nothing, entropy=nothing)
+    )
+    looks = whole.device.type == "cpu" and not inside_transform(whole)
+    gone: list[_Cohort] = []
+    left: list[Tensor] = []
+    number = torch.arange(len(whole), device=whole.device)
+    for _ in range(most):
+        if looks:
+            alive = cohort.life.done < cohort.life.whole
+            count = int(alive.sum())
+            if count == 0:
+                break
+            if count <= _SHARE * len(alive):
+                own = replace(cohort, weights=_own(cohort.weights, len(alive)))
+                gone.append(rows(own, ~alive))
+                left.append(number[~alive])
+                cohort, number = rows(own, alive), number[alive]
+        cohort = _older(cohort, rule, steps, optimiser)
+    if gone:
+        gone.append(replace(cohort, weights=_own(cohort.weights, len(number))))
+        order = torch.cat([*left, number]).argsort()
+        cohort = tree_map(lambda *parts: torch.cat(parts)[order], *gone)
+    return _judged(cohort, level, keys, workers, steps, longest)
+
+
+def _own(weights: Float[Tensor, "R D"], lives: int) -> Float[Tensor, "L D"]:
+    """The weights of each life."""
+    return weights if len(weights) == lives else weights.repeat_interleave(lives // len(weights), 0)
+
+
+def _older(cohort: _Cohort, rule: Rule, steps: int, optimiser: Optimiser) -> _Cohort:
+    """All by one update."""
+    life, told, _ = grow(rule, cohort.weights, cohort.level, cohort.life, cohort.keys, steps, optimiser)
+    return replace(cohort, life=life, told=select(life.done > cohort.life.done, told, cohort.told))
+
+
+def _judged(cohort: _Cohort, level: Level, keys: Keys, workers: int, steps: int, longest: int) -> Outcome:
+    learner = cohort.life.learner
+    earned, taken = judge(level, learner.actor, keys, workers, longest)
+    broken = ~learner.actor.sum((1, 2)).isfinite()
+    return Outcome(
+        fitness=torch.where(broken, level.worst - 1, earned),
+        steps=cohort.life.whole * (steps * workers) + taken,
+        broken=broken,
+        told=cohort.told,
+        learner=learner,
+    )

@@ -1,0 +1,278 @@
+"""Rules of reinforcement learning that state targets, and what all rules have in common.
+
+A rule says what a learner makes of a window, and of how far its life has come. Rules that state targets
+(learned policy gradient, and REINFORCE by hand) are followed by one step of descent on
+
+    mean[ log(pi(a_t | s_t) + 1e-8) pi-hat_t ] + alpha_y mean[ KL( y(s_t) || y-hat_t ) ]
+
+with pi-hat and y-hat constant (Jackson et al. 2024 as in groove). The gradient by the logits is written out:
+pi-hat (onehot - pi), and y (log y - log y-hat - KL).
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from optenvs.core.random import Keys
+from optenvs.core.struct import struct
+from optenvs.models.lpg import LPG
+
+from .learner import TINY, Learner, Rate, Window, descend, gathered, look
+
+
+@struct
+class Clock:
+    """How far lives have come.
+
+    Attributes:
+        done: updates so far, ``(L,)``.
+        whole: N, the updates of the life.
+        steps: environment steps of an update.
+        alive: whether the life goes on; the others learn nothing.
+    """
+
+    done: Float[Tensor, "L"]
+    whole: Float[Tensor, "L"]
+    steps: Float[Tensor, "L"]
+    alive: Bool[Tensor, "L"]
+
+    @property
+    def share(self) -> Float[Tensor, "L"]:
+        """N / N."""
+        return self.done / self.whole
+
+
+@dataclass(frozen=True, eq=False)
+class Optimiser:
+    """How a learner descends: groove's for tables.
+
+    Args:
+        actor, critic: the rates of policy and critic: numbers, or one a learner.
+        clip: the norm to which each gradient is clipped before.
+    """
+
+    actor: Rate = 40.0
+    critic: Rate = 4.0
+    clip: float = 0.5
+
+
+@struct
+class Told:
+    """What an update was like, ``(L,)`` each: the mean of abs(pi-hat) or abs(A), and the policy's entropy."""
+
+    push: Float[Tensor, "L"]
+    entropy: Float[Tensor, "L"]
+
+
+@dataclass(frozen=True)
+class Rule(abc.ABC):
+    """A rule without weights; one that has none to learn has ``size`` 0."""
+
+    @property
+    @abc.abstractmethod
+    def size(self) -> int:
+        """D, the number of weights."""
+
+    @property
+    def categories(self) -> int:
+        """Outputs of the critic."""
+        return 1
+
+    @abc.abstractmethod
+    def draw(self, keys: Keys, dtype: torch.dtype) -> Float[Tensor, "R D"]:
+        """Weights to begin with."""
+
+    @abc.abstractmethod
+    def learn(
+        self,
+        weights: Float[Tensor, "R D"],
+        learner: Learner,
+        window: Window,
+        clock: Clock,
+        keys: Keys,
+        optimiser: Optimiser,
+    ) -> tuple[Learner, Told]:
+        """The learners after one update.
+
+        Args:
+            weights: one set a candidate; ``L / R`` learners in a row have each.
+            learner: the learners.
+            window: what they met.
+            clock: how far they are.
+            keys: for the order of minibatches.
+            optimiser: of the learners.
+        """
+
+
+class View:
+    """What a learner thinks of its window: the policy's shares, that of the action taken, the critic."""
+
+    def __init__(self, learner: Learner, window: Window) -> None:
+        logits = look(learner.actor, *window.before)
+        place = window.action.unsqueeze(1)
+        self.policy = logits.softmax(1)
+        self.taken = torch.zeros_like(logits).scatter(1, place, 1.0)
+        self.chosen = self.policy.gather(1, place).squeeze(1) + TINY
+        self._learner, self._window = learner, window
+
+    @cached_property
+    def critic(self) -> Float[Tensor, "L m n1"]:
+        """y: the softmax of what the critic's table says."""
+        return look(self._learner.critic, self._window.state, self._window.time).softmax(1)
+
+
+def follow(
+    learner: Learner,
+    window: Window,
+    view: View,
+    push: Float[Tensor, "L n"],
+    wanted: Float[Tensor, "L m n"] | None,
+    alive: Bool[Tensor, "L"] | None,
+    optimiser: Optimiser,
+    alpha_y: float,
+) -> tuple[Learner, Told]:
+    """One step towards the targets, which are constant for the learner; differentiable in both."""
+    count, (state, time) = window.count, window.before
+    # the slope of log(pi + 1e-8) is pi / (pi + 1e-8) of that of log pi
+    weight = push * (1 - TINY / view.chosen) / count
+    slope = gathered(learner.actor, state, time, weight.unsqueeze(1) * (view.taken - view.policy))
+    actor = descend(learner.actor, slope, optimiser.actor, optimiser.clip, alive)
+    critic = learner.critic
+    if wanted is not None:
+        y = view.critic[..., :count]
+        away = (y + TINY).log() - (wanted + TINY).log()
+        delta = (alpha_y / count) * y * (away - (y * away).sum(1, keepdim=True))
+        slope = gathered(critic, state, time, delta)
+        critic = descend(critic, slope, optimiser.critic, optimiser.clip, alive)
+    spread = -(view.policy * (view.policy + TINY).log()).sum(1).mean(1)
+    return Learner(actor=actor, critic=critic), Told(push=push.abs().mean(1), entropy=spread)
+
+
+@dataclass(frozen=True)
+class Targets(Rule):
+    """A rule that states pi-hat and y-hat.
+
+    Args:
+        alpha_y: the weight of the critic's part.
+    """
+
+    alpha_y: float = field(default=0.5, kw_only=True)
+
+    @abc.abstractmethod
+    def targets(
+        self,
+        weights: Float[Tensor, "R D"],
+        window: Window,
+        view: View,
+        clock: Clock,
+    ) -> tuple[Float[Tensor, "L n"], Float[Tensor, "L m n"] | None]:
+        """pi-hat, and y-hat; ``None``: the critic stays."""
+
+    def learn(
+        self,
+        weights: Tensor,
+        learner: Learner,
+        window: Window,
+        clock: Clock,
+        keys: Keys,
+        optimiser: Optimiser,
+    ) -> tuple[Learner, Told]:
+        view = View(learner, window)
+        push, wanted = self.targets(weights, window, view, clock)
+        return follow(learner, window, view, push, wanted, clock.alive, optimiser, self.alpha_y)
+
+
+@dataclass(frozen=True)
+class LearnedGradient(Targets):
+    """LPG, and where its network is ``timed`` TA-LPG.
+
+    Args:
+        net: the architecture.
+        raw_time: give it the number of updates and N, as groove does, in place of n / N and log N.
+        attached: let slopes by the weights pass through what the network sees of the learner, which depends
+            on earlier updates; groove cuts them there.
+    """
+
+    net: LPG = field(default_factory=LPG)
+    raw_time: bool = False
+    attached: bool = False
+
+    def __post_init__(self) -> None:
+        if self.raw_time and not self.net.timed:
+            raise ValueError("raw_time: expected a rule that sees the time")
+
+    @property
+    def size(self) -> int:
+        return self.net.size
+
+    @property
+    def categories(self) -> int:
+        return self.net.categories
+
+    def draw(self, keys: Keys, dtype: torch.dtype) -> Tensor:
+        return self.net.draw(keys, dtype)
+
+    def targets(self, weights: Tensor, window: Window, view: View, clock: Clock) -> tuple[Tensor, Tensor]:
+        chosen, critic = view.chosen, view.critic
+        if not self.attached:
+            chosen, critic = chosen.detach(), critic.detach()
+        rows, workers, categories = len(window.reward), window.workers, self.categories
+        lives = rows // len(weights)
+
+        def together(value: Tensor) -> Tensor:
+            """``(L, T E)`` as ``(R, T, lives E)``."""
+            return value.unflatten(1, (-1, workers)).unflatten(0, (-1, lives)).transpose(1, 2).flatten(2)
+
+        said = critic.transpose(1, 2).unflatten(1, (-1, workers)).unflatten(0, (-1, lives))
+        said = said.transpose(1, 2).flatten(2, 3)  # (R, T + 1, lives E, m)
+        reward, over, chosen = (together(value) for value in (window.reward, window.over, chosen))
+        push, wanted = self.net(weights, reward, over, chosen, said, self._time(clock, lives, workers))
+        push = push.unflatten(2, (lives, workers)).transpose(1, 2).reshape(rows, -1)
+        wanted = wanted.unflatten(2, (lives, workers)).transpose(1, 2).reshape(rows, -1, categories)
+        return push, wanted.transpose(1, 2)
+
+    def _time(self, clock: Clock, lives: int, workers: int) -> Float[Tensor, "R n 2"] | None:
+        """What the network sees of the time."""
+        if not self.net.timed:
+            return None
+        seen = (clock.share, (clock.whole * clock.steps).log())
+        both = torch.stack((clock.done, clock.whole) if self.raw_time else seen, -1)
+        return both.unsqueeze(1).expand(-1, workers, -1).unflatten(0, (-1, lives)).flatten(1, 2)
+
+
+@dataclass(frozen=True)
+class Reinforce(Targets):
+    """REINFORCE: pi-hat is minus the return to the end of the episode or of the window, without a baseline.
+
+    Args:
+        gamma: the discount.
+    """
+
+    gamma: float = 1.0
+
+    @property
+    def size(self) -> int:
+        return 0
+
+    def draw(self, keys: Keys, dtype: torch.dtype) -> Tensor:
+        return torch.zeros(len(keys), 0, dtype=dtype, device=keys.device)
+
+    def targets(self, weights: Tensor, window: Window, view: View, clock: Clock) -> tuple[Tensor, None]:
+        returns: list[Tensor] = []
+        total = torch.zeros_like(window.reward[:, : window.workers])
+        for reward, over in backwards(window, window.reward, window.over):
+            total = reward + self.gamma * (1 - over) * total
+            returns.append(total)
+        return -torch.cat(returns[::-1], 1), None
+
+
+def backwards(window: Window, *values: Float[Tensor, "L n"]) -> Iterator[tuple[Tensor, ...]]:
+    """Values by step, ``(L, E)`` each, from the last."""
+    return zip(*(value.split(window.workers, 1)[::-1] for value in values), strict=True)
