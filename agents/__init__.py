@@ -45,7 +45,10 @@ _LAZY = {cls: module for module, cls, _ in _AGENTS.values()} | {
     "from_function": f"{_HERE}.adapters.function",
     "from_scipy": f"{_HERE}.adapters.scipy_methods",
     "from_sb3": f"{_HERE}.adapters.sb3",
+    "from_pair": f"{_HERE}.adapters.pairs",
     "from_torch": f"{_HERE}.adapters.torch_optim",
+    "to_pair": f"{_HERE}.adapters.pairs",
+    "to_torch": f"{_HERE}.adapters.to_torch",
 }
 
 __all__ = [*_LAZY, "entry", "list_agents", "load_plugins", "make", "register", "schedules"]
