@@ -206,3 +206,9 @@ def test_both_solve_the_same_starts(benchmark: ModuleType) -> None:
         pytest.skip("the published functions are those of optenvs[cutest]")
     found = benchmark.batch("HS42", rows=4, alone=2)
     assert found["solved by batch"] == found["solved by SLSQP"] == 100
+
+
+@pytest.mark.parametrize("benchmark", ["to_torch"], indirect=True)
+def test_a_learned_step_and_its_products_are_timed(benchmark: ModuleType) -> None:
+    found = benchmark.measure(20_000, repeats=1)
+    assert found.keys() == {"seconds", "step", "whole"} and min(found.values()) > 0

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from safetensors.torch import save_file
 
 import agents
 import optenvs
+from agents.learned import lolv2
 from agents.learned.lstm import LSTMCell
 from optenvs.core import keys_from_seed
 from optenvs.core.random import normal
@@ -254,3 +257,26 @@ def test_lolv2_normalises_by_layout() -> None:
 def test_bad_input_is_named(make, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_large_point_in_pieces_is_the_point_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = agents.LOLv2(dtype="float64", step_multiplier=0.1)
+    sizes, dtype = (37, 1, 16, 46), torch.float64
+    problem = SimpleNamespace(model=SimpleNamespace(layout=[SimpleNamespace(size=size) for size in sizes]))
+    key = keys_from_seed(0, 3)
+    seen = {name: normal(key, name, 100, dtype=dtype) for name in ("point", "gradient")}
+    seen |= {"k": torch.tensor([[0.0], [3.0], [50.0]], dtype=dtype)}
+    with torch.no_grad():
+        state = agent.init(problem, seen, key)
+        for _ in range(3):
+            expected, after = agent.act(state, seen)
+            with monkeypatch.context() as patch:
+                patch.setattr(lolv2, "PIECE", 10)
+                lolv2.pieces_of.cache_clear()
+                assert lolv2.in_pieces(seen["point"])
+                found, other = agent.act(state, seen)
+            lolv2.pieces_of.cache_clear()
+            torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+            torch.testing.assert_close(other.momenta, after.momenta, rtol=1e-12, atol=1e-14)
+            state = after
+    assert not lolv2.in_pieces(torch.zeros(1, 10**6)), "a graph is recorded here"
