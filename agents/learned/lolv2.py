@@ -37,7 +37,7 @@ from .base import Affine, LearnedAgent
 
 MOMENTS = 2 + len(DECAYS)
 PIECE = 8_192
-"""Parameters that are taken at once where a point is large: what is made of them stays in the second cache."""
+"""Parameters taken at once where a point is large: what is made of them stays in the second cache."""
 
 
 @struct
