@@ -24,6 +24,7 @@ _FAMILIES = (
     "curvature",
     "gradient",
     "learned",
+    "meta",
     "network",
     "particles",
     "ranking",

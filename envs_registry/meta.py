@@ -1,4 +1,4 @@
-"""Environments whose actions steer another method."""
+"""Environments whose actions steer another method, or are its weights."""
 
 from .spec import EnvSpec
 
@@ -19,5 +19,14 @@ META = (
         oracles=(),
         summary="A walker who collects objects in a grid world, with published levels and distributions",
         reference="Oh et al. 2020 (arXiv 2007.08794); Jackson et al. 2024 (arXiv 2402.05828)",
+    ),
+    EnvSpec(
+        id="optenvs/MetaTraining-v0",
+        entry_point="optenvs.envs.meta.meta_training:MetaTraining",
+        family="meta",
+        oracles=("value", "gradient", "swarm"),
+        summary="The weights of a learned optimizer, trained on any family of tasks by any estimator",
+        reference="Metz et al. 2020 (arXiv 2009.11243); Vicol, Metz, Sohl-Dickstein 2021 (PES)",
+        kwargs={"tasks": "optenvs/Quadratic-v0", "rule": "lolv2"},
     ),
 )

@@ -145,10 +145,10 @@ def _register_with_gymnasium(spec: _EnvSpec) -> None:
     )
 
 
-def _problem_of(env_id: str) -> Any:
+def _problem_of(env_id: str, **keywords: Any) -> Any:
     from optenvs.making import make  # loads torch
 
-    return make(env_id)
+    return make(env_id, **keywords)
 
 
 _ids.made_by(_problem_of)

@@ -8,19 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-_makers: list[Callable[[str], Any]] = []
+_makers: list[Callable[..., Any]] = []
 
 
-def made_by(maker: Callable[[str], Any]) -> None:
-    """Have ``maker`` make the problem of every id, in place of the maker before it."""
+def made_by(maker: Callable[..., Any]) -> None:
+    """Have ``maker`` make the problem of every id and its keywords, in place of the maker before it."""
     _makers[:] = [maker]
 
 
-def problem_of(env_id: str) -> Any:
+def problem_of(env_id: str, **keywords: Any) -> Any:
     """The problem of an id.
 
     Raises:
-        UnknownName: no such id.
+        UnknownName: no such id. UnknownKeyword: no such keyword. ValueError: a value out of range.
     """
     (maker,) = _makers
-    return maker(env_id)
+    return maker(env_id, **keywords)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from envs_registry import ENVIRONMENTS, PLAIN, EnvSpec
+from optenvs import second_name
 from optenvs.core.env import OptimizationEnv
 from optenvs.core.errors import UnknownKeyword, UnknownName, check_keywords, suggest
 from optenvs.core.imports import imported, part
@@ -72,6 +73,7 @@ def make(env_id: str, **kwargs: Any) -> OptimizationEnv:
         return made.replace(**kwargs)
     keywords = dict(spec.kwargs) | kwargs
     outer: dict[str, Any] = {name: value for name, value in keywords.items() if name in own}
+    outer |= _agents(cls, outer)
     field, inner = _inner(spec, cls, keywords)
     if inner is None:
         if "bounds" in kwargs and "bounds" not in own:
@@ -113,6 +115,29 @@ def _inner(
             given = keywords.get(field.name)
             return field.name, find(given) if isinstance(given, str) else None
     return "", None
+
+
+def _agents(cls: type[OptimizationEnv], keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """The keywords in which an agent is named, with the agent: a name, or a table of it and keywords.
+
+    Its dtype is that of the environment, where it has one and the table names none.
+    """
+    made = {}
+    for field in dataclasses.fields(cls):
+        given = keywords.get(field.name)
+        if not field.metadata.get("agent") or not isinstance(given, str | Mapping):
+            continue
+        table = {"name": given} if isinstance(given, str) else dict(given)
+        if not isinstance(table.get("name"), str):
+            raise TypeError(f"{field.name}: expected a table with an agent's 'name', got {given!r}")
+        agents = importlib.import_module(second_name.NAME)
+        name = table.pop("name")
+        agent = agents.make(name, **table)
+        dtype = keywords.get("dtype", cls.dtype)
+        if "dtype" not in table and getattr(agent, "dtype", dtype) != dtype:
+            agent = agents.make(name, **table, dtype=dtype)
+        made[field.name] = agent
+    return made
 
 
 def accepted(env_id: str, **kwargs: Any) -> tuple[type[OptimizationEnv], ...]:

@@ -131,7 +131,8 @@ class Episodes:
             episodes' numbers, for example one that draws them, or that shortens those of number 0, so that
             rows do not begin anew in lockstep. Agents see it as ``N``. By default until they are done.
         births: episodes that may begin in a row within one window. Each costs a ``reset`` in every window;
-            one is enough where episodes are no shorter than windows.
+            one is enough where episodes are no shorter than windows. With 0 a row that is over rests until
+            it is :meth:`renew`-ed.
         record: observation fields to keep.
         second_order: whether the agent sees answers with their graph, see :func:`optenvs.unroll`.
 
@@ -149,8 +150,8 @@ class Episodes:
     second_order: bool = True
 
     def __post_init__(self) -> None:
-        if isinstance(self.births, bool) or not isinstance(self.births, int) or self.births < 1:
-            raise ValueError(f"births: expected a whole number >= 1, got {self.births!r}")
+        if isinstance(self.births, bool) or not isinstance(self.births, int) or self.births < 0:
+            raise ValueError(f"births: expected a whole number >= 0, got {self.births!r}")
         if self.lengths is None and not self.env.limits and not self.env.ends:
             raise ValueError(f"lengths: needed, as {self.env.name} has no budget and its episodes no end")
         unknown = [name for name in self.record if name not in self.env.observation_space.spaces]
@@ -162,6 +163,10 @@ class Episodes:
     def begin(self, agent: SupportsActing, keys: Keys) -> Stream:
         """The streams of ``keys``, at the start of their first episodes."""
         return self._episode(agent, keys, torch.zeros_like(keys))
+
+    def renew(self, agent: SupportsActing, stream: Stream) -> Stream:
+        """The streams with the first answers of the next episodes, where the present ones are over."""
+        return select(stream.over, self._episode(agent, stream.keys, stream.episode + 1), stream)
 
     def window(self, agent: SupportsActing, stream: Stream, steps: int) -> tuple[Window, Stream]:
         """``steps`` turns: what happened in them, and where the streams stand then.

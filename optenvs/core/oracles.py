@@ -20,6 +20,7 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
+from .struct import detach
 from .tracing import tracing
 
 Function = Callable[..., Tensor]
@@ -77,6 +78,28 @@ def value_and_gradient(function: Function, x: Any) -> tuple[Tensor, Any]:
         places = tuple(range(len(points)))
         slopes, (_, value) = torch.func.grad_and_value(total, places, has_aux=True)(*points)
     return value, form(slopes)
+
+
+def value_gradient_and_rest(
+    function: Callable[[Tensor], tuple[Tensor, Any]], x: Tensor
+) -> tuple[Tensor, Tensor, Any]:
+    """As :func:`value_and_gradient`, of a function that also tells a tree of tensors."""
+    if _plain():
+        with torch.enable_grad():
+            (leaf,) = _leaves((x,))
+            told, rest = function(leaf)
+            value = _scalar(told, (x,))
+            (slope,) = _pull(value, (leaf,), torch.ones_like(value))
+        return value.detach(), slope, detach(rest)
+
+    def total(y: Tensor) -> tuple[Tensor, tuple[Tensor, Any]]:
+        told, rest = function(y)
+        value = _scalar(told, (x,))
+        return value.sum(), (value, rest)
+
+    with derivatives():
+        slope, (_, (value, rest)) = torch.func.grad_and_value(total, has_aux=True)(x)
+    return value, slope, rest
 
 
 @overload

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from .sealed import read_tensors, write_tensors
-from .struct import path_part
+from .struct import filled, is_struct_class, path_part
 
 _FORMAT = "optenvs-2"
 _TRUSTED = "optenvs"
@@ -147,7 +147,10 @@ def _build(node: dict[str, Any], leaves: dict[str, Tensor], allowed: dict[str, t
         return tuple(items) if kind == "tuple" else items
     if kind == "class":
         fields = {name: _build(value, leaves, allowed) for name, value in dict(rest)["fields"].items()}
-        return _resolve(content, allowed)(**fields)
+        cls = _resolve(content, allowed)
+        if is_struct_class(cls) and not hasattr(cls, "__post_init__"):
+            return filled(cls, fields)
+        return cls(**fields)
     raise ValueError(f"unknown node {kind!r}")
 
 

@@ -91,9 +91,32 @@ def replace(tree: T, **changes: Any) -> T:
     return made
 
 
+def filled(cls: type[T], values: Mapping[str, Any]) -> T:
+    """A struct of ``values``, and of its defaults, without its constructor.
+
+    Where one environment keeps another's state with a dimension more, the shapes in that one's annotations
+    are not those of what is kept.
+
+    Raises:
+        TypeError: an unknown field, or one that is missing.
+    """
+    known = {f.name: f.default for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    made = object.__new__(cls)
+    made.__dict__.update({name: value for name, value in known.items() if value is not dataclasses.MISSING})
+    made.__dict__.update(values)
+    if wrong := sorted(made.__dict__.keys() ^ known.keys()):
+        raise TypeError(f"{cls.__name__}: unknown or missing fields: {', '.join(wrong)}")
+    return made
+
+
 def is_struct(value: object) -> bool:
     """Whether ``value`` is an instance of a class made by :func:`struct`."""
     return hasattr(type(value), _LEAVES)
+
+
+def is_struct_class(cls: type) -> bool:
+    """Whether :func:`struct` has made ``cls``."""
+    return hasattr(cls, _LEAVES)
 
 
 def fields_of(value: object) -> tuple[str, ...]:

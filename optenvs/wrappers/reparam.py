@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from optenvs.core.env import Action, Instance, OptimizationEnv
+from optenvs.core.features import spread, tensor_sizes
 from optenvs.core.menu import Menu
 from optenvs.core.random import Keys, uniform
 from optenvs.core.spaces import bounded, box
@@ -25,7 +26,7 @@ from optenvs.core.struct import is_struct, struct
 
 from .base import Observation, Wrapper
 
-_LEVELS = ("global", "coordinate")
+_LEVELS = ("global", "tensor", "coordinate")
 _SLOPES = frozenset({"gradient", "hvp"})  # with the vector rescaled as a point is, both take one factor c
 _PLACES = ("point", "vector")
 _KNOWN = _SLOPES | {*_PLACES, "value", "hessian", "factor", "answered", "k", "N", "spent"}
@@ -53,7 +54,8 @@ class Reparametrise(Wrapper):
     Args:
         env: an environment whose answers are values, gradients, Hessians or their products, of a point.
         scale: c: a number, or a pair ``(low, high)`` from which each instance draws its own, log-uniformly.
-        level: one c an instance (``global``) or one a coordinate (``coordinate``).
+        level: one c an instance (``global``), one a tensor of the problem's layout (``tensor``: a network's
+            weights and biases; without a layout the point is one) or one a coordinate (``coordinate``).
 
     Example:
         >>> Reparametrise(optenvs.make("LeastSquares"), (0.01, 100.0))       # doctest: +SKIP
@@ -120,10 +122,13 @@ class Reparametrise(Wrapper):
     def begin(self, keys: Keys, instance: Instance) -> Scaled:
         start = instance.start["point"] if isinstance(instance.start, dict) else instance.start
         low, high = (math.log(end) for end in self._ends())
-        count = 1 if self.level == "global" else start.shape[-1]
+        sizes = tensor_sizes(instance.problem, start.shape[-1])
+        count = {"global": 1, "tensor": len(sizes), "coordinate": start.shape[-1]}[self.level]
         scale = torch.full_like(start[:, :1], self._ends()[0]).expand(-1, count)
         if low < high:
             scale = uniform(keys, "units", count, dtype=start.dtype, low=low, high=high).exp()
+        if self.level == "tensor":
+            scale = spread(scale, sizes)
         vector = instance.start.get("vector") if isinstance(instance.start, dict) else None
         return Scaled(scale=scale, point=start / scale, vector=None if vector is None else vector / scale)
 

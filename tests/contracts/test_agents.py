@@ -28,6 +28,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "gld_fast": {"period": 40},
     "langevin": {"dt": 1.0, "sigma": 1e-3},
     "memory_cbo": {"dt": 0.1},
+    "open_es": {"shaping": "none", "optimizer": "sgd", "momentum": 0.0},
+    "pgpe": {"shaping": "none", "optimizer": "sgd", "momentum": 0.0},
     "polarized_cbo": {"dt": 0.1, "alpha": 1e5, "kappa": 20.0},
     "scobo": {"line_search": 5, "redraw": True},
     "zo_sign": {"lr": 0.03},

@@ -31,7 +31,7 @@ EXPECTED = (
 )
 
 WITH_EACH_ORACLE = {"points": 3}
-BY_THEMSELVES = {"clock": "rounds", "hessian": "fisher_term"}
+BY_THEMSELVES = {"clock": "rounds", "hessian": "fisher_term", "oracle": "fitness"}
 """Keywords on which it depends which oracles answer, with another value than the default."""
 
 

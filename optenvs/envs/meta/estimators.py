@@ -11,6 +11,11 @@ unbiased but for the smoothing by s.
 
 Where an episode ends inside a window, its losses are credited to A, those of the next to this window's e
 alone, and A goes on from e. The members may end at different times; each has an A of its own.
+
+    noise-reuse ES           g = (e+ L+ - e- L-) / (2 s^2),   e kept for an episode
+
+Noise-reuse ES (Li, Harrison, Sohl-Dickstein, Smith, Metz 2023, arXiv 2304.12180; "ES-Single" is the same) is
+unbiased, too, where an episode begins with a window.
 """
 
 from __future__ import annotations
@@ -32,6 +37,40 @@ def antithetic(
         std: s.
     """
     return (plus - minus).unsqueeze(-1) * noise / (2 * std**2)
+
+
+def single(losses: Float[Tensor, "2 P"], noise: Float[Tensor, "2 P D"], std: float) -> Float[Tensor, "P D"]:
+    """Each pair's estimate where every member has the noise of its own episode.
+
+    Args:
+        losses: at ``theta + noise[0]`` and ``theta - noise[1]``.
+        noise: the perturbations, equal while the members are in one episode.
+        std: s.
+    """
+    credit = losses.unsqueeze(-1) * noise
+    return (credit[0] - credit[1]) / (2 * std**2)
+
+
+def shaped(
+    estimate: Float[Tensor, "P D"],
+    losses: Float[Tensor, "2 P"],
+    clip: float | None,
+    sign: bool,
+) -> Float[Tensor, "P D"]:
+    """The estimate as it would be of another difference of losses: cut off, or its sign alone.
+
+    Args:
+        estimate: of each pair, proportional to that difference where no episode ends within a window.
+        losses: of the members, whole.
+        clip: where the difference is cut off, or ``None``.
+        sign: whether 1, 0 or -1 takes its place.
+    """
+    if clip is None and not sign:
+        return estimate
+    difference = losses[0] - losses[1]
+    wanted = difference.sign() if sign else difference.clamp(-clip, clip)  # type: ignore[operator]
+    factor = torch.where(difference == 0, 0.0, wanted / torch.where(difference == 0, 1.0, difference))
+    return estimate * factor.unsqueeze(-1)
 
 
 def persistent(

@@ -34,3 +34,30 @@ def trials(env: OptimizationEnv, states: list[State]) -> np.ndarray:
     right.grid(alpha=0.3)
     right.legend()
     return to_array(figure)
+
+
+def meta_loss(env: OptimizationEnv, states: list[State]) -> np.ndarray:
+    """The losses of what was played, and the held-out loss where it was measured, by inner gradients."""
+    figure = new_figure(6.4, 4.2)
+    axes = figure.subplots()
+    calls = [int(s.calls["inner"][0]) for s in states]
+    axes.plot(
+        calls,
+        [float(s.metrics["meta_loss"][0]) for s in states],
+        color="#999999",
+        linewidth=0.9,
+        label="of what was played",
+    )
+    axes.plot(
+        calls,
+        [float(s.metrics["held_out"][0]) for s in states],
+        color="#0072B2",
+        drawstyle="steps-post",
+        label="held out",
+    )
+    axes.set_xlabel("inner gradients")
+    axes.set_ylabel("meta-loss")
+    axes.set_title(env.name)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return to_array(figure)

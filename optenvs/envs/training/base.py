@@ -45,6 +45,8 @@ from .samples import Samples
 ORACLES = ("gradient", "minibatch")
 FULL_BATCH_PERIOD = 10
 """Queries between two evaluations of a full-batch problem, whose epoch is one query."""
+FRESH_SAMPLES = 100
+"""Samples of a :meth:`Training.fresh_loss`, as VeLO (Metz et al. 2022) judges its tasks."""
 # An evaluation goes through the data in parts of a fixed size (batch normalisation sees the part, so its size
 # may not depend on the batch of networks), and through the networks in groups that bound its memory.
 _EVALUATION_SAMPLES = 500
@@ -159,9 +161,9 @@ class Training(OptimizationEnv):
         available = len(self.dataset().train_y)
         if self.samples is not None and self.samples > available:
             raise ValueError(f"samples: expected at most the {available} of the set, got {self.samples}")
-        if self.queried > self._train_count:
+        if self.queried > self.train_count:
             raise ValueError(
-                f"batch_size: {self.batch_size} is more than the {self._train_count} training samples"
+                f"batch_size: {self.batch_size} is more than the {self.train_count} training samples"
             )
         self._refuse_unused()
         check_augment(self.augment, self._data.shape, self.standardise)
@@ -198,7 +200,8 @@ class Training(OptimizationEnv):
         return data.tensors(self._data, self.torch_device, self.torch_dtype, self.standardise)
 
     @property
-    def _train_count(self) -> int:
+    def train_count(self) -> int:
+        """The number of training samples."""
         return len(self._data.train_y)
 
     @cached_property
@@ -238,7 +241,7 @@ class Training(OptimizationEnv):
     @property
     def queried(self) -> int:
         """Samples that one query meets."""
-        return self._train_count if self.batch_size is None else self.batch_size
+        return self.train_count if self.batch_size is None else self.batch_size
 
     @property
     def oracles(self) -> tuple[str, ...]:
@@ -259,7 +262,7 @@ class Training(OptimizationEnv):
     @property
     def epoch(self) -> int:
         """Queries of an epoch: whole minibatches that the training data hold."""
-        return self._train_count // self.queried
+        return self.train_count // self.queried
 
     @property
     def evaluations(self) -> Evaluations:
@@ -303,7 +306,7 @@ class Training(OptimizationEnv):
         """The order in which each instance meets its samples; empty where it meets all at once."""
         if self.batch_size is None:
             return torch.zeros(len(keys), 0, dtype=torch.int32, device=keys.device)
-        return draw_order(keys, self._train_count)
+        return draw_order(keys, self.train_count)
 
     def batch(self, keys: Keys, order: Int32[Tensor, "B n"], query: Int64[Tensor, "B"]) -> Part:
         """The samples that query number ``query`` meets."""
@@ -311,7 +314,7 @@ class Training(OptimizationEnv):
             return self.pool.at(keys, minibatch(keys, order, query, self.batch_size), query)
         if self.augment == "none":
             return self.pool.part(keys, "train")
-        everyone = torch.arange(self._train_count, device=keys.device)
+        everyone = torch.arange(self.train_count, device=keys.device)
         return self.pool.at(keys, everyone.expand(len(keys), -1), query)
 
     def answer(self, state: State, action: Action) -> Answer:
@@ -330,6 +333,16 @@ class Training(OptimizationEnv):
         solved = None if self.tolerance is None else loss <= self.tolerance
         metrics = {"loss": loss, **hidden.evaluation}
         return Answer(observation=observation, merit=loss, metrics=metrics, solved=solved)
+
+    def fresh_loss(self, state: State, part: str) -> Float[Tensor, "B"]:
+        """The loss at the last point on fresh samples, which no query meets; differentiable.
+
+        Args:
+            state: an episode.
+            part: ``train`` (with the instance's own labels) or ``test``.
+        """
+        drawn = self.pool.drawn(state.key, part, FRESH_SAMPLES, state.k)
+        return self.objective.value(state.observation["point"], drawn, state.problem.fixed)
 
     def evaluate(self, state: State) -> State:
         with torch.no_grad():

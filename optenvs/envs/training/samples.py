@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from optenvs.core.random import Keys, permutation, uniform_at
+from optenvs.core.random import Keys, permutation, uniform, uniform_at
 from optenvs.core.struct import rows, struct
 from optenvs.models import Part
 
@@ -119,6 +119,17 @@ class Samples:
             return Part(self.inputs.unsqueeze(0), self.targets.unsqueeze(0))
         everyone = torch.arange(len(self.inputs), device=keys.device).expand(len(keys), -1)
         return Part(self.inputs.unsqueeze(0), self.labels(keys, everyone))
+
+    def drawn(self, keys: Keys, which: str, size: int, query: Int64[Tensor, "B"]) -> Part:
+        """``size`` samples of a given part, drawn anew for each instance and query, as they are."""
+        own = self.inputs if which == "train" else self.test_inputs
+        assert own is not None
+        place = uniform(keys, f"fresh {which}", size, query, torch.float64) * len(own)
+        index = place.to(torch.int64).clamp_max(len(own) - 1)
+        if which == "train":
+            return self.at(keys, index)
+        assert self.test_targets is not None
+        return Part(_take(own, index), self.test_targets[index])
 
     def in_groups(
         self, keys: Keys, which: str, elements: int, piece: int, split: Split | None = None
