@@ -101,6 +101,8 @@ class LearnedAgent(Agent):
             name: part.unflatten(1, value.shape)
             for (name, value), part in zip(own.items(), parts, strict=True)
         }
+        if self._of_affines:
+            return functional_call(self.net, sets, inputs)
         leaves, form = _pytree.tree_flatten(inputs)
         forms = []
 
@@ -112,6 +114,15 @@ class LearnedAgent(Agent):
 
         answers = torch.func.vmap(single)(sets, *leaves)
         return _pytree.tree_unflatten(answers, forms[0])
+
+    @property
+    def _of_affines(self) -> bool:
+        """Whether all parameters are those of :class:`Affine`, which takes a set a row as it is."""
+        return all(
+            isinstance(part, Affine)
+            for part in self.net.modules()
+            if next(part.parameters(False), None) is not None
+        )
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """The meta-parameters, for an outer ``torch.optim`` optimizer."""
@@ -151,7 +162,10 @@ class LearnedAgent(Agent):
 
 
 class Affine(nn.Module):
-    """``x W' + b``; like ``nn.Linear``, without a draw from the global generator."""
+    """``x W' + b``; like ``nn.Linear``, without a draw from the global generator.
+
+    Weights ``(B, out, in)`` and biases ``(B, out)`` are those of the rows of ``x``.
+    """
 
     def __init__(self, inputs: int, outputs: int, dtype: torch.dtype) -> None:
         super().__init__()
@@ -159,7 +173,11 @@ class Affine(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.linear(x, self.weight, self.bias)
+        if self.weight.ndim == 2:
+            return nn.functional.linear(x, self.weight, self.bias)
+        flat = x.flatten(1, -2) if x.ndim > 2 else x.unsqueeze(1)
+        found = torch.baddbmm(self.bias.unsqueeze(1), flat, self.weight.mT)
+        return found.reshape(*x.shape[:-1], found.shape[-1])
 
 
 def initialise(net: nn.Module, seed: int) -> nn.Module:

@@ -177,7 +177,7 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
     "rule": each("rule", Of(lambda env, folder: agents.LOLv2(hidden=3, dtype="float64"))),
     "samples": each("samples", 20),
     "scale": each("scale", 3.0),
-    "second_order": each("second_order", True),
+    "second_order": each("second_order", True, estimator="bptt"),
     "sees": each("sees", "own"),
     "shift": each("shift", 0.3),
     "shown": each("shown", 4),
