@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from federated_problems import Quadratics
+from level_problems import TwoQuadratics
 from surrogate_problems import Ramp
 
 import agents
@@ -81,9 +82,12 @@ def point(agent: Any, dtype: str, **keywords: Any) -> OptimizationEnv:
 def two_levels(
     agent: Any, dtype: str, noise: float = 0.0, rotate: bool = False, **keywords: Any
 ) -> OptimizationEnv:
-    """One upper and one lower variable; three derivatives a query or so."""
+    """One upper and one lower variable, or what the agent assumes; three derivatives a query or so."""
     if "budget" in keywords:
         keywords["budget"] *= ASKED
+    assumed = ASSUMED.get(type(agent).__name__)
+    if assumed is not None:
+        return TwoQuadratics(**({"tolerance": None, "dtype": dtype} | assumed | keywords))
     return optenvs.make("BilevelInequality", **({"tolerance": None, "dtype": dtype} | keywords))
 
 
@@ -102,8 +106,22 @@ def _quadratic(agent: Any, dtype: str) -> dict[str, Any]:
     return {"dim": 2, "condition": 3.0, "tolerance": None, "oracle": oracle, "dtype": dtype}
 
 
+ASSUMED: dict[str, dict[str, Any]] = {
+    "AiPOD": {"equalities": True},
+    "BVFSM": {},
+    "EAiPOD": {"equalities": True},
+    "F2SA": {},
+    "StocBiO": {},
+    "Unrolled": {},
+}
+"""Agents of two levels that assume a lower problem without inequalities, or without constraints."""
+
 SETTINGS: dict[str, dict[str, Any]] = {
     "barrier_attack": {"rounds": 1},  # each is recorded line by line
+    "bvfsm": {"lower": 1, "inner": 2},  # so that a few steps move it, as the next ones
+    "f2sa": {"inner": 2},
+    "stoc_bio": {"inner": 1, "terms": 1},
+    "unrolled": {"inner": 2},
     "ipopt": {"bounded": False},  # with a box it asks points that differ in the last bit of float64
 }
 """Settings of agents in these tests, beside those that several have."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -16,6 +16,8 @@ from optenvs.core.oracles import inside_transform
 from optenvs.core.struct import select
 
 from ..core import Agent, Observation, by_row, require
+
+T = TypeVar("T")
 
 
 def constrained(problem: Any) -> bool:
@@ -100,8 +102,8 @@ def by_phase(
     return by_stage(phase, first, second)
 
 
-def by_stage(stage: Tensor, *acts: Callable[[], tuple[Action, Any]]) -> tuple[Action, Any]:
-    """Row by row what the act of its stage gives, which is the act's number, ``(B,)``.
+def by_stage(stage: Tensor, *acts: Callable[[], T]) -> T:
+    """Row by row what the act of its stage gives (or another tree); it is the act's number, ``(B,)``.
 
     Eagerly on the CPU, an act that no row is at costs nothing; nothing else depends on it.
     """

@@ -22,7 +22,11 @@ RATES = (0.5, 0.1, 0.02)
 ENOUGH, AT_ONCE = 1e-5, 100
 STEPS, BATCH = 9, 4
 SETTINGS: dict[str, dict[str, Any]] = {
+    "aipod": {"zeta": 0.5, "inner": 3},
+    "bvfsm": {"alpha": 0.2, "lower": 5, "inner": 4, "mu": 1e-4, "theta": 1e-4},
     "cbo": {"dt": 0.1},
+    "e_aipod": {"zeta": 0.4, "p": 0.8, "inner": 3, "outer": 1},
+    "f2sa": {"xi": 4.0, "inner": 4},
     "consensus_hopping": {"schedule": agents.schedules.Growth(0.98)},
     "federated_lv_hba": {"alpha": 0.4, "eta": 0.5, "power": 0.0},
     "gld_fast": {"period": 40},
@@ -31,6 +35,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "open_es": {"shaping": "none", "optimizer": "sgd", "momentum": 0.0},
     "pgpe": {"shaping": "none", "optimizer": "sgd", "momentum": 0.0},
     "polarized_cbo": {"dt": 0.1, "alpha": 1e5, "kappa": 20.0},
+    "stoc_bio": {"beta": 0.5, "inner": 5},
+    "unrolled": {"alpha": 0.5, "inner": 5, "warm": True},
     "scobo": {"line_search": 5, "redraw": True},
     "zo_sign": {"lr": 0.03},
 }
