@@ -15,6 +15,7 @@ from optenvs.envs.bilevel.geometry import Geometry, affine, times
 from optenvs.envs.bilevel.parts import Draw, Own, Smoothness, Solution
 
 H = ((2.0, 0.5), (0.5, 1.0))
+INVERSE = ((1 / 1.75, -0.5 / 1.75), (-0.5 / 1.75, 2 / 1.75))  # a solve would look at what it solves
 B = ((1.0, -0.5), (0.25, 0.5))
 A, C = ((1.0, 1.0),), ((0.5, -1.0),)
 
@@ -113,7 +114,7 @@ class TwoQuadratics(Bilevel):
         if not self.equalities:
             return Solution(y, y[:, :0])
         by_y = self._matrix(A, x)
-        turned = torch.linalg.solve(self._matrix(H, x), by_y.mT)  # H^-1 A'
+        turned = self._matrix(INVERSE, x) @ by_y.mT  # H^-1 A'
         multipliers = (times(by_y, y) + times(self._matrix(C, x), x)) / (by_y @ turned).squeeze(-1)
         return Solution(y - times(turned, multipliers), multipliers)
 
