@@ -31,11 +31,13 @@ class Program(MenuEnv):
 
     Attributes:
         computed: takes the names of the kinds that are computed.
+        sizes: takes for how many rows, by kind.
     """
 
     dim: int = 4
     block: int = 3
     computed: list[str] | None = None
+    sizes: dict[str, int] | None = None
     budget: Any = 1000
 
     def places(self) -> dict[str, Any]:
@@ -65,6 +67,7 @@ class Program(MenuEnv):
                 ("x", "multipliers", "vector"),
                 slope_of="lagrangian",
                 times="vector",
+                dear=True,
             ),
             "products": Kind(
                 (m, n),
@@ -73,6 +76,7 @@ class Program(MenuEnv):
                 bill={"hvp": m},
                 slope_of="gradient",
                 times="block",
+                dear=True,
             ),
             "likelihood": Kind(
                 (1,), self.noted("likelihood", likelihood), ("x", "document"), {"tokens": tokens}, least=3
@@ -83,6 +87,8 @@ class Program(MenuEnv):
         def fn(state: State, query: Query) -> Tensor:
             if self.computed is not None:
                 self.computed.append(name)
+            if self.sizes is not None:
+                self.sizes[name] = len(query["x"])
             return function(state, query["x"], query)
 
         return fn

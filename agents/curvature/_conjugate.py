@@ -1,4 +1,9 @@
-"""Conjugate gradients for (H + scale B) h = -g on products with H, one a query, preconditioned by B."""
+"""Conjugate gradients for (H + scale B) h = -g on products with H, preconditioned by B.
+
+With a ``radius`` they are those of Steihaug (1983), within the ball ||h|| <= radius: there they end with a
+direction that leaves the ball, or along which the matrix is not positive, on the border. Whose products they
+are is not their business: one a query, or of a matrix that is there.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,8 @@ from torch import Tensor
 from optenvs.core.struct import replace, select, struct
 
 from ._metric import Metric, dot
+
+Number = Float[Tensor, "B"]
 
 
 @struct
@@ -23,17 +30,17 @@ class Inner:
         size: <r, B^-1 r>, ``(B,)``.
         count: products of this solve, ``(B,)``.
         waiting: whether a product is asked, ``(B,)``.
-        failed: whether the matrix was not positive along a direction, ``(B,)``.
+        ended: whether the matrix was not positive along a direction, or h is on the border, ``(B,)``.
     """
 
     step: Float[Tensor, "B n"]
     curved: Float[Tensor, "B n"]
     residual: Float[Tensor, "B n"]
     direction: Float[Tensor, "B n"]
-    size: Float[Tensor, "B"]
+    size: Number
     count: Int64[Tensor, "B"]
     waiting: Bool[Tensor, "B"]
-    failed: Bool[Tensor, "B"]
+    ended: Bool[Tensor, "B"]
 
     @classmethod
     def empty(cls, like: Float[Tensor, "B n"]) -> Inner:
@@ -46,14 +53,20 @@ class Inner:
         answered: Bool[Tensor, "B"],
         product: Float[Tensor, "B n"],
         metric: Metric,
-        scale: Float[Tensor, "B"],
+        scale: Number | None = None,
+        radius: Number | None = None,
     ) -> Inner:
         """One iteration, in the rows whose product H p has come."""
-        whole = product + scale.unsqueeze(-1) * metric.lowered(self.direction)
+        whole = self._with(product, metric, scale, self.direction)
         curvature = dot(self.direction, whole)
-        falls = ~(curvature > 0)
-        alpha = self.size / torch.where(falls, torch.ones_like(curvature), curvature)
-        alpha = torch.where(falls, torch.zeros_like(alpha), alpha).unsqueeze(-1)
+        ended = ~(curvature > 0)
+        alpha = self.size / torch.where(ended, torch.ones_like(curvature), curvature)
+        last = torch.zeros_like(alpha)
+        if radius is not None:
+            reached = self.step + alpha.unsqueeze(-1) * self.direction
+            ended = ended | (metric.norm(reached) >= radius)
+            last = _to_border(metric, self.step, self.direction, radius)
+        alpha = torch.where(ended, last, alpha).unsqueeze(-1)
         residual = self.residual - alpha * whole
         raised = metric.raised(residual)
         size = dot(residual, raised)
@@ -66,33 +79,55 @@ class Inner:
             size=size,
             count=self.count + 1,
             waiting=self.waiting,
-            failed=falls,
+            ended=ended,
         )
         return select(answered, after, self)
 
     def restarted(
         self,
         begins: Bool[Tensor, "B"],
-        warm: Bool[Tensor, "B"],
         g: Float[Tensor, "B n"],
         metric: Metric,
-        scale: Float[Tensor, "B"],
+        scale: Number | None = None,
+        warm: Bool[Tensor, "B"] | None = None,
     ) -> Inner:
         """A new solve in some rows: from 0, or ``warm`` from the best multiple of the last step."""
-        curvature = dot(self.step, self.curved) + scale * metric.norm(self.step) ** 2
-        uses = warm & (curvature > 0)
-        share = -dot(g, self.step) / torch.where(uses, curvature, torch.ones_like(curvature))
-        share = torch.where(uses, share, torch.zeros_like(share)).unsqueeze(-1)
-        step, curved = share * self.step, share * self.curved
-        residual = -g - curved - scale.unsqueeze(-1) * metric.lowered(step)
+        step, curved = torch.zeros_like(g), torch.zeros_like(g)
+        if warm is not None:
+            bent = self._with(self.curved, metric, scale, self.step)
+            curvature = dot(self.step, bent)
+            uses = warm & (curvature > 0)
+            share = -dot(g, self.step) / torch.where(uses, curvature, torch.ones_like(curvature))
+            share = torch.where(uses, share, torch.zeros_like(share)).unsqueeze(-1)
+            step, curved = share * self.step, share * self.curved
+        residual = -g - self._with(curved, metric, scale, step)
         raised = metric.raised(residual)
-        none = torch.zeros_like(self.failed)
+        none = torch.zeros_like(self.ended)
         fresh = Inner(
             step, curved, residual, raised, dot(residual, raised), torch.zeros_like(self.count), none, none
         )
         return select(begins, fresh, self)
 
-    def looked(self, ready: Bool[Tensor, "B"], enough: Float[Tensor, "B"], most: int) -> Inner:
+    def looked(self, ready: Bool[Tensor, "B"], enough: Number, most: int) -> Inner:
         """With what is to be asked: a product where ||r||_* is more than ``enough``, at most so many."""
-        more = ~self.failed & (self.size.clamp_min(0).sqrt() > enough) & (self.count < most)
+        more = ~self.ended & (self.size.clamp_min(0).sqrt() > enough) & (self.count < most)
         return replace(self, waiting=ready & more)
+
+    def model(self, g: Float[Tensor, "B n"]) -> Number:
+        """G'h + h'Hh/2."""
+        return dot(g, self.step) + dot(self.step, self.curved) / 2
+
+    @staticmethod
+    def _with(curved: Tensor, metric: Metric, scale: Number | None, h: Tensor) -> Tensor:
+        """(H + scale B) h of ``curved``, H h."""
+        return curved if scale is None else curved + scale.unsqueeze(-1) * metric.lowered(h)
+
+
+def _to_border(
+    metric: Metric, h: Float[Tensor, "B n"], p: Float[Tensor, "B n"], radius: Number
+) -> Float[Tensor, "B"]:
+    """The t > 0 with ||h + t p|| = radius, without cancellation."""
+    low = metric.lowered(p)
+    # the steps of conjugate gradients from 0 go outwards: <h, p> is not negative
+    a, b, c = dot(p, low), dot(h, low).clamp_min(0), (radius**2 - metric.norm(h) ** 2).clamp_min(0)
+    return c / (b + (b * b + a * c).sqrt()).clamp_min(torch.finfo(radius.dtype).tiny)

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from optenvs.core.linear import times
 from optenvs.core.struct import struct
 
 from ..core import Observation
@@ -30,12 +31,16 @@ class Metric:
 
     @classmethod
     def of(cls, problem: Any, observation: Observation) -> tuple[Metric, Bool[Tensor, "B"]]:
-        """The metric that a problem tells in ``metric``, and in which rows it is positive definite."""
+        """The metric that a problem tells in ``metric``, and where it is symmetric and positive definite."""
         point, matrix = observation["point"], getattr(problem, "metric", None)
         if matrix is None:
             return cls(), torch.ones_like(point[:, 0], dtype=torch.bool)
-        factor, wrong = torch.linalg.cholesky_ex(matrix.to(point))
-        return cls(matrix=matrix.to(point), factor=factor), wrong == 0
+        matrix = matrix.to(point)
+        factor, wrong = torch.linalg.cholesky_ex(matrix)
+        size = matrix.diagonal(dim1=-2, dim2=-1).abs().amax(-1)
+        skew = (matrix - matrix.mT).abs().amax((-2, -1))
+        even = skew <= torch.finfo(point.dtype).eps ** 0.5 * size
+        return cls(matrix=matrix, factor=factor), (wrong == 0) & even
 
     def raised(self, g: Float[Tensor, "B n"]) -> Float[Tensor, "B n"]:
         """B^-1 g: the direction of a gradient."""
@@ -47,7 +52,7 @@ class Metric:
 
     def lowered(self, h: Float[Tensor, "B n"]) -> Float[Tensor, "B n"]:
         """B h."""
-        return h if self.matrix is None else product(self.matrix, h)
+        return h if self.matrix is None else times(self.matrix, h)
 
     def dual_norm(self, g: Float[Tensor, "B n"]) -> Float[Tensor, "B"]:
         """||g||_*."""
@@ -55,7 +60,7 @@ class Metric:
 
     def norm(self, h: Float[Tensor, "B n"]) -> Float[Tensor, "B"]:
         """||h||."""
-        straight = h if self.factor is None else product(self.factor.mT, h)
+        straight = h if self.factor is None else times(self.factor.mT, h)
         return torch.linalg.vector_norm(straight, dim=-1)
 
     def whitened(self, g: Float[Tensor, "B n"]) -> Float[Tensor, "B n"]:
@@ -78,6 +83,11 @@ class Metric:
         whole = torch.linalg.solve_triangular(self.factor, half.mT, upper=False)
         return (whole + whole.mT) / 2
 
+    @property
+    def plain(self) -> Metric:
+        """The same without the factor, for what needs B alone."""
+        return Metric(matrix=self.matrix)
+
     def added(self, hessian: Float[Tensor, "B n n"], scale: Float[Tensor, "B"]) -> Float[Tensor, "B n n"]:
         """H + scale B."""
         if self.matrix is not None:
@@ -88,11 +98,6 @@ class Metric:
 def solved(factor: Float[Tensor, "B n n"], g: Float[Tensor, "B n"]) -> Float[Tensor, "B n"]:
     """The solution of L L' x = g."""
     return torch.cholesky_solve(g.unsqueeze(-1), factor).squeeze(-1)
-
-
-def product(matrix: Float[Tensor, "B m n"], x: Float[Tensor, "B n"]) -> Float[Tensor, "B m"]:
-    """Matrix times vector, row by row of the batch."""
-    return (matrix @ x.unsqueeze(-1)).squeeze(-1)
 
 
 def dot(x: Float[Tensor, "B n"], y: Float[Tensor, "B n"]) -> Float[Tensor, "B"]:

@@ -12,10 +12,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from optenvs.core.linear import times
 from optenvs.core.struct import rows
 
+from ._conjugate import Inner
 from ._forms import may_look
-from ._metric import Metric, dot, product, solved
+from ._metric import Metric, solved
 
 Step = Float[Tensor, "B n"]
 _STEPS = 16  # of the search for the length of a cubic step; 8 reach its rounding
@@ -52,7 +54,9 @@ def regularised(
     """The step -(H + scale B)^-1 g by Cholesky, and in which rows the matrix is positive definite."""
     factor, wrong = torch.linalg.cholesky_ex(metric.added(hessian, scale))
     good = (wrong == 0) & factor.diagonal(dim1=-2, dim2=-1).isfinite().all(-1)
-    step = -solved(torch.where(_beside(good, factor), factor, _identity(factor)), g)
+    if not (may_look(good) and bool(good.all())):
+        factor = torch.where(_beside(good, factor), factor, _identity(factor))
+    step = -solved(factor, g)
     good = good & step.isfinite().all(-1)
     return torch.where(good.unsqueeze(-1), step, torch.zeros_like(step)), good
 
@@ -64,8 +68,8 @@ def by_factor(
     raised, along = metric.raised(g), metric.raised_rows(factor)  # B^-1 g and, row by row, B^-1 f
     small = factor @ along.mT + torch.diag_embed(scale.unsqueeze(-1).expand(-1, factor.shape[1]))
     root, wrong = torch.linalg.cholesky_ex(small)
-    share = solved(root, product(factor, raised))
-    step = -(raised - product(along.mT, share)) / scale.unsqueeze(-1)
+    share = solved(root, times(factor, raised))
+    step = -(raised - times(along.mT, share)) / scale.unsqueeze(-1)
     return step, (wrong == 0) & step.isfinite().all(-1)
 
 
@@ -84,7 +88,7 @@ def cubic(
     whole = metric.whitened_matrix(hessian)
     fine = whole.isfinite().flatten(1).all(-1) & g.isfinite().all(-1)
     values, vectors = torch.linalg.eigh(whole.nan_to_num(0.0, 0.0, 0.0))
-    along = product(vectors.mT, metric.whitened(g).nan_to_num(0.0, 0.0, 0.0))
+    along = times(vectors.mT, metric.whitened(g).nan_to_num(0.0, 0.0, 0.0))
     size = torch.linalg.vector_norm(along, dim=-1)
     least = (-2 * values[:, 0] / M).clamp_min(0)
     shifted = values + (M * least / 2).unsqueeze(-1)  # not negative
@@ -124,50 +128,28 @@ def cubic(
     first = y[:, :1].square() + missing.unsqueeze(-1)
     y = torch.cat((torch.where(y[:, :1] < 0, -first.sqrt(), first.sqrt()), y[:, 1:]), -1)
     model = (along * y + values * y * y / 2).sum(-1) + M / 6 * torch.linalg.vector_norm(y, dim=-1) ** 3
-    step = metric.unwhitened(product(vectors, y))
+    step = metric.unwhitened(times(vectors, y))
     return step, model, fine & step.isfinite().all(-1)
 
 
 def steihaug(
     hessian: Float[Tensor, "B n n"], metric: Metric, radius: Float[Tensor, "B"], g: Step
 ) -> tuple[Step, Float[Tensor, "B"], Bool[Tensor, "B"]]:
-    """Conjugate gradients within a ball (Steihaug 1983): h, its model's value, and whether h is at its end.
-
-    There it ends with a direction that leaves the ball, or along which the model curves down. The relative
-    residual is min(0.5, ||g||_*^1/2) (Nocedal, Wright 2006, algorithm 7.2).
-    """
-    raised = metric.raised(g)
-    rho = dot(g, raised)
-    enough = (rho.sqrt().sqrt().clamp_max(0.5)) ** 2 * rho
-    h, r, p = torch.zeros_like(g), g, -raised
-    curved, on_border, done = torch.zeros_like(g), torch.zeros_like(rho, dtype=torch.bool), rho <= 0
-    for _ in range(2 * g.shape[-1]):
-        Hp = product(hessian, p)
-        curvature = dot(p, Hp)
-        alpha = rho / torch.where(curvature > 0, curvature, torch.ones_like(curvature))
-        reached = h + alpha.unsqueeze(-1) * p
-        leaves = (curvature <= 0) | (metric.norm(reached) >= radius)
-        share = torch.where(leaves, _to_border(metric, h, p, radius), alpha)
-        share = torch.where(done, torch.zeros_like(share), share).unsqueeze(-1)
-        h, curved, r = h + share * p, curved + share * Hp, r + share * Hp
-        on_border, done = on_border | (leaves & ~done), done | leaves
-        raised = metric.raised(r)
-        after = dot(r, raised)
-        done = done | (after <= enough)
-        if may_look(done) and bool(done.all()):
+    """Conjugate gradients within a ball: h, its model's value, and whether h is on the border."""
+    every, most = torch.ones_like(radius, dtype=torch.bool), 2 * g.shape[-1]
+    enough = steihaug_residual(metric.dual_norm(g))
+    inner = Inner.empty(g).restarted(every, g, metric).looked(every, enough, most)
+    for _ in range(most):
+        if may_look(inner.waiting) and not bool(inner.waiting.any()):
             break
-        beta = after / torch.where(rho > 0, rho, torch.ones_like(rho))
-        p = torch.where(done.unsqueeze(-1), p, -raised + beta.unsqueeze(-1) * p)
-        rho = torch.where(done, rho, after)
-    return h, dot(g, h) + dot(h, curved) / 2, on_border
+        turned = times(hessian, inner.direction)
+        inner = inner.received(inner.waiting, turned, metric, radius=radius).looked(every, enough, most)
+    return inner.step, inner.model(g), inner.ended
 
 
-def _to_border(metric: Metric, h: Step, p: Step, radius: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
-    """The t > 0 with ||h + t p|| = radius, without cancellation."""
-    low = metric.lowered(p)
-    # the steps of conjugate gradients from 0 go outwards: <h, p> is not negative
-    a, b, c = dot(p, low), dot(h, low).clamp_min(0), (radius**2 - metric.norm(h) ** 2).clamp_min(0)
-    return c / (b + (b * b + a * c).sqrt()).clamp_min(torch.finfo(radius.dtype).tiny)
+def steihaug_residual(norm: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
+    """||r||_* with which they end: min(0.5, ||g||_*^1/2) ||g||_* (Nocedal, Wright 2006, algorithm 7.2)."""
+    return norm.sqrt().clamp_max(0.5) * norm
 
 
 def _beside(mask: Bool[Tensor, "B"], part: Tensor) -> Tensor:

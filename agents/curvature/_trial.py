@@ -7,8 +7,10 @@
 A trial asks what its test needs; what a new point lacks is asked there, once. A step that cannot be
 computed (a factorisation that fails) is a rejection without a query. A row has finished where the gradient
 is no longer than ``gtol``, after ``patience`` rejections in a row, where a step is below the rounding of x,
-where the method says that nothing is left to gain, and where the rest of the budget does not pay what it
-needs.
+where the method says that nothing is left to gain, where the rest of the budget does not pay what it needs,
+and at once where the problem's metric is not symmetric and positive definite. H is taken for symmetric (a
+factorisation reads its lower triangle; ``optenvs.check`` says where an environment's is not): with another
+matrix the test still accepts only what it promises.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from optenvs.core.struct import replace, struct
 
 from ..asking import Notes
 from ..core import Agent, Observation, by_row, require
+from ._conjugate import Inner
 from ._forms import ask, begin, read
 from ._metric import Metric
 from ._solve import of_rows, regularised
@@ -45,6 +48,7 @@ class Search:
         metric: B.
         point, value: the accepted point ``(B, n)`` and its value ``(B,)``.
         gradient: the last one at an accepted point, ``(B, n)``.
+        norm: its dual norm, ``(B,)``.
         known: whether that is ``point``, ``(B,)``.
         size: the number that is searched, ``(B,)``.
         step, scale, promised: the trial's step ``(B, n)``, the factor of B in its system and the decrease
@@ -61,6 +65,7 @@ class Search:
     point: Float[Tensor, "B n"]
     value: Float[Tensor, "B"]
     gradient: Float[Tensor, "B n"]
+    norm: Float[Tensor, "B"]
     known: Bool[Tensor, "B"]
     size: Float[Tensor, "B"]
     step: Float[Tensor, "B n"]
@@ -71,7 +76,21 @@ class Search:
     rejected: Int64[Tensor, "B"]
     finished: Bool[Tensor, "B"]
     work: Ledger
-    inner: Any = None
+    inner: Inner | None = None
+
+
+class Trial(NamedTuple):
+    """What is known at a trial.
+
+    Attributes:
+        value: ``(B,)``.
+        gradient: ``(B, n)``; of an earlier point where the method's ``slopes`` is ``False``.
+        norm: its dual norm, ``(B,)``.
+    """
+
+    value: Float[Tensor, "B"]
+    gradient: Float[Tensor, "B n"]
+    norm: Float[Tensor, "B"]
 
 
 class Proposal(NamedTuple):
@@ -97,7 +116,7 @@ class Proposal(NamedTuple):
     size: Float[Tensor, "B"] | None = None
     waiting: Bool[Tensor, "B"] | None = None
     vector: Float[Tensor, "B n"] | None = None
-    inner: Any = None
+    inner: Inner | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,23 +145,18 @@ class TrialAgent(Agent):
         """The number searched, at first."""
 
     @abc.abstractmethod
-    def propose(
-        self, state: Search, ready: Bool[Tensor, "B"], norm: Float[Tensor, "B"], answered: Bool[Tensor, "B"]
-    ) -> Proposal:
+    def propose(self, state: Search, ready: Bool[Tensor, "B"], answered: Bool[Tensor, "B"]) -> Proposal:
         """The step from ``state.point``.
 
         Args:
             state: the memory, with its size.
             ready: rows that have what a step needs; the others do not matter.
-            norm: the dual norm of the gradient.
             answered: rows whose product has come.
         """
 
     @abc.abstractmethod
-    def accepts(
-        self, state: Search, value: Float[Tensor, "B"], gradient: Float[Tensor, "B n"]
-    ) -> Bool[Tensor, "B"]:
-        """Whether the trial passes, by value and gradient there (zeros where ``slopes`` is ``False``)."""
+    def accepts(self, state: Search, trial: Trial) -> Bool[Tensor, "B"]:
+        """Whether the trial passes."""
 
     @abc.abstractmethod
     def resized(
@@ -150,7 +164,7 @@ class TrialAgent(Agent):
     ) -> Float[Tensor, "B"]:
         """The number after a trial that has passed or failed."""
 
-    def begun(self, state: Search) -> Any:
+    def begun(self, state: Search) -> Inner | None:
         """The inner iterations of a method that has them."""
         return None
 
@@ -168,6 +182,7 @@ class TrialAgent(Agent):
             point=point,
             value=value,
             gradient=notes["gradient"],
+            norm=metric.dual_norm(notes["gradient"]),
             known=none,
             size=torch.zeros_like(value) + (size.squeeze(-1) if isinstance(size, Tensor) else size),
             step=torch.zeros_like(point),
@@ -191,8 +206,7 @@ class TrialAgent(Agent):
             ready = ready & notes.holds(curved, point=x)
         if state.inner is not None:
             answered = state.inner.waiting & notes.holds("hvp", point=x, vector=state.inner.direction)
-        norm = state.metric.dual_norm(state.gradient)
-        new = self.propose(state, ready, norm, answered)
+        new = self.propose(state, ready, answered)
         waiting = torch.zeros_like(ready) if new.waiting is None else ready & new.waiting
         trying = ready & ~waiting
         posed = trying & new.good
@@ -200,7 +214,7 @@ class TrialAgent(Agent):
         settled = posed & (trial == x).all(-1)
         if new.lost is not None:
             settled = settled | (trying & new.lost)
-        small = state.known & ~(norm > self.gtol)
+        small = state.known & ~(state.norm > self.gtol)
         finished = state.finished | notes.refused | small | settled | (state.rejected >= self.patience)
         wanted = {"value": posed, "gradient": posed if self.slopes else ~state.known}
         if curved is not None:
@@ -229,9 +243,9 @@ class TrialAgent(Agent):
     def _judged(self, state: Search, notes: Notes, point: Float[Tensor, "B n"]) -> Search:
         """The memory after the answer to the last trial, where there was one."""
         value, gradient = notes["value"].squeeze(-1), notes["gradient"]
-        state = replace(state, notes=notes)
+        norm, state = state.metric.dual_norm(gradient), replace(state, notes=notes)
         sound = state.posed & ~notes.refused & value.isfinite()
-        better = sound & self.accepts(state, value, gradient)
+        better = sound & self.accepts(state, Trial(value, gradient, norm))
         x = torch.where(better.unsqueeze(-1), point, state.point)
         fresh = notes.holds("gradient", point=x)
         failed = state.trying & ~better
@@ -240,6 +254,7 @@ class TrialAgent(Agent):
             point=x,
             value=torch.where(better, value, state.value),
             gradient=torch.where(fresh.unsqueeze(-1), gradient, state.gradient),
+            norm=torch.where(fresh, norm, state.norm),
             known=fresh | (state.known & ~better),
             size=torch.where(state.trying, self.resized(state, better, value), state.size),
             rejected=torch.where(better, 0, state.rejected + failed),
@@ -247,11 +262,53 @@ class TrialAgent(Agent):
         )
 
 
+@dataclass(frozen=True, eq=False)
+class ConstantAgent(TrialAgent):
+    """A method of trials that searches the constant of its model, by a factor up and down.
+
+    By default a trial passes where the function is not above the model.
+
+    Args:
+        least: the least constant after an accepted step.
+    """
+
+    least: float = 1e-5
+
+    slopes = False
+    constant: ClassVar[str] = "M"
+    """The field of the first constant."""
+    factor: ClassVar[float] = 2.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        first = bool((torch.as_tensor(self.first_size()) > 0).all())
+        require(self, self.constant, first, "a number > 0")
+        require(self, "least", self.least > 0, "a number > 0")
+
+    def first_size(self) -> float | Tensor:
+        return getattr(self, self.constant)
+
+    def accepts(self, state: Search, trial: Trial) -> Bool[Tensor, "B"]:
+        return trial.value <= state.value - state.promised
+
+    def resized(
+        self, state: Search, better: Bool[Tensor, "B"], value: Float[Tensor, "B"]
+    ) -> Float[Tensor, "B"]:
+        less = (state.size / self.factor).clamp_min(self.least)
+        return torch.where(better, less, self.factor * state.size)
+
+
 def damped(state: Search, ready: Bool[Tensor, "B"], scale: Float[Tensor, "B"]) -> Proposal:
     """The step -(H + scale B)^-1 g by Cholesky, of the rows that are ready."""
-    parts = state.notes["hessian"], state.metric, scale, state.gradient
+    parts = state.notes["hessian"], state.metric.plain, scale, state.gradient
     step, good = of_rows(ready, regularised, *parts)
     return Proposal(step, scale, torch.zeros_like(scale), good, systems=1)
+
+
+def asking(inner: Inner, new: Proposal) -> Proposal:
+    """The proposal of a solve on products, which asks the next of them first where it is not at its end."""
+    good = new.good & inner.step.isfinite().all(-1)
+    return new._replace(good=good, waiting=inner.waiting, vector=inner.direction, inner=inner)
 
 
 def invisible(state: Search, promised: Float[Tensor, "B"]) -> Bool[Tensor, "B"]:

@@ -7,7 +7,7 @@
 
 from v = x, A = 0 (Nesterov 2013, in the form that Semenov, Jaggi and Doikov 2025 compare with). B is the
 problem's metric. A trial takes two queries: value and gradient at y, and a value at T; where y has not moved,
-only the second.
+only the second. A y where the function is no finite number is a rejection.
 """
 
 from __future__ import annotations
@@ -126,9 +126,11 @@ class FastGradient(Agent):
         better = state.trying & ~notes.refused & (value <= bound)
         onward = T + (state.weight / a).unsqueeze(-1) * (T - state.point)
         x, v, A = select(better, (T, onward, state.weight + a), (state.point, state.anchor, state.weight))
+        # a y where the function is no number: a larger L brings it nearer to x
+        failed = torch.where(state.trying, ~better, ~value.isfinite())
         size = torch.where(better, (state.size / 2).clamp_min(self.least), state.size)
-        size = torch.where(state.trying & ~better, 2 * state.size, size)
-        rejected = torch.where(better, 0, state.rejected + (state.trying & ~better))
+        size = torch.where(failed, 2 * state.size, size)
+        rejected = torch.where(better, 0, state.rejected + failed)
         a = _weight(A, size)
         y = x + (a / (a + A)).unsqueeze(-1) * (v - x)  # x itself where v is: its answers are known
         fresh = notes.holds("value", point=y) & notes.holds("gradient", point=y)

@@ -17,10 +17,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from optenvs.core.linear import times
+
 from ..core import require
-from ._metric import Metric, dot, product
+from ._metric import Metric, dot
 from ._solve import of_rows, regularised
-from ._trial import Proposal, Search, TrialAgent, invisible
+from ._trial import Proposal, Search, Trial, TrialAgent, invisible
 
 SCALINGS = ("metric", "diagonal")
 
@@ -51,18 +53,16 @@ class GaussNewton(TrialAgent):
     def first_size(self) -> float:
         return 0.0  # not yet: it is a share of the first H
 
-    def propose(
-        self, state: Search, ready: Bool[Tensor, "B"], norm: Float[Tensor, "B"], answered: Bool[Tensor, "B"]
-    ) -> Proposal:
+    def propose(self, state: Search, ready: Bool[Tensor, "B"], answered: Bool[Tensor, "B"]) -> Proposal:
         hessian, g = state.notes["hessian"], state.gradient
-        metric, diagonal = state.metric, hessian.diagonal(dim1=-2, dim2=-1)
+        metric, diagonal = state.metric.plain, hessian.diagonal(dim1=-2, dim2=-1)
         if self.scaling == "diagonal":
             # a coordinate without curvature has the least that the others' rounding leaves
             least = torch.finfo(g.dtype).eps * diagonal.amax(-1, keepdim=True)
             metric = Metric(matrix=torch.diag_embed(torch.maximum(diagonal, least)))
         size = torch.where(state.size > 0, state.size, self._first(diagonal, metric))
         step, good = of_rows(ready, regularised, hessian, metric, size, g)
-        promised = -dot(g + product(hessian, step) / 2, step)
+        promised = -dot(g + times(hessian, step) / 2, step)
         lost = good & invisible(state, promised)
         return Proposal(step, size, promised, good, systems=1, lost=lost, size=size)
 
@@ -72,10 +72,8 @@ class GaussNewton(TrialAgent):
             size = size / metric.matrix.diagonal(dim1=-2, dim2=-1).amax(-1)
         return torch.where(size > 0, self.damping * size, torch.full_like(size, self.damping))
 
-    def accepts(
-        self, state: Search, value: Float[Tensor, "B"], gradient: Float[Tensor, "B n"]
-    ) -> Bool[Tensor, "B"]:
-        return state.value - value > self.least * state.promised
+    def accepts(self, state: Search, trial: Trial) -> Bool[Tensor, "B"]:
+        return state.value - trial.value > self.least * state.promised
 
     def resized(
         self, state: Search, better: Bool[Tensor, "B"], value: Float[Tensor, "B"]

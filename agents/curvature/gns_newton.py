@@ -24,7 +24,7 @@ from ..core import require
 from ._conjugate import Inner
 from ._metric import Metric, dot, solved
 from ._solve import by_factor, of_rows
-from ._trial import Proposal, Search, TrialAgent, check_patience, damped
+from ._trial import Proposal, Search, Trial, TrialAgent, asking, check_patience, damped
 
 SOLVERS = ("cholesky", "factor", "conjugate_gradients", "preconditioner", "none")
 Rule = Callable[[Float[Tensor, "B"]], Float[Tensor, "B"]]
@@ -78,24 +78,18 @@ class GnsNewton(TrialAgent):
     def begun(self, state: Search) -> Inner | None:
         return Inner.empty(state.gradient) if self.solver == "conjugate_gradients" else None
 
-    def propose(
-        self, state: Search, ready: Bool[Tensor, "B"], norm: Float[Tensor, "B"], answered: Bool[Tensor, "B"]
-    ) -> Proposal:
+    def propose(self, state: Search, ready: Bool[Tensor, "B"], answered: Bool[Tensor, "B"]) -> Proposal:
+        norm = state.norm
         gamma = self.gamma(norm) if callable(self.gamma) else state.size
         if self.solver == "preconditioner":
             new = self._preconditioned(state, ready, gamma)
         else:
-            new = self._regularised(state, ready, norm, norm / (gamma + self.eps), answered)
+            new = self._regularised(state, ready, norm / (gamma + self.eps), answered)
         new = new._replace(size=gamma)
         return new if self.gamma is None else new._replace(lost=~new.good | (state.rejected > 0))
 
     def _regularised(
-        self,
-        state: Search,
-        ready: Bool[Tensor, "B"],
-        norm: Float[Tensor, "B"],
-        scale: Float[Tensor, "B"],
-        answered: Bool[Tensor, "B"],
+        self, state: Search, ready: Bool[Tensor, "B"], scale: Float[Tensor, "B"], answered: Bool[Tensor, "B"]
     ) -> Proposal:
         """The step with the factor ``scale`` of B."""
         if self.solver == "cholesky":
@@ -107,23 +101,14 @@ class GnsNewton(TrialAgent):
         if self.solver == "none":
             step = -state.metric.raised(state.gradient) / scale.unsqueeze(-1)
             return Proposal(step, scale, none, step.isfinite().all(-1))
-        inner: Inner = state.inner.received(answered, state.notes["hvp"], state.metric, scale)
+        inner = state.inner
+        assert inner is not None  # it has begun with conjugate gradients
         # a rejected step at the same point is where the next solve begins
-        begins = ready & ~state.inner.waiting
-        inner = inner.restarted(begins, state.rejected > 0, state.gradient, state.metric, scale)
-        enough = norm.sqrt().clamp_max(0.1) * norm
-        inner = inner.looked(ready, enough, self.inner)
-        good = ~inner.failed & inner.step.isfinite().all(-1)
-        return Proposal(
-            inner.step,
-            scale,
-            none,
-            good,
-            systems=1,
-            waiting=inner.waiting,
-            vector=inner.direction,
-            inner=inner,
-        )
+        begins, warm = ready & ~inner.waiting, state.rejected > 0
+        inner = inner.received(answered, state.notes["hvp"], state.metric, scale)
+        inner = inner.restarted(begins, state.gradient, state.metric, scale, warm)
+        inner = inner.looked(ready, state.norm.sqrt().clamp_max(0.1) * state.norm, self.inner)
+        return asking(inner, Proposal(inner.step, scale, none, ~inner.ended, systems=1))
 
     def _preconditioned(self, state: Search, ready: Bool[Tensor, "B"], gamma: Float[Tensor, "B"]) -> Proposal:
         """The step -(gamma + eps) / ||g||_P* P^-1 g, P = H + eps B."""
@@ -140,20 +125,18 @@ class GnsNewton(TrialAgent):
             factor, wrong = torch.linalg.cholesky_ex(matrix)
             return solved(factor, at), wrong == 0
 
-        raised, good = of_rows(ready, inverse, state.notes["hessian"], state.metric, g)
+        raised, good = of_rows(ready, inverse, state.notes["hessian"], state.metric.plain, g)
         return raised, good
 
-    def accepts(
-        self, state: Search, value: Float[Tensor, "B"], gradient: Float[Tensor, "B n"]
-    ) -> Bool[Tensor, "B"]:
+    def accepts(self, state: Search, trial: Trial) -> Bool[Tensor, "B"]:
         if self.gamma is not None:
             return torch.ones_like(state.posed)
         if self.solver == "preconditioner":  # H is still that of x
-            raised, _ = self._raised(state.posed, state, gradient)
-            square = dot(gradient, raised)
+            raised, _ = self._raised(state.posed, state, trial.gradient)
+            square = dot(trial.gradient, raised)
         else:
-            square = state.metric.dual_norm(gradient) ** 2
-        return state.value - value >= square / (8 * state.scale)
+            square = trial.norm**2
+        return state.value - trial.value >= square / (8 * state.scale)
 
     def resized(
         self, state: Search, better: Bool[Tensor, "B"], value: Float[Tensor, "B"]

@@ -11,17 +11,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..core import require
 from ._metric import dot
-from ._trial import Proposal, Search, TrialAgent, damped
+from ._trial import ConstantAgent, Proposal, Search, Trial, damped
 
 
 @dataclass(frozen=True, eq=False)
-class SuperUniversalNewton(TrialAgent):
+class SuperUniversalNewton(ConstantAgent):
     """Newton steps regularised by M ||g||^alpha, with a search of M.
 
     Args:
@@ -34,28 +33,16 @@ class SuperUniversalNewton(TrialAgent):
 
     alpha: float = 1.0
     M: float | Float[Tensor, "B"] = 1.0
-    least: float = 1e-5
+
+    slopes = True
+    factor = 4.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, "alpha", 0 <= self.alpha <= 1, "a number in [0, 1]")
-        require(self, "M", bool((torch.as_tensor(self.M) > 0).all()), "a number > 0")
-        require(self, "least", self.least > 0, "a number > 0")
 
-    def first_size(self) -> float | Tensor:
-        return self.M
+    def propose(self, state: Search, ready: Bool[Tensor, "B"], answered: Bool[Tensor, "B"]) -> Proposal:
+        return damped(state, ready, state.size * state.norm**self.alpha)
 
-    def propose(
-        self, state: Search, ready: Bool[Tensor, "B"], norm: Float[Tensor, "B"], answered: Bool[Tensor, "B"]
-    ) -> Proposal:
-        return damped(state, ready, state.size * norm**self.alpha)
-
-    def accepts(
-        self, state: Search, value: Float[Tensor, "B"], gradient: Float[Tensor, "B n"]
-    ) -> Bool[Tensor, "B"]:
-        return -dot(gradient, state.step) >= state.metric.dual_norm(gradient) ** 2 / (4 * state.scale)
-
-    def resized(
-        self, state: Search, better: Bool[Tensor, "B"], value: Float[Tensor, "B"]
-    ) -> Float[Tensor, "B"]:
-        return torch.where(better, (state.size / 4).clamp_min(self.least), 4 * state.size)
+    def accepts(self, state: Search, trial: Trial) -> Bool[Tensor, "B"]:
+        return -dot(trial.gradient, state.step) >= trial.norm**2 / (4 * state.scale)

@@ -5,7 +5,8 @@
   wanted, and what the rest of the row's budget does not pay, is zeros with ``answered`` 0.
 * Bill: of what is answered, by row: one of the kind's own name, and what else the kind says.
 
-Eagerly on the CPU, what no row pays is not computed. Under autograd or a transform, recorded, or on an
+Eagerly on the CPU, what no row pays is not computed, and what is dear (see :class:`Kind`) is computed for the
+rows that pay, where others do not. Under autograd or a transform, recorded, or on an
 accelerator, where looking would wait or is refused, everything is computed and masked. Under autograd a kind
 must then have finite slopes wherever it may be masked, also where places are zeros (a quotient by a norm has
 none at 0; one by a norm that is clamped from below has): 0 times infinity is no number.
@@ -27,11 +28,13 @@ from gymnasium import spaces
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
+from .apart import dear_kinds
 from .env import Action, Answer, OptimizationEnv, State
 from .errors import parts, suggest
 from .offer import ANSWERED, WANT, Judgement, Kind, Offer, Query, Shape
 from .oracles import inside_transform
 from .spaces import box
+from .struct import Part
 
 __all__ = ["ANSWERED", "WANT", "Judgement", "Kind", "Menu", "MenuEnv", "Offer", "Query"]
 
@@ -185,13 +188,20 @@ class Menu:
         eager = _may_look(action)
         paid, bill = self._pay(limits, state, query, action[WANT] > 0, eager)
         query.paid = dict(zip(self.kinds, paid.unbind(-1), strict=True))
-        asked, whole = [True] * len(self.kinds), [False] * len(self.kinds)
-        if eager:
-            asked, whole = torch.stack((paid.any(0), paid.all(0))).tolist()
-        query.kinds = frozenset(kind for kind, some in zip(self.kinds, asked, strict=True) if some)
+        batch, counts = len(paid), paid.sum(0).tolist() if eager else None
+        apart = {} if counts is None else dear_kinds(self.kinds, state, query, counts)
+        asked = [True] * len(self.kinds) if counts is None else [count > 0 for count in counts]
+        query.kinds = frozenset(
+            kind for kind, some in zip(self.kinds, asked, strict=True) if some and kind not in apart
+        )
         observation = dict(query.places)
-        for (name, space), every in zip(self.answers.items(), whole, strict=True):
-            observation[name] = self._told(name, tuple(space.shape), state, query, every)
+        for i, (name, space) in enumerate(self.answers.items()):
+            shape, every = tuple(space.shape), counts is not None and counts[i] == batch
+            if name in apart:
+                part = apart[name]
+                observation[name] = part.spread(self._computed(name, shape, part.state, part.query), batch)
+            else:
+                observation[name] = self._told(name, shape, state, query, every)
         observation[ANSWERED] = paid.long()
         judged = Judgement(*judge(state, query))
         told = paid.any(-1) | (state.k == 0)
@@ -214,14 +224,20 @@ class Menu:
         if name not in query.kinds:
             # made anew: whoever is told it may write into it
             return torch.zeros(len(like), *shape, dtype=self._dtypes[name], device=like.device)
-        found, whole = self.kinds[name].fn(state, query), (len(like), *shape)
+        found = self._computed(name, shape, state, query)
+        if every:  # a copy: an answer may be the instance's own data, and who is told it may write into it
+            return found.clone()
+        return torch.where(query.paid[name].reshape(-1, *[1] * len(shape)), found, torch.zeros_like(found))
+
+    def _computed(self, name: str, shape: Shape, state: State | Part, query: Query) -> Tensor:
+        """The answers of one kind to all rows of a query."""
+        found = self.kinds[name].fn(state, query)  # type: ignore[arg-type]  # a part reads like a state
+        whole = (len(next(iter(query.places.values()))), *shape)
         if found.shape != whole:  # ones may be left out, and nothing else: a transposed matrix has as many
             if [n for n in found.shape if n != 1] != [n for n in whole if n != 1]:
                 raise ValueError(f"{name}: expected an answer of shape {whole}, got {tuple(found.shape)}")
             found = found.reshape(whole)
-        if every:  # a copy: an answer may be the instance's own data, and who is told it may write into it
-            return found.clone()
-        return torch.where(query.paid[name].reshape(-1, *[1] * len(shape)), found, torch.zeros_like(found))
+        return found
 
     def _pay(
         self, limits: dict[str, int], state: State, query: Query, want: Bool[Tensor, "B kinds"], eager: bool

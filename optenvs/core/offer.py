@@ -9,11 +9,12 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 from gymnasium import spaces
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from .env import State
 from .errors import suggest
+from .struct import rows
 from .tracing import tracing
 
 T = TypeVar("T")
@@ -27,7 +28,8 @@ class Query:
 
     Attributes:
         places: by name.
-        kinds: what is computed now: the kinds that a row pays for, or all of them where nobody may look.
+        kinds: what is computed now, for these rows: the kinds that one of them pays for, but for those that
+            are dear and computed apart; or all of them where nobody may look.
         paid: by kind, whether a row is answered it, ``(B,)``. Prices are asked before it is known.
     """
 
@@ -41,6 +43,12 @@ class Query:
         if place not in self.places:
             raise KeyError(f"query: no place {place!r}{suggest(place, self.places)}")
         return self.places[place]
+
+    def among(self, which: Int64[Tensor, "some"], kinds: frozenset[str]) -> Query:
+        """The query of some rows, with the ``kinds`` that are computed for these alone."""
+        part = Query(rows(self.places, which))
+        part.kinds, part.paid = kinds, rows(self.paid, which)
+        return part
 
     def once(self, name: str, make: Callable[[], T]) -> T:
         """``make()``, computed once a query for all kinds that share it."""
@@ -69,6 +77,9 @@ class Kind:
         by: the place that the derivative is by; the first of ``at``.
         times: the place of the vector that the derivative is multiplied with, or of a block of vectors
             (then their number comes first); the shape is that of the other kind.
+        dear: whether an answer costs more than a copy of what the function reads. Where the host may look and
+            some rows do not pay, the function is then given those that do: a query with them alone, and of
+            the state its fields, to read and for nothing else.
     """
 
     shape: Shape | spaces.Box
@@ -79,6 +90,7 @@ class Kind:
     slope_of: str | None = None
     by: str | None = None
     times: str | None = None
+    dear: bool = False
 
 
 class Judgement(NamedTuple):

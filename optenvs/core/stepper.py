@@ -14,6 +14,8 @@ from torch.utils import _pytree
 
 from .compiled import Program
 from .env import OptimizationEnv, State
+from .offer import WANT
+from .oracles import inside_transform
 from .state import stopped
 from .struct import replace, select, stack, tensors, tree_map
 from .work import Path, ledger_at, resting
@@ -76,6 +78,15 @@ def finished(memory: Any) -> Tensor | None:
     """The rows whose agent has finished, ``(B,)``: the field of that name of its memory; ``None`` without."""
     said = getattr(memory, "finished", None)
     return said if isinstance(said, Tensor) else None
+
+
+def _none(mask: Tensor) -> bool:
+    """Whether no row is set, where the host may know it without waiting or being recorded."""
+    return mask.device.type == "cpu" and not inside_transform(mask) and not bool(mask.any())
+
+
+def _beside(mask: Tensor, part: Tensor) -> Tensor:
+    return mask.reshape(mask.shape + (1,) * (part.ndim - mask.ndim))
 
 
 class Idle:
@@ -156,6 +167,9 @@ class Stepper:
     def step(self, agent_state: Any, state: State, over: bool) -> Trees:
         """One step; ``over`` says whether a row may be done."""
         action, memory = self.agent.act(agent_state, self.sight(state))
+        if over and isinstance(action, dict) and WANT in action:  # the answers to a row that is over count
+            wanted = action[WANT]  # for nothing: on a menu it wants none
+            action = action | {WANT: wanted.masked_fill(_beside(state.done, wanted), 0)}
         after = self.env.step(state, action)
         said = finished(memory)
         if said is not None:
@@ -163,7 +177,8 @@ class Stepper:
                 earlier = finished(agent_state)
                 said = said if earlier is None else torch.where(state.done, earlier, said)
                 memory = replace(memory, finished=said)
-            after = select(said, stopped(state), after)
+            if not _none(said):
+                after = select(said, stopped(state), after)
         if not over:
             return memory, after
         if self.work is not None:

@@ -194,6 +194,26 @@ def rows(tree: T, index: Any) -> T:
     return tree_map(lambda leaf: leaf[index], tree)
 
 
+class Part:
+    """Some rows of a struct, each field copied when it is first read, and none that nobody reads.
+
+    It has the struct's fields and properties, and is no struct: read them, and nothing else. What all rows
+    share (a tensor that is expanded over them) they share here, too.
+    """
+
+    def __init__(self, whole: Any, index: Tensor) -> None:
+        self._whole, self._index = whole, index
+
+    def __getattr__(self, name: str) -> Any:
+        found = tree_map(self._picked, getattr(self._whole, name))
+        setattr(self, name, found)  # from now on it is found without this method
+        return found
+
+    def _picked(self, leaf: Tensor) -> Tensor:
+        shared = leaf.stride(0) == 0
+        return leaf[:1].expand(len(self._index), *leaf.shape[1:]) if shared else leaf[self._index]
+
+
 def stack(trees: list[T], dim: int = 0) -> T:
     """Stack trees of one shape along a new dimension ``dim``."""
     return tree_map(lambda *leaves: torch.stack(leaves, dim), *trees)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -178,6 +179,44 @@ def test_each_row_may_have_its_own_parameter() -> None:
         optenvs.rollout(log_sum_exp(50, 50), agents.GnsNewton(gamma0=gamma0), batch=2, steps=1)
 
 
+@pytest.mark.parametrize("name", [*SECOND, *FIRST])
+def test_a_trial_that_is_no_number_is_a_rejection(name: str) -> None:
+    eager = {"gns_newton": {"gamma0": 1e6}, "cubic_newton": {"M": 1e-5}, "trust_newton": {"radius": 50.0}}
+    eager |= {"super_universal_newton": {"M": 1e-5}}
+    env = optenvs.from_function(
+        lambda x: ((x - 3) ** 2 - 0.3 * torch.log(1 - x)).sum(),  # no number where an x is more than 1
+        dim=2,
+        start=(0.0, -2.0),
+        oracle="hessian",
+        dtype="float64",
+        nan="infeasible",
+        tolerance=None,
+        budget=None,
+    )
+    run = optenvs.rollout(env, agents.make(name, **eager.get(name, {})), batch=2, steps=90, record=("value",))
+    assert run.recorded["value"].isinf().any()
+    x = 2 - 1.15**0.5  # 2 (x - 3) + 0.3 / (1 - x) is 0
+    least = 2 * ((x - 3) ** 2 - 0.3 * np.log(1 - x))
+    assert run.best[-1].tolist() == pytest.approx([least] * 2, rel=1e-6)
+    assert not run.diverged.any()
+
+
+@pytest.mark.parametrize("wrong", ["not symmetric", "not definite"])
+def test_a_metric_that_is_none_ends_its_row_alone(wrong: str) -> None:
+    env = optenvs.make("LogSumExp", dim=3, rows=6, tolerance=1e-6)
+    state = env.reset(keys_from_seed(0, 3))
+    metric = state.problem.metric.clone()
+    metric[1, 0, 1 if wrong == "not symmetric" else 0] -= 100
+    state = dataclasses.replace(state, problem=dataclasses.replace(state.problem, metric=metric))
+    agent = agents.GnsNewton()
+    memory = agent.init(state.problem, state.observation, state.key)
+    assert memory.finished.tolist() == [False, True, False]
+    for _ in range(40):
+        action, memory = agent.act(memory, state.observation)
+        state = env.step(state, action)
+    assert state.metrics["gap"][[0, 2]].max() < 1e-6
+
+
 # What it finds ------------------------------------------------------------------------------------
 
 
@@ -237,6 +276,31 @@ def test_indefinite_hessians_are_no_hindrance(name: str) -> None:
     )
     run = optenvs.rollout(env, agents.make(name))
     assert run.best[-1] < 1e-12
+
+
+@pytest.mark.parametrize("oracle", ["hvp", "hessian"])
+def test_a_trust_region_on_products_takes_the_steps_of_the_hessian(oracle: str) -> None:
+    exact = optenvs.rollout(rosenbrock(dim=4, shift=1.0), agents.TrustNewton(), batch=3, steps=110)
+    env, agent = (
+        rosenbrock(dim=4, shift=1.0, oracle=oracle, budget=None),
+        agents.TrustNewton(solver="products"),
+    )
+    run = optenvs.rollout(env, agent, batch=3, steps=250)
+    assert exact.state.terminated.any()
+    assert torch.equal(run.state.terminated, exact.state.terminated)
+    assert torch.allclose(run.best[-1], exact.best[-1], rtol=1e-6)
+    for counted in ("trials", "accepted"):
+        assert torch.equal(run.agent_state.work[counted], exact.agent_state.work[counted])
+    if oracle == "hessian":
+        assert run.state.calls["hessian"].sum() == 0
+        assert (run.state.calls["hvp"] > run.agent_state.work["trials"]).all()
+
+
+def test_a_trust_region_step_ends_after_so_many_products() -> None:
+    agent = agents.TrustNewton(solver="products", inner=1)
+    run = optenvs.rollout(log_sum_exp(50, 50), agent, batch=2, steps=60)
+    assert torch.equal(run.state.calls["hvp"], run.agent_state.work["systems"])
+    assert (run.best[-1] < run.merit[0]).all()
 
 
 @pytest.mark.parametrize("scaling", ["metric", "diagonal"])
@@ -337,6 +401,8 @@ def test_the_search_rests_on_the_ends_of_its_range() -> None:
         ("cubic_newton", {"M": 0.0}),
         ("gauss_newton", {"scaling": "none"}),
         ("trust_newton", {"radius": 0.0}),
+        ("trust_newton", {"solver": "cholesky"}),
+        ("trust_newton", {"inner": 0}),
         ("line_search_gradient", {"L": 0.0}),
         ("fast_gradient", {"gtol": -1.0}),
         ("lbfgs", {"pairs": 0}),

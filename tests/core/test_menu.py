@@ -13,6 +13,7 @@ import agents
 import optenvs
 from agents.asking import Notes
 from optenvs.core import State
+from optenvs.core.checker import CheckFailed
 from optenvs.core.menu import Kind, Menu, Query
 from optenvs.core.random import keys_from_seed, normal
 from optenvs.core.struct import rows, tensors
@@ -150,6 +151,76 @@ def test_only_what_a_row_wants_is_computed() -> None:
     computed.clear()
     ask(env, state, {})
     assert computed == []
+
+
+def test_what_is_dear_is_computed_for_the_rows_that_pay() -> None:
+    sizes: dict[str, int] = {}
+    env, state = begun(5, sizes=sizes)
+    some = torch.tensor([False, True, False, True, False])
+    places = {name: normal(state.key, name, shape) for name, shape in (("x", 4), ("vector", 4))}
+    places |= {
+        "multipliers": normal(state.key, "multipliers", 2),
+        "block": normal(state.key, "block", (3, 4)),
+    }
+    whole = ask(env, state, {"gradient": True, "product": True, "products": True}, **places).observation
+    assert sizes == {"value": 5, "gradient": 5, "product": 5, "products": 5}
+    shown = ask(env, state, {"gradient": some, "product": some, "products": ~some}, **places).observation
+    assert sizes == {"value": 5, "gradient": 5, "product": 2, "products": 3}
+    for kind, rows_ in (("product", some), ("products", ~some)):
+        assert torch.equal(shown[kind][rows_], whole[kind][rows_])
+        assert not shown[kind][~rows_].any()
+    poor, state = begun(5, sizes=sizes, budget={"product": 1, "value": 9})
+    state = ask(poor, state, {"product": some}, **places)
+    ask(poor, state, {"product": True}, **places)  # two rows have spent theirs
+    assert sizes["product"] == 3
+
+
+def test_dear_kinds_of_the_same_rows_share_what_they_compute_once() -> None:
+    made: list[tuple[int, tuple[str, ...]]] = []
+
+    def doubled(state: State, query: Query) -> Tensor:
+        def make() -> Tensor:
+            made.append((len(query["x"]), tuple(sorted(query.kinds))))
+            return 2 * query["x"] + state.hidden
+
+        return query.once("doubled", make)
+
+    class Twice(Program):
+        def menu(self) -> dict[str, Kind]:
+            dear = {name: Kind((4,), doubled, at=("x",), dear=True) for name in ("one", "two")}
+            return super().menu() | dear
+
+    env = Twice()
+    state = env.reset(keys_from_seed(0, 4))
+    some = torch.tensor([True, False, True, False])
+    shown = ask(env, state, {"one": some, "two": some}).observation
+    assert made == [(2, ("one", "two"))]
+    assert torch.equal(shown["one"], shown["two"])
+    assert torch.equal(shown["one"][0], 2 * shown["x"][0] + state.hidden[0])
+    ask(env, state, {"one": some, "two": ~some, "value": True})
+    assert made[1:] == [(2, ("one",)), (2, ("two",))]
+
+
+def test_a_function_whose_rows_see_each_other_is_told_apart_by_the_checker() -> None:
+    class Seeing(Program):
+        def menu(self) -> dict[str, Kind]:
+            mean = lambda state, query: query["x"] - query["x"].mean(0)  # noqa: E731
+            return super().menu() | {"seeing": Kind((4,), mean, at=("x",), dear=True)}
+
+    with pytest.raises(CheckFailed, match="menu: asked by one row, .*seeing"):
+        optenvs.check(Seeing(), batch=3, steps=3)
+
+
+def test_a_hessian_that_is_not_symmetric_is_told_by_the_checker() -> None:
+    class Lopsided(Program):
+        def menu(self) -> dict[str, Kind]:
+            def bent(state: State, query: Query) -> Tensor:
+                return torch.diag_embed(state.hidden[:, 1:], 1) + torch.diag_embed(query["x"])
+
+            return super().menu() | {"hessian": Kind((4, 4), bent, at=("x",))}
+
+    with pytest.raises(CheckFailed, match="menu: expected a symmetric matrix: transposed, .*hessian"):
+        optenvs.check(Lopsided(), batch=2, steps=3)
 
 
 def test_where_nobody_may_look_all_is_computed_and_masked() -> None:

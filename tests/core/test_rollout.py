@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from menu_problems import Program
 from torch import Tensor
 
 import optenvs
+from agents import from_function
 from optenvs.core.env import State
 from optenvs.core.errors import OracleMismatch
+from optenvs.core.menu import Judgement, Query
 from optenvs.core.nested import advance
 from optenvs.core.random import keys_from_seed, normal
 from optenvs.core.rollout import agent_keys, rollout, unroll, unroll_windows
@@ -136,6 +139,22 @@ def test_finished_rows_rest() -> None:
         assert run.reward[end - 1, row] > 0
         alone = rollout(env, Descent(lr=0.9), keys=run.state.key[row : row + 1], steps=120)
         assert torch.equal(alone.merit[:, 0], run.merit[:, row])
+
+
+def test_a_row_that_is_over_wants_nothing_of_a_menu() -> None:
+    asked = []
+
+    class Watched(Program):
+        def judge(self, state: State, query: Query) -> Judgement:
+            asked.append({kind: int(rows.sum()) for kind, rows in query.paid.items() if rows.any()})
+            found = super().judge(state, query)
+            return found._replace(ended=torch.arange(3) < state.k - 1)  # a row a step, from the second on
+
+    agent = from_function(lambda seen: seen | {"want": torch.ones_like(seen["answered"])})
+    run = rollout(Watched(budget=None, block=2), agent, batch=3, steps=5)
+    assert run.done.sum(0).tolist() == [4, 3, 2]
+    assert [found.get("product", 0) for found in asked] == [0, 3, 3, 2, 1]
+    assert run.calls["product"].tolist()[-1] == [2, 3, 4]
 
 
 def test_rewards_sum_to_progress_over_finished_rows() -> None:

@@ -12,7 +12,7 @@ from torch.utils import _pytree
 
 import optenvs
 from optenvs.core.random import keys_from_seed
-from optenvs.core.struct import detach, rows, select, stack, static, struct, tensors, tree_map
+from optenvs.core.struct import Part, detach, rows, select, stack, static, struct, tensors, tree_map
 
 
 @struct
@@ -138,6 +138,22 @@ def test_rows(index: Any) -> None:
     chosen = rows(tree(), index)
     assert chosen.inner.a.tolist() == [1]
     assert chosen.pair[1].shape == (1, 1)
+
+
+def test_a_part_copies_what_is_read_and_shares_what_all_rows_share() -> None:
+    table = torch.arange(6.0).reshape(2, 3)
+    whole = dataclasses.replace(tree(4), pair=(table.expand(4, 2, 3), torch.ones(4, 1)))
+    part = Part(whole, torch.tensor([3, 1]))
+    assert part.inner.a.tolist() == [3, 1]
+    assert part.inner.names == ("x",)
+    assert part.inner is part.inner
+    assert set(part.__dict__) == {"_whole", "_index", "inner"}
+    shared, own = part.pair
+    assert shared.shape == (2, 2, 3)
+    assert shared.data_ptr() == table.data_ptr()
+    assert own.shape == (2, 1)
+    with pytest.raises(AttributeError, match="other"):
+        _ = part.other
 
 
 def test_stack_and_detach() -> None:

@@ -13,9 +13,10 @@ from torch import Tensor
 import agents
 import optenvs
 from agents.curvature import rules
-from agents.curvature._metric import Metric, dot, product
+from agents.curvature._metric import Metric, dot
 from agents.curvature._solve import regularised
 from optenvs.core import OptimizationEnv
+from optenvs.core.linear import times
 from optenvs.core.random import keys_from_seed, normal, uniform
 from optenvs.core.rollout import agent_keys
 
@@ -96,9 +97,9 @@ CASES = {"exact": (0.0, 1.93), "weighted_gauss_newton": (1.0, 1.50)}
 
 def log_sum(A: Tensor, b: Tensor, x: Tensor, mu: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Value, gradient, Hessian and weighted Gauss-Newton matrix of mu log sum exp((A x - b) / mu)."""
-    scaled = (product(A, x) - b) / mu
+    scaled = (times(A, x) - b) / mu
     pi = torch.softmax(scaled, -1)
-    gradient = product(A.mT, pi)
+    gradient = times(A.mT, pi)
     whole = A.mT @ (pi.unsqueeze(-1) * A) / mu
     exact = whole - gradient.unsqueeze(-1) * gradient.unsqueeze(-2) / mu
     return mu * torch.logsumexp(scaled, -1), gradient, exact, whole

@@ -25,7 +25,10 @@ def everything(action: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def menu(probe: Probe) -> Iterator[str]:
-    """Each kind is the same alone as with all others, is billed alone, and agents are told what there is."""
+    """Each kind is the same alone as with all others, and to one row as to all; it is billed alone.
+
+    Agents are told what there is, and Hessians are symmetric.
+    """
     card = menu_of(probe.env)
     if card is None:
         raise NotApplicable("the environment answers by no menu")
@@ -54,8 +57,39 @@ def menu(probe: Probe) -> Iterator[str]:
         expected, shown = ({kind: state.observation[kind]} for state in (whole, alone))
         if told := differences(expected, shown, rounding=True, scale=whole.merit):
             yield f"asked alone, {told[0]} (as with all others)"
+    yield from _apart(env, first, action, whole)
+    yield from _lopsided(card, whole)
     if not same(bills, whole.calls.counts - first.calls.counts):
         yield "bill: expected that of all kinds together to be the sum of theirs"
+
+
+def _apart(env: OptimizationEnv, first: State, action: dict[str, Tensor], whole: State) -> Iterator[str]:
+    """What is dear, wanted by one row alone: it is then computed for this row."""
+    card = menu_of(env)
+    assert card is not None  # it has been asked
+    dear = [name for name, kind in card.kinds.items() if kind.dear]
+    if not dear or len(first.k) < 2:
+        return
+    want = torch.zeros_like(action[WANT])
+    want[0, [list(card.kinds).index(name) for name in dear]] = 1
+    apart = env.step(first, action | {WANT: want})
+    expected, shown = ({name: state.observation[name][:1] for name in dear} for state in (whole, apart))
+    if told := differences(expected, shown, rounding=True, scale=whole.merit[:1]):
+        yield f"asked by one row, {told[0]} (as by all rows)"
+    for name in dear:
+        if bool(apart.observation[name][1:].any()):
+            yield f"a row that does not want {name} is answered it"
+
+
+def _lopsided(card: Menu, whole: State) -> Iterator[str]:
+    """Hessians, and what stands for them, that are not symmetric; no difference quotient tells."""
+    for name, space in card.answers.items():
+        shape = space.shape or ()
+        if "hessian" not in name or len(shape) != 2 or shape[0] != shape[1]:
+            continue
+        matrix = whole.observation[name]
+        if told := differences({name: matrix}, {name: matrix.mT}, rounding=True, scale=whole.merit):
+            yield f"expected a symmetric matrix: transposed, {told[0]}"
 
 
 def _silent(wanted: str, state: State, kinds: set[str]) -> Iterator[str]:

@@ -251,16 +251,21 @@ class Bilevel(MenuEnv):
             }
         at, within = ((*here, "multipliers"), (*there, "inner_multipliers")) if p else (here, there)
         kinds |= {
-            "product": Kind((n + m,), lambda s, q: self._product(s, q, "y"), (*at, "vector"), two),
+            "product": Kind((n + m,), lambda s, q: self._product(s, q, "y"), (*at, "vector"), two, dear=True),
             "inner_product": Kind(
-                (n + m,), lambda s, q: self._product(s, q, "inner"), (*within, "vector"), two
+                (n + m,), lambda s, q: self._product(s, q, "inner"), (*within, "vector"), two, dear=True
             ),
         }
         if self.answers_solutions:
             price = dict(self.solution_price() or {})
-            kinds["solution"] = Kind((m + p,), self._solution, ("x",), price)
+            dear = self.measures_merit  # else it is found to be judged, and shared
+            kinds["solution"] = Kind((m + p,), self._solution, ("x",), price, dear=dear)
             kinds["hypergradient"] = Kind(
-                (n,), lambda s, q: self.hypergradient(self._asked(s, q), q["x"]), ("x",), price | one
+                (n,),
+                lambda s, q: self.hypergradient(self._asked(s, q), q["x"]),
+                ("x",),
+                price | one,
+                dear=dear,
             )
         return kinds
 

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from optenvs.core.contents import digest
+from optenvs.core.linear import times
 from optenvs.core.struct import static, struct
 
 
@@ -290,8 +291,3 @@ def affine(
         rows=rows.mT,
         place=held,
     )
-
-
-def times(matrix: Float[Tensor, "B p n"], vector: Float[Tensor, "B n"]) -> Float[Tensor, "B p"]:
-    """The product row by row."""
-    return (matrix @ vector.unsqueeze(-1)).squeeze(-1)

@@ -21,6 +21,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from optenvs.core.linear import times
+
 STEPS = 15
 """Newton steps that a solve may take: it took 3 to 12 on the sets tried, anywhere in the box of c."""
 _HALVINGS = 5
@@ -60,7 +62,7 @@ class Rows(NamedTuple):
 
     def margins(self, t: Float[Tensor, "B D"]) -> Float[Tensor, "B N"]:
         """ã_i't."""
-        return (self.signed @ t.unsqueeze(-1)).squeeze(-1)
+        return times(self.signed, t)
 
     def pulled(self, by: Float[Tensor, "B N"]) -> Float[Tensor, "B D"]:
         """The sum of by_i ã_i."""
@@ -120,7 +122,7 @@ def _solve_by_samples(
     identity = torch.eye(root.shape[-1], dtype=inner.dtype, device=inner.device)
     factor, info = torch.linalg.cholesky_ex(inner + identity)
     by_w, by_b = right[:, :-1], right[:, -1]
-    along = root * (inputs @ by_w.unsqueeze(-1)).squeeze(-1)
+    along = root * times(inputs, by_w)
     of_w, of_b = torch.cholesky_solve(torch.stack((along, turned), -1), factor).unbind(-1)
     # u = S (of_w + b of_b) is the samples' pull: w = by_w - X'u, and r b = by_b - s'u gives b
     b = (by_b - (turned * of_w).sum(-1)) / (ridge + (turned * of_b).sum(-1))

@@ -19,11 +19,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from optenvs.core.linear import times
 from optenvs.core.random import Keys, normal, uniform
 from optenvs.core.struct import struct
 
 from .base import Bilevel, Sizes
-from .geometry import Affine, affine, times
+from .geometry import Affine, affine
 from .given import bound_of, check_bound, check_choice, check_data, check_size, given
 from .parts import Draw, Own, Smoothness, Solution
 

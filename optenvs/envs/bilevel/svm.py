@@ -32,6 +32,7 @@ from torch.nn.functional import leaky_relu
 
 from optenvs.core.env import State
 from optenvs.core.evaluations import Evaluations
+from optenvs.core.linear import times
 from optenvs.core.menu import Kind, Query
 from optenvs.core.offer import Function, Shape
 from optenvs.core.random import Keys, permutation, uniform
@@ -40,7 +41,6 @@ from optenvs.core.struct import struct
 
 from . import hinge
 from .base import Bilevel, Sizes
-from .geometry import times
 from .given import bound_of, check_bound, check_size
 from .margins import Margins
 from .parts import Draw, Own, Solution

@@ -28,6 +28,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from optenvs.core.env import Instance, State
+from optenvs.core.linear import times
 from optenvs.core.menu import Judgement, Kind, MenuEnv, Query
 from optenvs.core.oracles import hessian, hvp, jacobian, value_and_gradient, vjp
 from optenvs.core.oracles import jvp as forward
@@ -221,11 +222,13 @@ class Constrained(MenuEnv):
                 masked(lambda data, x, query: self.lagrangian_hessian(data, x, None)),
                 at=x,
                 slope_of="gradient",
+                dear=True,
             ),
             "hessian": Kind(
                 (n, n),
                 masked(lambda data, x, query: self._hessian(data, query)),
                 at=("x", "multipliers"),
+                dear=True,
             ),
             "jacobian_product": Kind(
                 (m,),
@@ -240,7 +243,10 @@ class Constrained(MenuEnv):
                 at=("x", "covector"),
             ),
             "hessian_product": Kind(
-                (n,), masked(lambda data, x, query: self._turned(data, query)), ("x", "multipliers", "vector")
+                (n,),
+                masked(lambda data, x, query: self._turned(data, query)),
+                at=("x", "multipliers", "vector"),
+                dear=True,
             ),
         }
         return kinds if self.dense else {n: kind for n, kind in kinds.items() if n not in DENSE[1:]}
@@ -353,12 +359,12 @@ class Constrained(MenuEnv):
     def _turned(self, data: Any, query: Query) -> Tensor:
         x, multipliers, vector = query["x"], query["multipliers"], query["vector"]
         if "hessian" in query.kinds:  # it is there
-            return (self._hessian(data, query) @ vector.unsqueeze(-1)).squeeze(-1)
+            return times(self._hessian(data, query), vector)
         return self.hessian_product(data, x, multipliers, vector)
 
     def _along(self, state: State, query: Query, vector: Tensor) -> Tensor:
         if self.dense:
-            return (self._first(state, query)["jacobian"] @ vector.unsqueeze(-1)).squeeze(-1)
+            return times(self._first(state, query)["jacobian"], vector)
         return self.jacobian_product(state.hidden.data, query["x"], vector)
 
     def _across(self, state: State, query: Query, covector: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from optenvs.core.linear import times
 from optenvs.core.random import Keys, normal, uniform
 from optenvs.core.struct import struct
 from optenvs.data import load
@@ -192,13 +193,13 @@ class ConstrainedLogistic(Constrained):
         if self._shared is not None:
             return x @ self._shared.mT
         assert data.samples is not None  # drawn where they are not shared
-        return (data.samples @ x.unsqueeze(-1)).squeeze(-1)
+        return times(data.samples, x)
 
     def objective(self, data: Regression, x: Tensor) -> Tensor:
         return softplus(-self._margins(data, x)).mean(-1)
 
     def constraints(self, data: Regression, x: Tensor) -> Tensor:
-        linear = (data.A @ x.unsqueeze(-1)).squeeze(-1) - data.b
+        linear = times(data.A, x) - data.b
         return torch.cat((linear, x.square().sum(-1, keepdim=True) - 1), -1)
 
     def objective_slope(self, data: Regression, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from optenvs.core.linear import times
 from optenvs.core.random import Keys, normal, orthogonal, uniform
 from optenvs.core.struct import struct
 
@@ -166,8 +167,8 @@ class ConstrainedQuadratic(Constrained):
         tight = torch.arange(k + p, device=keys.device) < k + (p + 1) // 2
         equal = torch.arange(k + p, device=keys.device) < k
         multipliers = torch.where(equal, normal(keys, "forces", k + p, dtype=dtype), size * tight)
-        t = (J @ optimum.unsqueeze(-1)).squeeze(-1) + size * ~tight
-        q = -(Q @ optimum.unsqueeze(-1)).squeeze(-1) - (multipliers.unsqueeze(-2) @ J).squeeze(-2)
+        t = times(J, optimum) + size * ~tight
+        q = -times(Q, optimum) - (multipliers.unsqueeze(-2) @ J).squeeze(-2)
         start, lower, upper = self.scale * normal(keys, "start", n, dtype=dtype), None, None
         if self.bounded:
             room = uniform(keys, "room", (2, n), dtype=dtype, low=0.5, high=1.5)
@@ -221,10 +222,10 @@ class ConstrainedQuadratic(Constrained):
         return self.objective_slope(data, x)[0]
 
     def constraints(self, data: Program, x: Tensor) -> Tensor:
-        return (data.J @ x.unsqueeze(-1)).squeeze(-1) - data.t
+        return times(data.J, x) - data.t
 
     def objective_slope(self, data: Program, x: Tensor) -> tuple[Tensor, Tensor]:
-        turned = (data.Q @ x.unsqueeze(-1)).squeeze(-1)
+        turned = times(data.Q, x)
         return torch.linalg.vecdot(x, turned / 2 + data.q), turned + data.q
 
     def constraint_slopes(self, data: Program, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -234,4 +235,4 @@ class ConstrainedQuadratic(Constrained):
         return data.Q
 
     def hessian_product(self, data: Program, x: Tensor, multipliers: Tensor, vector: Tensor) -> Tensor:
-        return (data.Q @ vector.unsqueeze(-1)).squeeze(-1)
+        return times(data.Q, vector)

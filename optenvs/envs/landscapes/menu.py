@@ -24,7 +24,11 @@ def kinds(
     """
 
     def kind(
-        name: str, shape: tuple[int, ...], slope_of: str | None = None, times: str | None = None
+        name: str,
+        shape: tuple[int, ...],
+        slope_of: str | None = None,
+        times: str | None = None,
+        dear: bool = False,
     ) -> Kind:
         at = ("point",) if times is None else ("point", times)
         return Kind(
@@ -33,6 +37,7 @@ def kinds(
             at=at,
             slope_of=slope_of if exact else None,
             times=times,
+            dear=dear,
         )
 
     slope = "gradient" if curved else None
@@ -40,7 +45,7 @@ def kinds(
         "value": kind("value", (1,)),
         "gradient": kind("gradient", (dim,), "value"),
         "hvp": kind("hvp", (dim,), slope, "vector"),
-        "hessian": kind("hessian", (dim, dim), slope),
+        "hessian": kind("hessian", (dim, dim), slope, dear=True),
     }
 
 

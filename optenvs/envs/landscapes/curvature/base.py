@@ -25,6 +25,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from optenvs.core.linear import times
 from optenvs.core.menu import Kind, Menu, Query
 from optenvs.envs.landscapes.base import Landscape
 from optenvs.envs.landscapes.menu import kinds as menu_kinds
@@ -150,11 +151,6 @@ class Curved(Landscape):
         return bent.value, found
 
 
-def times(matrix: Float[Tensor, "*c m n"], x: Float[Tensor, "*b n"]) -> Float[Tensor, "*d m"]:
-    """The product with one matrix a row, or with one of all rows, which is then not copied."""
-    return x @ matrix.mT if matrix.ndim == 2 else (matrix @ x.unsqueeze(-1)).squeeze(-1)
-
-
 def gram(matrix: Float[Tensor, "... m n"], weight: Float[Tensor, "B m"]) -> Float[Tensor, "B n n"]:
     """The sum of w_i a_i a_i' over the rows a_i of the matrix."""
     return (weight.unsqueeze(-1) * matrix).mT @ matrix
@@ -170,6 +166,11 @@ def power(x: Float[Tensor, "..."], exponent: float) -> Float[Tensor, "..."]:
 def outer(x: Float[Tensor, "B n"]) -> Float[Tensor, "B n n"]:
     """The matrix x x'."""
     return x.unsqueeze(-1) * x.unsqueeze(-2)
+
+
+def nothing(x: Float[Tensor, "B n"]) -> Float[Tensor, "B n n"]:
+    """The matrix 0."""
+    return x.new_zeros(*x.shape, x.shape[-1])
 
 
 def dot(x: Float[Tensor, "B n"], y: Float[Tensor, "B n"]) -> Float[Tensor, "B 1"]:

@@ -19,10 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from optenvs.core.linear import times
 from optenvs.core.random import Keys
 from optenvs.envs.landscapes.parts import Draw
 
-from .base import Bend, dot, gram, outer, times
+from .base import Bend, dot, gram, nothing
 from .rows import OfRows, Rows
 
 
@@ -87,9 +88,10 @@ class LogSumExp(OfRows):
 
         def hessian() -> Tensor:
             if self.hessian == "zero":
-                return torch.zeros_like(outer(x))
-            whole = gram(a, weight)
-            return (whole - outer(gradient) if self.hessian == "exact" else whole) / self.mu
+                return nothing(x)
+            # of rows less their mean: nothing is subtracted that the sum would cancel
+            centred = a - gradient.unsqueeze(-2) if self.hessian == "exact" else a
+            return gram(centred, weight / self.mu)
 
         def product(vector: Tensor) -> Tensor:
             if self.hessian == "zero":

@@ -22,7 +22,7 @@ from torch.nn.functional import pad
 from optenvs.core.random import Keys
 from optenvs.envs.landscapes.parts import Draw
 
-from .base import Bend, Curved, outer, power
+from .base import Bend, Curved, nothing, power
 from .residuals import banded
 
 
@@ -100,7 +100,7 @@ class PDifference(Curved):
         return Bend(
             value=value - x[:, -1] if self.linear else value,
             gradient=gradient,
-            hessian=lambda: torch.zeros_like(outer(x)) if zero else hessian(),
+            hessian=lambda: nothing(x) if zero else hessian(),
             product=lambda v: (
                 torch.zeros_like(v) if zero else back(p * power(size, p - 1) * self._differences(v))
             ),

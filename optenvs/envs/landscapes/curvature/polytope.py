@@ -17,10 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from optenvs.core.linear import times
 from optenvs.core.random import Keys, normal, uniform
 from optenvs.envs.landscapes.parts import Draw
 
-from .base import Bend, gram, outer, power, times
+from .base import Bend, gram, nothing, power
 from .rows import OfRows, Rows
 
 
@@ -87,6 +88,6 @@ class Polytope(OfRows):
         return Bend(
             value=(over**p).sum(-1),
             gradient=times(a.mT, p * over ** (p - 1)),
-            hessian=lambda: torch.zeros_like(outer(x)) if zero else gram(a, bent()),
+            hessian=lambda: nothing(x) if zero else gram(a, bent()),
             product=lambda v: torch.zeros_like(v) if zero else times(a.mT, bent() * times(a, v)),
         )

@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .base import Bend, Curved, dot, outer, power
+from .base import Bend, Curved, dot, nothing, outer, power
 
 RESIDUALS = ("exact", "inexact", "weighted_gauss_newton", "fisher_term", "zero")
 
@@ -86,10 +86,11 @@ class PowerOfNorm(Curved):
             return math.sqrt(p - 2) * power(size, p / 2 - 1) * unit
 
         def hessian() -> Tensor:
-            found = torch.zeros_like(outer(x))
-            if whole:
-                found = weight.unsqueeze(-1) * self._curved(x, coefficients, u, exact)
-            return found + outer(factor()) if ranked else found
+            if not whole:
+                return outer(factor()) if ranked else nothing(x)
+            found = weight.unsqueeze(-1) * self._curved(x, coefficients, u, exact)
+            along = factor() if ranked else None
+            return found if along is None else torch.addcmul(found, along.unsqueeze(-1), along.unsqueeze(-2))
 
         def product(vector: Tensor) -> Tensor:
             found = torch.zeros_like(vector)

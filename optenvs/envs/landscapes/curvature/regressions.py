@@ -16,9 +16,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import one_hot, softplus
 
+from optenvs.core.linear import times
 from optenvs.core.random import Keys, normal
 
-from .base import Bend, gram, outer, times
+from .base import Bend, gram, nothing
 from .samples import OfSamples, Table
 
 
@@ -91,7 +92,7 @@ class LogisticRegression(OfSamples):
         return Bend(
             value=softplus(-margin).mean(-1) + self.mu / 2 * (x * x).sum(-1),
             gradient=self.mu * x - times(a.mT, y * wrong) / count,
-            hessian=(lambda: torch.zeros_like(outer(x))) if kind == "zero" else hessian,
+            hessian=(lambda: nothing(x)) if kind == "zero" else hessian,
             product=torch.zeros_like if kind == "zero" else product,
         )
 
@@ -205,7 +206,7 @@ class SoftmaxRegression(OfSamples):
         return Bend(
             value=self._loss(x, outputs, table),
             gradient=(wrong.mT @ a).flatten(-2) / count + self.mu * x,
-            hessian=(lambda: torch.zeros_like(outer(x))) if kind == "zero" else hessian,
+            hessian=(lambda: nothing(x)) if kind == "zero" else hessian,
             product=torch.zeros_like if kind == "zero" else product,
         )
 

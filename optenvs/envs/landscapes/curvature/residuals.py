@@ -10,11 +10,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
+from optenvs.core.linear import times
 from optenvs.core.random import Keys, uniform
 from optenvs.core.struct import struct
 from optenvs.envs.landscapes.parts import Draw
 
-from .base import times
 from .powers import RESIDUALS, PowerOfNorm
 from .rows import OfRows, Rows
 
