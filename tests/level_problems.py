@@ -9,9 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from optenvs.core.env import State
+from optenvs.core.linear import times
 from optenvs.core.random import Keys, normal
 from optenvs.envs.bilevel.base import Bilevel, Sizes
-from optenvs.envs.bilevel.geometry import Geometry, affine, times
+from optenvs.envs.bilevel.geometry import Geometry, affine
 from optenvs.envs.bilevel.parts import Draw, Own, Smoothness, Solution
 
 H = ((2.0, 0.5), (0.5, 1.0))
