@@ -31,9 +31,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "optenvs/MetaTraining-v0": {
         "dim": 2,
         "rule": {"name": "lolv2", "hidden": 2, "layers": 1},
+        "estimator": "full_es",
         "particles": 2,
-        "window": 1,
-        "length": 2,
+        "length": 1,
         "held_out_tasks": 1,
     },
     "optenvs/ConstrainedLogistic-v0": {"samples": 24, "dim": 6, "rows": 2},

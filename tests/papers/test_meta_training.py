@@ -7,59 +7,33 @@ x <- (1 - theta) x from x = 1 with the losses x^2 / 2, theta = 0.1: twenty steps
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+import meta_rules
 import pytest
 import torch
 from torch import Tensor
 
-import agents
 import optenvs
 from optenvs.core import keys_from_seed
 
 pytestmark = pytest.mark.paper
 
-THETA, STD, SIZE = 0.1, 0.005, 5
+STD, SIZE = 0.005, 5
 EXACT, TRUNCATED, SMOOTHED = -23.16196, -12.07055, -23.2763
 MANY = 25_000  # pairs at a time: as many as stay in the cache
 
 
-@dataclass(frozen=True, eq=False)
-class Descent(agents.Agent):
-    """The rule of one weight: its learning rate."""
-
-    weights: Tensor | None = None
-
-    needs = ("gradient",)
-    size = 1
-    flat = torch.tensor([THETA], dtype=torch.float64)
-
-    def init(self, problem: Any, observation: dict[str, Tensor], keys: Tensor) -> Any:
-        return {"steps": torch.zeros_like(keys)}
-
-    def act(self, state: Any, observation: dict[str, Tensor]) -> tuple[Tensor, Any]:
-        assert self.weights is not None
-        moved = observation["point"] - self.weights * observation["gradient"]
-        return moved, {"steps": state["steps"] + 1}
-
-
 def made(estimator: str, **keywords: Any) -> Any:
     settings = {
-        "tasks": optenvs.make("Quadratic", dim=1, start=(1.0,)),
-        "rule": Descent(),
         "estimator": estimator,
-        "window": SIZE,
         "length": 20,
-        "staggered": False,
-        "std": STD,
         "meta_loss": "sum",
-        "second_order": estimator.endswith("bptt"),
-        "held_out_tasks": 1,
-        "evaluation_period": None,
-        "budget": None,
     }
-    return optenvs.make("MetaTraining", **(settings | keywords))
+    if not estimator.startswith(("bptt", "full")):
+        settings |= {"window": SIZE, "staggered": False}
+    settings |= {"second_order": True} if estimator.endswith("bptt") else {"std": STD}
+    return meta_rules.made(**(settings | keywords))
 
 
 def gradients(env: Any, queries: int, rows: int = 1, seed: int = 0) -> Tensor:
@@ -117,3 +91,52 @@ def test_evolution_strategies(
 def test_the_deviation_of_a_pair(estimator: str, deviation: float) -> None:
     found = gradients(made(estimator, particles=2), 4, rows=20_000)
     assert found.std().item() == pytest.approx(deviation, rel=0.03)
+
+
+@torch.no_grad()
+def test_episodes_that_begin_inside_windows_are_unbiased_too() -> None:
+    # five episodes of twelve steps in twelve windows of five, at other times in each particle
+    exact = 5 * -18.40802
+    env = made("pes", particles=2 * 20_000, length=12)
+    state = env.reset(keys_from_seed(0, 1), evaluate=False)
+    total = state.observation["gradient"]
+    for _ in range(11):
+        state = env.step(state, state.observation["point"])
+        total = total + state.observation["gradient"]
+    assert abs(total.item() - exact) < 0.01 * abs(exact) + 4 * 53.0 / 20_000**0.5
+    assert state.calls["lifetimes"].item() == 5 * 2 * 20_000
+    # an episode of noise-reuse begins with a window: it rests before that, and has one perturbation
+    env = made("noise_reuse_es", particles=2 * 20_000, length=12)
+    found = gradients(env, 6).item()  # two episodes, three windows each
+    assert abs(found - 2 * -18.40802) < 0.01 * 37 + 4 * 53.0 / 20_000**0.5
+
+
+def test_the_meta_gradient_is_the_central_difference() -> None:
+    """Of LOLv2's weights, through windows of an episode and through the gradients that its task answers."""
+    env = optenvs.make(
+        "MetaTraining",
+        tasks="Quadratic",
+        dim=6,
+        spectrum="wishart",
+        rule={"name": "lolv2", "hidden": 8, "step_multiplier": 0.1},
+        estimator="bptt",
+        length=10,
+        particles=2,
+        second_order=True,
+        held_out_tasks=1,
+    )
+    state = env.reset(keys_from_seed(0, 1), evaluate=False)
+    again = env.step(state, state.observation["point"])
+    slope, h = again.observation["gradient"][0], 1e-6
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.randn(10, len(slope), dtype=torch.float64, generator=generator)
+
+    def loss(shift: Tensor) -> float:
+        return env.step(state, state.observation["point"] + shift).metrics["meta_loss"].item()
+
+    differences = torch.tensor([(loss(h * v) - loss(-h * v)) / (2 * h) for v in directions])
+    slopes = directions @ slope
+    assert slopes.abs().max() > 1e-3
+    assert (differences - slopes).abs().max() / slopes.abs().max() < 1e-6
+    first = env.replace(second_order=False).step(state, state.observation["point"]).observation["gradient"]
+    assert torch.linalg.vector_norm(first[0] - slope) / torch.linalg.vector_norm(slope) > 1e-4

@@ -73,17 +73,24 @@ def settings(env: Any) -> tuple[Setting, ...]:
 
 
 def _check_pairs(env: Any) -> None:
-    """Keywords of pairs, and of what has none."""
-    pairs = env.paired if env.oracle == "fitness" else env.method.pairs
-    if pairs and env.particles % 2:
-        why = "paired=True" if env.oracle == "fitness" else f"estimator={env.estimator!r}"
+    """Refuse an odd population for pairs, and keywords that the others leave without effect."""
+    fitness, pairs = env.oracle == "fitness", env.method.pairs
+    if (env.paired if fitness else pairs) and env.particles % 2:
+        why = "paired=True" if fitness else f"estimator={env.estimator!r}"
         raise ValueError(f"particles: expected an even number, for the pairs of {why}, got {env.particles}")
-    if env.sign and (env.oracle == "fitness" or not env.method.pairs):
-        raise ValueError(f"sign: True has no effect on {_asked(env)}, which has no differences of pairs")
-    if env.clip is not None and (env.oracle == "fitness" or (env.sign and env.method.pairs)):
-        raise ValueError(f"clip: {env.clip!r} would have no effect on {_asked(env)}")
-    if env.second_order and (env.oracle == "fitness" or env.method.pairs):
-        raise ValueError(f"second_order: True would have no effect on {_asked(env)}")
+    idle = {
+        "sign": fitness or not pairs,
+        "clip": fitness or (env.sign and pairs),
+        "second_order": fitness or pairs,
+        "std": not fitness and not pairs,
+        "window": not fitness and env.whole,
+        "staggered": not fitness and env.whole,
+        "paired": not fitness,
+    }
+    for name, unused in idle.items():
+        value = getattr(env, name)
+        if unused and value != getattr(type(env), name):
+            raise ValueError(f"{name}: {value!r} would have no effect on {_asked(env)}")
 
 
 def _asked(env: Any) -> str:
