@@ -31,7 +31,7 @@ class Descent(agents.Agent):
 
     def act(self, state: Any, observation: dict[str, Tensor]) -> tuple[Tensor, Any]:
         assert self.weights is not None
-        rate = torch.where(self.weights < self.broken, self.weights, torch.nan)
+        rate = self.weights * torch.where(self.weights < self.broken, 1.0, torch.nan)
         return observation["point"] - rate * observation["gradient"], {"steps": state["steps"] + 1}
 
 

@@ -66,7 +66,7 @@ SPLITS: dict[str, Split] = {
             {"env": "optenvs/Rosenbrock-v0", "dim": 4},
             {"env": "optenvs/StyblinskiTang-v0", "dim": 4},
             {"env": "optenvs/Ackley-v0", "dim": 4},
-            {"env": "optenvs/LogisticRegression-v0", "dim": 4},
+            {"env": "optenvs/LogisticRegression-v0", "dim": 4, "oracle": "gradient"},
         ),
     ),
     "networks": Split(
