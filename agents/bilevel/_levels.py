@@ -25,15 +25,20 @@ def constrained(problem: Any) -> bool:
     return "constraints" in offer_of(problem).kinds
 
 
-def offer_of(problem: Any) -> Offer:
+def offer_of(problem: Any, name: str = "") -> Offer:
     """What can be asked.
+
+    Args:
+        problem: of two levels.
+        name: of the agent's class, for the error.
 
     Raises:
         TypeError: it is no problem of two levels.
     """
     offer = getattr(problem, "menu", None)
     if not isinstance(offer, Offer) or getattr(problem, "geometry", None) is None:
-        raise TypeError(f"problem: expected one of two levels, got {type(problem).__name__}")
+        whose = f"agent {name}: " if name else ""
+        raise TypeError(f"{whose}problem: expected one of two levels, got {type(problem).__name__}")
     return offer
 
 
@@ -44,7 +49,8 @@ def check(agent: Agent, problem: Any, *projections: str) -> Offer:
         OracleMismatch: a kind is missing.
         TypeError: it is no problem of two levels, or nobody knows a projection.
     """
-    offer, name = offer_of(problem), type(agent).__name__
+    name = type(agent).__name__
+    offer = offer_of(problem, name)
     check_oracles(name, agent.needs, "the problem", offer.kinds)
     for projection in projections:
         if projection not in problem.geometry.has:

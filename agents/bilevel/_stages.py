@@ -11,15 +11,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from optenvs.core.env import Action
 from optenvs.core.ledger import Ledger
-from optenvs.core.offer import ANSWERED
+from optenvs.core.offer import ANSWERED, Offer
 from optenvs.core.oracles import inside_transform
 from optenvs.core.random import Keys
-from optenvs.core.struct import replace, select
+from optenvs.core.struct import replace, select, static, struct
 
 from ..core import Agent, Observation, require
 from ._levels import by_stage, require_numbers
@@ -28,8 +28,34 @@ Stage = Callable[[Any, Observation], Any]
 """What an answer makes of a memory, with the next stage in it."""
 
 
+@struct
+class StagedState:
+    """What all of these agents remember.
+
+    Attributes:
+        x, y: the upper variable and the lower one that is recommended, ``(B, n)`` and ``(B, m)``.
+        j: steps of the loop that it is in, ``(B,)``.
+        stage: where a row is, ``(B,)``.
+        settings: the agent's numbers by name, ``(B, 1)`` each.
+        geometry: the problem's.
+        work: ``projections``.
+        finished: rows whose budget does not pay what they want, ``(B,)``.
+        offer: what can be asked.
+    """
+
+    x: Float[Tensor, "B n"]
+    y: Float[Tensor, "B m"]
+    j: Int64[Tensor, "B"]
+    stage: Int64[Tensor, "B"]
+    settings: dict[str, Float[Tensor, "B 1"]]
+    geometry: Any
+    work: Ledger
+    finished: Bool[Tensor, "B"]
+    offer: Offer = static()
+
+
 class Staged(Agent):
-    """An agent whose memory has a ``stage``, ``(B,)``, beside ``finished`` and ``offer``.
+    """An agent whose memory is a :class:`StagedState`.
 
     In stage 0 nothing has been asked; in stage i what ``asks[i - 1]`` names, but for kinds of constraints
     where there are none. A row that is not answered all of that has no budget left for it: it stays where it
@@ -42,9 +68,9 @@ class Staged(Agent):
     def stages(self) -> Sequence[Stage]:
         """What is done with the answer to each of ``asks``."""
 
-    @abc.abstractmethod
     def begin(self, state: Any) -> Any:
         """The memory in its first stage after 0."""
+        return replace(state, stage=torch.ones_like(state.stage))
 
     @abc.abstractmethod
     def places(self, state: Any) -> dict[str, Tensor]:
@@ -73,11 +99,23 @@ class Staged(Agent):
         return wanted
 
 
-def beginning(keys: Keys, projections: int = 1) -> dict[str, Any]:
-    """What all memories of such agents begin with: ``stage``, the counter ``j``, ``work``, ``finished``."""
+def beginning(
+    keys: Keys, problem: Any, settings: dict[str, Float[Tensor, "B 1"]], x: Tensor, y: Tensor
+) -> dict[str, Any]:
+    """The fields of :class:`StagedState` before anything is asked, with x projected onto X."""
     none = torch.zeros_like(keys)
-    work = Ledger.empty(("projections",), len(keys), keys.device).bill({"projections": projections})
-    return {"stage": none, "j": none, "work": work, "finished": none > 0}
+    work = Ledger.empty(("projections",), len(keys), keys.device).bill({"projections": 1})
+    return {
+        "x": problem.geometry.upper(x),
+        "y": y,
+        "j": none,
+        "stage": none,
+        "settings": settings,
+        "geometry": problem.geometry,
+        "work": work,
+        "finished": none > 0,
+        "offer": problem.menu,
+    }
 
 
 def to_stage(now: Bool[Tensor, "B"], stage: int, otherwise: int | Int64[Tensor, "B"]) -> Int64[Tensor, "B"]:

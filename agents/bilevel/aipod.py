@@ -29,14 +29,12 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from optenvs.core.ledger import Ledger
-from optenvs.core.offer import Offer
 from optenvs.core.random import Keys, uniform
-from optenvs.core.struct import replace, static, struct
+from optenvs.core.struct import replace, struct
 
 from ..core import Observation, require
 from ._levels import check, constants, constrained, rate, refuse, require_numbers, split, start_of
-from ._stages import Stage, Staged, beginning, in_rows, require_positive, require_whole, to_stage
+from ._stages import Stage, Staged, StagedState, beginning, in_rows, require_positive, require_whole, to_stage
 
 LOWER, UPPER, SOLVE = 1, 2, 3
 Number = float | Float[Tensor, "B"]
@@ -59,44 +57,27 @@ class Solve:
 
 
 @struct
-class AiPODState:
-    """Where an instance stands.
+class AiPODState(StagedState):
+    """Where an instance stands, beside what all such agents remember.
 
     Attributes:
-        x, y: ``(B, n)`` and ``(B, m)``.
         correction: r, ``(B, m)``.
         upper: the gradient of F, ``(B, n + m)``.
         solve: of w.
         by_y, inverse: A and its pseudo-inverse, ``(B, p, m)`` and ``(B, m, p)``.
-        j: steps below, or products, so far, ``(B,)``.
         above: steps above in this iteration, ``(B,)``.
         count: steps below in all iterations, ``(B,)``.
         key: of the draws, ``(B,)``.
-        stage: see :mod:`~agents.bilevel._stages`, ``(B,)``.
-        settings: ``tau``, ``zeta``, ``p``, ``(B, 1)`` each.
-        geometry: the problem's.
-        work: ``projections`` onto what is feasible at x, and onto X.
-        finished: rows whose budget does not pay what they want, ``(B,)``.
-        offer: what can be asked.
     """
 
-    x: Float[Tensor, "B n"]
-    y: Float[Tensor, "B m"]
     correction: Float[Tensor, "B m"]
     upper: Float[Tensor, "B nm"]
     solve: Solve
     by_y: Float[Tensor, "B p m"]
     inverse: Float[Tensor, "B m p"]
-    j: Int64[Tensor, "B"]
     above: Int64[Tensor, "B"]
     count: Int64[Tensor, "B"]
     key: Keys
-    stage: Int64[Tensor, "B"]
-    settings: dict[str, Float[Tensor, "B 1"]]
-    geometry: Any
-    work: Ledger
-    finished: Bool[Tensor, "B"]
-    offer: Offer = static()
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,11 +118,13 @@ class AiPOD(Staged):
         require(self, "accuracy", 0 <= self.accuracy < 1, "a number in [0, 1)")
 
     def init(self, problem: Any, observation: Observation, keys: Keys) -> AiPODState:
+        check(self, problem)
+        x, y = start_of(observation)
         refuse(self, problem, many=True, inequalities=True, bounded=True, batches=True)
-        needed = ("feasible", "jacobian") if constrained(problem) else ("feasible",)
-        offer, (x, y) = check(self, problem, *needed), start_of(observation)
+        check(self, problem, *(("feasible", "jacobian") if constrained(problem) else ("feasible",)))
         geometry = problem.geometry
         x = geometry.upper(x)
+        y = geometry.feasible(x, y)
         by_y = y.new_zeros(len(y), 0, y.shape[1])
         if constrained(problem):
             by_y = geometry.jacobian(x, y)[:, :, x.shape[1] :]
@@ -149,9 +132,8 @@ class AiPOD(Staged):
         settings = {name: rate(self, name, x) for name in ("zeta", "p")}
         settings["tau"] = rate(self, "tau", x, lambda: 1 / constants(self, "tau", problem, "lower"))
         zero = torch.zeros_like(y)
+        common = beginning(keys, problem, settings, x, y)
         return AiPODState(
-            x=x,
-            y=geometry.feasible(x, y),
             correction=zero,
             upper=both,
             solve=Solve(residual=zero, direction=zero, pressed=both, aim=zero[:, 0]),
@@ -160,17 +142,11 @@ class AiPOD(Staged):
             above=none,
             count=none,
             key=keys,
-            settings=settings,
-            geometry=geometry,
-            offer=offer,
-            **beginning(keys, 2),
+            **common | {"work": common["work"].bill({"projections": 1})},
         )
 
     def stages(self) -> Sequence[Stage]:
         return self._below, self._above, self._solved
-
-    def begin(self, state: AiPODState) -> AiPODState:
-        return replace(state, stage=torch.full_like(state.stage, LOWER))
 
     def places(self, state: AiPODState) -> dict[str, Tensor]:
         return {"x": state.x, "y": state.y, "vector": state.solve.direction}

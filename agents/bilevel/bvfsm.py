@@ -26,17 +26,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
-from optenvs.core.ledger import Ledger
-from optenvs.core.offer import Offer
 from optenvs.core.random import Keys
-from optenvs.core.struct import replace, static, struct
+from optenvs.core.struct import replace, struct
 
 from ..core import Observation, require
 from ._levels import check, constants, constrained, rate, refuse, require_numbers, split, start_of
-from ._stages import Stage, Staged, beginning, in_rows, require_positive, require_whole, to_stage
+from ._stages import Stage, Staged, StagedState, beginning, in_rows, require_positive, require_whole, to_stage
 
 VIOLATED, LOWER, VALUE, LOOK, INNER, OUTER = 1, 2, 3, 4, 5, 6
 AUXILIARY = ("penalty", "barrier")
@@ -45,28 +43,20 @@ Number = float | Float[Tensor, "B"]
 
 
 @struct
-class BVFSMState:
-    """Where an instance stands.
+class BVFSMState(StagedState):
+    """Where an instance stands, beside what all such agents remember.
 
     Attributes:
-        x, y, z: ``(B, n)``, and ``(B, m)`` each.
+        z: ``(B, m)``.
         last: y before its last step, ``(B, m)``.
         least: v(x), ``(B, 1)``.
         weight, bend: P' and P'' at (x, y), ``(B, 1)`` each.
         multipliers, inner_multipliers: Q' at (x, y) and (x, z), ``(B, p)`` each.
         k: iterations, ``(B, 1)``.
-        j: steps of z, or of y, in this one, ``(B,)``.
-        stage: see :mod:`~agents.bilevel._stages`, ``(B,)``.
-        settings: the agent's numbers by name, ``(B, 1)`` each; 0 for a step that follows from ``told``.
-        told: curvatures and the norm of the Jacobian as the problem tells them, ``(B, 1)`` each.
-        geometry: the problem's.
-        work: ``projections`` onto X.
-        finished: rows whose budget does not pay what they want, ``(B,)``.
-        offer: what can be asked.
+        told: curvatures and the norm of the Jacobian as the problem tells them, ``(B, 1)`` each; a step in
+            ``settings`` that follows from them is 0.
     """
 
-    x: Float[Tensor, "B n"]
-    y: Float[Tensor, "B m"]
     z: Float[Tensor, "B m"]
     last: Float[Tensor, "B m"]
     least: Float[Tensor, "B 1"]
@@ -75,14 +65,7 @@ class BVFSMState:
     multipliers: Float[Tensor, "B p"]
     inner_multipliers: Float[Tensor, "B p"]
     k: Float[Tensor, "B 1"]
-    j: Int64[Tensor, "B"]
-    stage: Int64[Tensor, "B"]
-    settings: dict[str, Float[Tensor, "B 1"]]
     told: dict[str, Float[Tensor, "B 1"]]
-    geometry: Any
-    work: Ledger
-    finished: Bool[Tensor, "B"]
-    offer: Offer = static()
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +118,8 @@ class BVFSM(Staged):
         require_whole(self, "lower", "inner")
 
     def init(self, problem: Any, observation: Observation, keys: Keys) -> BVFSMState:
-        offer, (x, y) = check(self, problem), start_of(observation)
+        check(self, problem)
+        x, y = start_of(observation)
         refuse(self, problem, bounded=True, batches=True)
         names = ("alpha", "mu", "theta", "sigma", "shift", "power")
         settings = {name: rate(self, name, x) for name in names}
@@ -149,8 +133,6 @@ class BVFSM(Staged):
             told["jacobian"] = zero
         none = torch.zeros_like(problem.geometry.equal, dtype=x.dtype)
         return BVFSMState(
-            x=problem.geometry.upper(x),
-            y=y,
             z=y,
             last=y,
             least=zero,
@@ -159,11 +141,8 @@ class BVFSM(Staged):
             multipliers=none,
             inner_multipliers=none,
             k=zero,
-            settings=settings,
             told=told,
-            geometry=problem.geometry,
-            offer=offer,
-            **beginning(keys),
+            **beginning(keys, problem, settings, x, y),
         )
 
     def stages(self) -> Sequence[Stage]:

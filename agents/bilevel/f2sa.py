@@ -19,49 +19,31 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
-from optenvs.core.ledger import Ledger
-from optenvs.core.offer import Offer
 from optenvs.core.random import Keys
-from optenvs.core.struct import replace, static, struct
+from optenvs.core.struct import replace, struct
 
 from ..core import Observation
 from ._levels import check, constants, rate, refuse, require_numbers, split, start_of
-from ._stages import Stage, Staged, beginning, require_positive, require_whole, to_stage
+from ._stages import Stage, Staged, StagedState, beginning, require_positive, require_whole, to_stage
 
 INNER, OUTER = 1, 2
 Number = float | Float[Tensor, "B"]
 
 
 @struct
-class F2SAState:
-    """Where an instance stands.
+class F2SAState(StagedState):
+    """Where an instance stands, beside what all such agents remember.
 
     Attributes:
-        x, y, z: ``(B, n)``, and ``(B, m)`` each.
+        z: ``(B, m)``.
         k: iterations, ``(B, 1)``.
-        j: steps of y and z in this one, ``(B,)``.
-        stage: see :mod:`~agents.bilevel._stages`, ``(B,)``.
-        settings: the agent's numbers by name, ``(B, 1)`` each.
-        geometry: the problem's.
-        work: ``projections`` onto X.
-        finished: rows whose budget does not pay what they want, ``(B,)``.
-        offer: what can be asked.
     """
 
-    x: Float[Tensor, "B n"]
-    y: Float[Tensor, "B m"]
     z: Float[Tensor, "B m"]
     k: Float[Tensor, "B 1"]
-    j: Int64[Tensor, "B"]
-    stage: Int64[Tensor, "B"]
-    settings: dict[str, Float[Tensor, "B 1"]]
-    geometry: Any
-    work: Ledger
-    finished: Bool[Tensor, "B"]
-    offer: Offer = static()
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +78,8 @@ class F2SA(Staged):
         require_whole(self, "inner")
 
     def init(self, problem: Any, observation: Observation, keys: Keys) -> F2SAState:
-        offer, (x, y) = check(self, problem), start_of(observation)
+        check(self, problem)
+        x, y = start_of(observation)
         refuse(self, problem, many=True, constraints=True, bounded=True)
 
         def multiplier() -> Tensor:
@@ -107,21 +90,13 @@ class F2SA(Staged):
         settings["gamma"] = rate(self, "gamma", x, lambda: 1 / constants(self, "gamma", problem, "lower"))
         settings["multiplier"] = rate(self, "multiplier", x, multiplier)
         return F2SAState(
-            x=problem.geometry.upper(x),
-            y=y,
             z=y,
             k=torch.zeros_like(x[:, :1]),
-            settings=settings,
-            geometry=problem.geometry,
-            offer=offer,
-            **beginning(keys),
+            **beginning(keys, problem, settings, x, y),
         )
 
     def stages(self) -> Sequence[Stage]:
         return self._below, self._above
-
-    def begin(self, state: F2SAState) -> F2SAState:
-        return replace(state, stage=torch.full_like(state.stage, INNER))
 
     def places(self, state: F2SAState) -> dict[str, Tensor]:
         return {"x": state.x, "y": state.y, "inner": state.z}

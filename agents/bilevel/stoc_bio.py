@@ -18,50 +18,31 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from optenvs.core.ledger import Ledger
-from optenvs.core.offer import Offer
 from optenvs.core.random import Keys
-from optenvs.core.struct import replace, static, struct
+from optenvs.core.struct import replace, struct
 
 from ..core import Observation
 from ._levels import check, constants, rate, refuse, split, start_of
-from ._stages import Stage, Staged, beginning, require_positive, require_whole, to_stage
+from ._stages import Stage, Staged, StagedState, beginning, require_positive, require_whole, to_stage
 
 LOWER, UPPER, TERM, MIXED = 1, 2, 3, 4
 
 
 @struct
-class StocBiOState:
-    """Where an instance stands.
+class StocBiOState(StagedState):
+    """Where an instance stands, beside what all such agents remember.
 
     Attributes:
-        x, y: ``(B, n)`` and ``(B, m)``.
         term, total: r and the sum of them; at the end ``term`` is v, ``(B, m)`` each.
         slope: grad_x F, ``(B, n)``.
-        j: steps below, or terms, so far, ``(B,)``.
-        stage: see :mod:`~agents.bilevel._stages`, ``(B,)``.
-        settings: ``alpha``, ``beta``, ``eta``, ``(B, 1)`` each.
-        geometry: the problem's.
-        work: ``projections`` onto X.
-        finished: rows whose budget does not pay what they want, ``(B,)``.
-        offer: what can be asked.
     """
 
-    x: Float[Tensor, "B n"]
-    y: Float[Tensor, "B m"]
     term: Float[Tensor, "B m"]
     total: Float[Tensor, "B m"]
     slope: Float[Tensor, "B n"]
-    j: Int64[Tensor, "B"]
-    stage: Int64[Tensor, "B"]
-    settings: dict[str, Float[Tensor, "B 1"]]
-    geometry: Any
-    work: Ledger
-    finished: Bool[Tensor, "B"]
-    offer: Offer = static()
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,28 +72,21 @@ class StocBiO(Staged):
         require_whole(self, "terms", least=0)
 
     def init(self, problem: Any, observation: Observation, keys: Keys) -> StocBiOState:
-        offer, (x, y) = check(self, problem), start_of(observation)
+        check(self, problem)
+        x, y = start_of(observation)
         refuse(self, problem, many=True, constraints=True, bounded=True)
         settings = {"beta": rate(self, "beta", x)}
         for name in ("alpha", "eta"):
             settings[name] = rate(self, name, x, lambda n=name: 1 / constants(self, n, problem, "lower"))
         return StocBiOState(
-            x=problem.geometry.upper(x),
-            y=y,
             term=torch.zeros_like(y),
             total=torch.zeros_like(y),
             slope=torch.zeros_like(x),
-            settings=settings,
-            geometry=problem.geometry,
-            offer=offer,
-            **beginning(keys),
+            **beginning(keys, problem, settings, x, y),
         )
 
     def stages(self) -> Sequence[Stage]:
         return self._below, self._above, self._sum, self._step
-
-    def begin(self, state: StocBiOState) -> StocBiOState:
-        return replace(state, stage=torch.full_like(state.stage, LOWER))
 
     def places(self, state: StocBiOState) -> dict[str, Tensor]:
         return {"x": state.x, "y": state.y, "vector": state.term}

@@ -19,55 +19,35 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
-from optenvs.core.ledger import Ledger
-from optenvs.core.offer import Offer
 from optenvs.core.random import Keys
-from optenvs.core.struct import replace, static, struct
+from optenvs.core.struct import replace, struct
 
 from ..core import Observation, require
 from ._levels import check, constants, rate, refuse, split, start_of
-from ._stages import Stage, Staged, beginning, in_rows, require_positive, require_whole, to_stage
+from ._stages import Stage, Staged, StagedState, beginning, in_rows, require_positive, require_whole, to_stage
 
 DOWN, TURN, BACK = 1, 2, 3
 
 
 @struct
-class UnrolledState:
-    """Where an instance stands.
+class UnrolledState(StagedState):
+    """Where an instance stands, beside what all such agents remember.
 
     Attributes:
-        x: ``(B, n)``.
-        y: the y_K found last, or the start, ``(B, m)``.
         inner: the step now, ``(B, m)``.
         first: y_0, ``(B, m)``.
         path: y_0 .. y_{K-1}, ``(B, K, m)``.
         adjoint, slope: a and h, ``(B, m)`` and ``(B, n)``.
-        j: steps down; on the way back, the index of that one, ``(B,)``.
-        stage: see :mod:`~agents.bilevel._stages`, ``(B,)``.
-        settings: ``alpha`` and ``eta``, ``(B, 1)`` each.
-        geometry: the problem's.
-        work: ``projections`` onto X.
-        finished: rows whose budget does not pay what they want, ``(B,)``.
-        offer: what can be asked.
     """
 
-    x: Float[Tensor, "B n"]
-    y: Float[Tensor, "B m"]
     inner: Float[Tensor, "B m"]
     first: Float[Tensor, "B m"]
     path: Float[Tensor, "B K m"]
     adjoint: Float[Tensor, "B m"]
     slope: Float[Tensor, "B n"]
-    j: Int64[Tensor, "B"]
-    stage: Int64[Tensor, "B"]
-    settings: dict[str, Float[Tensor, "B 1"]]
-    geometry: Any
-    work: Ledger
-    finished: Bool[Tensor, "B"]
-    offer: Offer = static()
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,31 +79,24 @@ class Unrolled(Staged):
             require(self, "back", self.back <= self.inner, f"at most inner = {self.inner}")
 
     def init(self, problem: Any, observation: Observation, keys: Keys) -> UnrolledState:
-        offer, (x, y) = check(self, problem), start_of(observation)
+        check(self, problem)
+        x, y = start_of(observation)
         refuse(self, problem, constraints=True, bounded=True, batches=True)
         settings = {
             "alpha": rate(self, "alpha", x),
             "eta": rate(self, "eta", x, lambda: 1 / constants(self, "eta", problem, "lower")),
         }
         return UnrolledState(
-            x=problem.geometry.upper(x),
-            y=y,
             inner=y,
             first=y,
             path=torch.zeros_like(y).unsqueeze(1).repeat(1, self.inner, 1),
             adjoint=torch.zeros_like(y),
             slope=torch.zeros_like(x),
-            settings=settings,
-            geometry=problem.geometry,
-            offer=offer,
-            **beginning(keys),
+            **beginning(keys, problem, settings, x, y),
         )
 
     def stages(self) -> Sequence[Stage]:
         return self._down, self._turn, self._back
-
-    def begin(self, state: UnrolledState) -> UnrolledState:
-        return replace(state, stage=torch.full_like(state.stage, DOWN))
 
     def places(self, state: UnrolledState) -> dict[str, Tensor]:
         index = state.j.clamp(0, self.inner - 1).reshape(-1, 1, 1).expand(-1, 1, state.y.shape[1])
