@@ -85,10 +85,13 @@ def two_levels(
     """One upper and one lower variable, or what the agent assumes; three derivatives a query or so."""
     if "budget" in keywords:
         keywords["budget"] *= ASKED
+    own = {"tolerance": None, "dtype": dtype}
     assumed = ASSUMED.get(type(agent).__name__)
     if assumed is not None:
-        return TwoQuadratics(**({"tolerance": None, "dtype": dtype} | assumed | keywords))
-    return optenvs.make("BilevelInequality", **({"tolerance": None, "dtype": dtype} | keywords))
+        return TwoQuadratics(**(own | assumed | keywords))
+    if type(agent).__name__ == "BiCGaffa":  # F has no slope at the solution, which no finite penalty moves
+        return optenvs.make("BilevelToy", **(own | {"dim": 2, "objective": "bilinear"} | keywords))
+    return optenvs.make("BilevelInequality", **(own | keywords))
 
 
 def clients(
@@ -111,6 +114,7 @@ ASSUMED: dict[str, dict[str, Any]] = {
     "BVFSM": {},
     "EAiPOD": {"equalities": True},
     "F2SA": {},
+    "ImplicitGradient": {"equalities": True},
     "StocBiO": {},
     "Unrolled": {},
 }
@@ -122,6 +126,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "f2sa": {"inner": 2},
     "stoc_bio": {"inner": 1, "terms": 1},
     "unrolled": {"inner": 2},
+    "bic_gaffa": {"alpha": 0.2, "beta": 0.2, "eta": 0.4},
+    "blocc": {"rounds": 1, "primal": 1, "eta": 0.3},
+    "implicit_gradient": {"steps": 2},
     "ipopt": {"bounded": False},  # with a box it asks points that differ in the last bit of float64
 }
 """Settings of agents in these tests, beside those that several have."""

@@ -109,24 +109,35 @@ def by_phase(
 
 
 def by_stage(stage: Tensor, *acts: Callable[[], T]) -> T:
-    """Row by row what the act of its stage gives (or another tree); it is the act's number, ``(B,)``.
+    """Row by row what the act of its stage gives, a tree of rows; ``stage`` has its number, ``(B,)``.
 
     Eagerly on the CPU, an act that no row is at costs nothing; nothing else depends on it.
     """
     numbers = range(len(acts))
     if stage.device.type == "cpu" and not inside_transform(stage):
         numbers = sorted(set(stage.long().tolist()))
-    found = None
-    for number in numbers:
-        made = acts[number]()
-        found = made if found is None else select(stage == number, made, found)
-    assert found is not None
+    first, *others = numbers
+    found = acts[first]()
+    for number in others:
+        found = select(stage == number, acts[number](), found)
     return found
 
 
-def was_paid(wanted: Int64[Tensor, "B kinds"], observation: Observation) -> Bool[Tensor, "B"]:
-    """Whether all that the last query wanted has been answered: the rest of a budget may not pay it."""
-    return (observation[ANSWERED] >= wanted).all(-1)
+def advanced(
+    state: T, observation: Observation, stage: Tensor, *steps: Callable[[T, Observation], T]
+) -> tuple[T, Bool[Tensor, "B"]]:
+    """What the last answer makes of a memory that keeps what it ``wanted``, and whether all of it was paid.
+
+    Args:
+        state: the memory; a row that has asked nothing yet, or whose budget did not pay, stays as it is.
+        observation: the answer.
+        stage: the number of the step that is each row's, ``(B,)``.
+        *steps: what is done with the answer.
+    """
+    wanted: Int64[Tensor, "B kinds"] = state.wanted  # type: ignore[attr-defined]
+    paid = (observation[ANSWERED] >= wanted).all(-1)
+    after = by_stage(stage, *((lambda step=step: step(state, observation)) for step in steps))
+    return select(paid & wanted.any(-1), after, state), paid
 
 
 def refuse(
