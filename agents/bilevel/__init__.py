@@ -1,4 +1,35 @@
-"""Methods for problems of two levels."""
+"""Methods for problems of two levels, and what each runs on (+), or refuses by name (-).
+
+    agent              Toy  Strong  Inequality  Svm  Cleaning  LongTail  free  batches
+    aipod              -    +       -           -    -         -         +     -
+    bic_gaffa          +    +       +           +    +         -         +     +
+    blocc              +    +       +           +    +         -         +     +
+    bvfsm              +    +       +           +    +         -         +     -
+    e_aipod            -    +       -           -    -         -         +     -
+    f2sa               -    -       -           -    -         -         +     +
+    federated_lv_hba   -    -       -           -    -         +         -     -
+    gam                -    +       +           +    +         -         +     -
+    hypergradient      +    +       +           +    +         -         +     -
+    implicit_gradient  -    +       -           -    -         -         +     -
+    lv_hba             +    +       +           +    +         -         +     +
+    stoc_bio           -    -       -           -    -         -         +     +
+    unrolled           -    -       -           -    -         -         +     -
+
+A column is ``optenvs/Bilevel<name>-v0``; ``free`` is a problem of ``optenvs.bilevel_from_functions`` without
+constraints, ``batches`` the same with mini-batches. What is assumed:
+
+* one lower solution at each x, where it is differentiated or tracked (not ``Toy``): aipod, e_aipod, f2sa,
+  gam, implicit_gradient, stoc_bio;
+* no lower constraints: f2sa, stoc_bio, unrolled; no inequalities: aipod, e_aipod, implicit_gradient;
+* an exact solution that the problem answers: gam, hypergradient; answers that rest on all data: those, aipod,
+  bvfsm, e_aipod, implicit_gradient, unrolled;
+* a projection onto what is feasible: of pairs lv_hba, at an x aipod, e_aipod, and with constraints
+  implicit_gradient; with constraints aipod and e_aipod their Jacobian, too;
+* clients, which alone ``LongTail`` has: federated_lv_hba.
+
+``Svm`` and ``Cleaning`` tell no curvatures, so that the steps that follow from them are to be given: alpha
+and eta of lv_hba, beta and eta of bvfsm, tau, tau_upper, sigma and sigma_upper of blocc.
+"""
 
 from ..spec import AgentSpec
 
