@@ -12,6 +12,14 @@ META = (
         reference="Semenov, Jaggi, Doikov, Gradient-Normalized Smoothness, 2025, adaptive search",
     ),
     EnvSpec(
+        id="optenvs/Discovery-v0",
+        entry_point="optenvs.envs.meta.discovery.discovery:Discovery",
+        family="meta",
+        oracles=("value", "gradient", "swarm"),
+        summary="The weights of a rule of reinforcement learning, by what learners in grid worlds become",
+        reference="Jackson et al. 2024 (arXiv 2402.05828); Oh et al. 2020 (LPG); Lu et al. 2022 (LPO)",
+    ),
+    EnvSpec(
         id="optenvs/GridWorld-v0",
         entry_point="optenvs.envs.meta.discovery.grid_world:GridWorld",
         vector_entry_point="optenvs.envs.meta.discovery.grid_world:GridWorldVector",

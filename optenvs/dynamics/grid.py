@@ -50,17 +50,17 @@ class Level:
         arrival: what it means to come into a cell while these objects are there; ``None`` where they roam.
     """
 
-    size: Int64[Tensor, "L"]
-    walls: Bool[Tensor, "L C"]
-    start: Int64[Tensor, "L"]
-    cells: Int64[Tensor, "L K"]
-    used: Bool[Tensor, "L K"]
-    kind: Int64[Tensor, "L K"]
-    reward: Float[Tensor, "L K"]
-    p_term: Float[Tensor, "L K"]
-    p_respawn: Float[Tensor, "L K"]
-    max_steps: Int64[Tensor, "L"]
-    target: Int64[Tensor, "L C5"]
+    size: Int64[Tensor, "*L"]
+    walls: Bool[Tensor, "*L C"]
+    start: Int64[Tensor, "*L"]
+    cells: Int64[Tensor, "*L K"]
+    used: Bool[Tensor, "*L K"]
+    kind: Int64[Tensor, "*L K"]
+    reward: Float[Tensor, "*L K"]
+    p_term: Float[Tensor, "*L K"]
+    p_respawn: Float[Tensor, "*L K"]
+    max_steps: Int64[Tensor, "*L"]
+    target: Int64[Tensor, "*L C5"]
     arrival: Arrival | None = None
 
     @property
@@ -105,9 +105,9 @@ class Arrival:
         kept: the objects that are left, as ``present``, before others return.
     """
 
-    reward: Float[Tensor, "L s"]
-    ends: Float[Tensor, "L s"]
-    kept: Int64[Tensor, "L s"]
+    reward: Float[Tensor, "*L s"]
+    ends: Float[Tensor, "*L s"]
+    kept: Int64[Tensor, "*L s"]
 
 
 @struct
@@ -121,10 +121,10 @@ class Workers:
         cells: of the objects, where they roam.
     """
 
-    cell: Int64[Tensor, "L E"]
-    present: Int64[Tensor, "L E"]
-    time: Int64[Tensor, "L E"]
-    cells: Int64[Tensor, "L E K"] | None = None
+    cell: Int64[Tensor, "*L E"]
+    present: Int64[Tensor, "*L E"]
+    time: Int64[Tensor, "*L E"]
+    cells: Int64[Tensor, "*L E K"] | None = None
 
 
 @struct
@@ -142,18 +142,20 @@ class Luck:
     Attributes:
         returned: the objects that return if they are absent, bit by bit.
         end: uniform numbers for the end of an episode.
+        choice: uniform numbers for the policy.
         place: uniform numbers for where roaming objects go.
     """
 
     returned: Int64[Tensor, "L *T E"]
     end: Float[Tensor, "L *T E"]
+    choice: Float[Tensor, "L *T E"]
     place: Float[Tensor, "L *T E K"] | None = None
 
     def by_step(self) -> list[Luck]:
         """That of each step, ``(L, E, ...)``."""
         places = [None] * self.end.shape[1] if self.place is None else self.place.unbind(1)
-        each = zip(self.returned.unbind(1), self.end.unbind(1), places, strict=True)
-        return [Luck(returned=returned, end=end, place=place) for returned, end, place in each]
+        steps = (part.unbind(1) for part in (self.returned, self.end, self.choice))
+        return [Luck(*each) for each in zip(*steps, places, strict=True)]
 
 
 def powers(slots: int, device: torch.device) -> Int64[Tensor, "K"]:
@@ -171,15 +173,15 @@ def draw_luck(
 ) -> Luck:
     """The luck of ``steps`` steps, of each level's key."""
     slots, dtype = level.slots, level.reward.dtype
-    drawn = uniform(keys, "grid luck", (slots + 1, steps, workers), counter, dtype)
-    returned = drawn[:, 1:] < level.p_respawn[:, :, None, None]
+    drawn = uniform(keys, "grid luck", (slots + 2, steps, workers), counter, dtype)
+    returned = drawn[:, 2:] < level.p_respawn[:, :, None, None]
     whole = torch.zeros_like(returned[:, 0], dtype=torch.int64)
     for i in range(slots):
         whole = torch.add(whole, returned[:, i], alpha=1 << i)
     place = None
     if level.arrival is None:
         place = uniform(keys, "grid places", (steps, workers, slots), counter, dtype)
-    return Luck(returned=whole, end=drawn[:, 0], place=place)
+    return Luck(returned=whole, end=drawn[:, 0], choice=drawn[:, 1], place=place)
 
 
 def arrivals(

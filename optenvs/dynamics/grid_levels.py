@@ -16,17 +16,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from optenvs.core.errors import suggest
-from optenvs.core.random import Keys, bits, integers, uniform
+from optenvs.core.random import Keys, uniform
 
 from .grid import Level, arrivals, targets
 from .mazes import MAZES
 
 Range = tuple[float, float]
 """The least and the greatest."""
+_LEAST = 1e-300  # has a logarithm
 
 
 @dataclass(frozen=True)
@@ -108,66 +109,79 @@ class Levels:
 
     def draw(self, keys: Keys, dtype: torch.dtype) -> Level:
         """One level a key."""
-        room, slots = self.room, self.slots
-        size = int(self.grid[0]) + integers(keys, "grid size", (), int(self.grid[1] - self.grid[0]) + 1)
+        room, slots, kinds = self.room, self.slots, self.kinds
+        # one draw for all: every draw has some twenty operations, whatever its size
+        unit = uniform(keys, "grid level", 3 + slots + 3 * kinds + 2 * room, dtype=torch.float64)
+        ends, uses, numbers, order, place = unit.split((3, slots, 3 * kinds, room, room), 1)
+        size = _whole(ends[:, 0], self.grid)
         cell = torch.arange(room, device=keys.device)
-        walls = torch.isin(cell, torch.tensor(self.layout, dtype=torch.int64, device=keys.device))
-        walls = walls.expand(len(keys), room)
         if self.walls:
-            order = bits(keys, "grid walls", room).argsort(-1)
-            walls = torch.zeros_like(walls).scatter(1, order[:, : self.walls], True)
-        inside = cell < size.square().unsqueeze(1)
-        place = uniform(keys, "grid places at birth", room, dtype=torch.float64)
+            chosen = order.argsort(-1)[:, : self.walls]
+            walls = torch.zeros_like(order, dtype=torch.bool).scatter(1, chosen, True)
+        else:
+            walls = torch.isin(cell, torch.tensor(self.layout, dtype=torch.int64, device=keys.device))
+            walls = walls.expand(len(keys), room)
+        free = (cell < size.square().unsqueeze(1)) & ~walls
         # free cells in random order, then the others: of too few free cells some objects are out of reach
-        order = torch.where(inside & ~walls, place, 2 + place).argsort(-1)
+        places = torch.where(free, place, 2 + place).argsort(-1)
         kind = torch.tensor(self.types, device=keys.device).expand(len(keys), slots)
-        used = self._used(keys)
-        cells = order[:, 1 : slots + 1]
-        reward = self._of(keys, "rewards", dtype, log=False).gather(1, kind) * used
-        p_term = self._of(keys, "p_term", dtype).gather(1, kind) * used
+        used = self._used(ends[:, 1], uses)
+        each = self._numbers(numbers.unflatten(1, (3, kinds))).to(dtype)
+        each = each.gather(2, kind.unsqueeze(1).expand(-1, 3, -1)) * used.unsqueeze(1)
+        reward, p_term, p_respawn = each.unbind(1)
+        cells = places[:, 1 : slots + 1]
         return Level(
             size=size,
             walls=walls,
-            start=order[:, 0],
+            start=places[:, 0],
             cells=cells,
             used=used,
             kind=kind,
             reward=reward,
             p_term=p_term,
-            p_respawn=self._of(keys, "p_respawn", dtype).gather(1, kind) * used,
-            max_steps=log_integer(keys, "grid steps", self.max_steps),
+            p_respawn=p_respawn,
+            max_steps=log_whole(ends[:, 2], self.max_steps),
             target=targets(size, walls),
             arrival=None if self.roam else arrivals(room, cells, reward, p_term),
         )
 
-    def _used(self, keys: Keys) -> Tensor:
-        slot = torch.arange(self.slots, device=keys.device)
+    def _used(self, count: Float[Tensor, "L"], each: Float[Tensor, "L K"]) -> Bool[Tensor, "L K"]:
         if self.share is not None:
-            drawn = uniform(keys, "grid slots", self.slots, dtype=torch.float64)
-            return drawn < torch.tensor(self.share, dtype=torch.float64, device=keys.device)
-        low, high = map(int, self.objects)
-        count = low + integers(keys, "grid objects", (), high - low + 1)
-        return slot < count.unsqueeze(1)
+            return each < torch.tensor(self.share, dtype=each.dtype, device=each.device)
+        slot = torch.arange(self.slots, device=each.device)
+        return slot < _whole(count, self.objects).unsqueeze(1)
 
-    def _of(self, keys: Keys, name: str, dtype: torch.dtype, log: bool = True) -> Float[Tensor, "L types"]:
-        """What is drawn for each type."""
-        ends = [value if isinstance(value, tuple | list) else (value, value) for value in getattr(self, name)]
-        low, high = torch.tensor(ends, dtype=torch.float64, device=keys.device).unbind(-1)
-        unit = uniform(keys, f"grid {name}", self.kinds, dtype=torch.float64)
-        if log:
-            logs = low.clamp_min(1e-300).log()
-            drawn = (logs + unit * (high.clamp_min(1e-300).log() - logs)).exp()
-        else:
-            drawn = low + unit * (high - low)
-        return torch.where(low == high, low, drawn).to(dtype)
+    def _numbers(self, unit: Float[Tensor, "L 3 types"]) -> Float[Tensor, "L 3 types"]:
+        """Rewards, and probabilities of an end and of a return, of each type."""
+        ends = [
+            [value if isinstance(value, tuple | list) else (value, value) for value in given]
+            for given in (self.rewards, self.p_term, self.p_respawn)
+        ]
+        low, high = torch.tensor(ends, dtype=unit.dtype, device=unit.device).unbind(-1)
+        small, large = (end[1:].clamp_min(_LEAST).log() for end in (low, high))
+        logs = small + unit[:, 1:] * (large - small)
+        drawn = torch.cat((low[:1] + unit[:, :1] * (high[:1] - low[:1]), logs.exp()), 1)
+        return torch.where(low == high, low, drawn)
+
+
+def _whole(unit: Float[Tensor, "L"], ends: Range) -> Int64[Tensor, "L"]:
+    """Whole numbers from ``ends[0]`` to ``ends[1]``, uniform."""
+    low, high = map(int, ends)
+    return low + (unit * (high - low + 1)).long()
+
+
+def log_whole(unit: Float[Tensor, "L"], ends: Range) -> Int64[Tensor, "L"]:
+    """Whole numbers from ``ends[0]`` to ``ends[1]``, log-uniform; of uniform numbers."""
+    low, high = ends
+    drawn = (math.log(low) + unit * (math.log(high + 1) - math.log(low))).exp()
+    return drawn.floor().long().clamp(int(low), int(high))
 
 
 def log_integer(keys: Keys, stream: str, ends: Range) -> Int64[Tensor, "L"]:
-    """Whole numbers from ``ends[0]`` to ``ends[1]``, log-uniform."""
-    low, high = ends
-    unit = uniform(keys, stream, (), dtype=torch.float64)
-    drawn = (math.log(low) + unit * (math.log(high + 1) - math.log(low))).exp()
-    return drawn.floor().long().clamp(int(low), int(high))
+    """:func:`log_whole` out of each key's own stream; nothing is drawn where the ends are one."""
+    if ends[0] == ends[1]:
+        return torch.full_like(keys, int(ends[0]))
+    return log_whole(uniform(keys, stream, (), dtype=torch.float64), ends)
 
 
 def level_from(

@@ -9,15 +9,25 @@ import pytest
 import torch
 from torch import Tensor
 
+import agents
 from optenvs.core.random import keys_from_seed
-from optenvs.core.struct import replace
+from optenvs.core.struct import replace, static, struct
 from optenvs.dynamics import grid
 from optenvs.dynamics.grid_levels import LEVELS, find_levels, level_from, log_integer
 from optenvs.dynamics.grid_value import best_policy, optimum, policy_value
+from optenvs.envs.meta.discovery import life, surrogate
 from optenvs.envs.meta.discovery.drifting import Drifting
 from optenvs.envs.meta.discovery.learner import Learner, Window, born, judge, look, play
 from optenvs.envs.meta.discovery.life import live
-from optenvs.envs.meta.discovery.rules import Clock, LearnedGradient, Optimiser, Reinforce, View, follow
+from optenvs.envs.meta.discovery.rules import (
+    Clock,
+    LearnedGradient,
+    Optimiser,
+    Reinforce,
+    Said,
+    View,
+    follow,
+)
 from optenvs.models.drift import DPO, LPO, PPO
 from optenvs.models.lpg import LPG
 
@@ -133,9 +143,8 @@ def test_b3_the_step_is_autograds_reinforce_and_the_table_a_linear_network() -> 
     level, learner, window = met()
     advantage = normal(5, *window.reward.shape)
     view = View(learner, window)
-    after, _ = follow(
-        learner, window, view, -advantage, view.critic[..., : window.count], None, PLAIN, alpha_y=0.5
-    )
+    said = Said(push=-advantage, wanted=view.critic[..., : window.count])
+    after = follow(learner, window, view, said, None, PLAIN, alpha_y=0.5)
     seen = dense(window, level.states)
     actor, critic = (table.clone().requires_grad_() for table in (learner.actor, learner.critic))
     logs = ((seen @ actor.mT).softmax(-1) + 1e-8).gather(-1, window.action.unsqueeze(-1)).squeeze(-1).log()
@@ -153,8 +162,8 @@ def test_b3_the_step_is_autograds_reinforce_and_the_table_a_linear_network() -> 
 def test_b3_the_critic_steps_towards_its_target() -> None:
     level, learner, window = met()
     wanted = normal(6, 3, 4, window.count).softmax(1)
-    nothing = torch.zeros_like(window.reward)
-    after, _ = follow(learner, window, View(learner, window), nothing, wanted, None, PLAIN, alpha_y=0.5)
+    said = Said(push=torch.zeros_like(window.reward), wanted=wanted)
+    after = follow(learner, window, View(learner, window), said, None, PLAIN, alpha_y=0.5)
     critic = learner.critic.clone().requires_grad_()
     y = (dense(window, level.states) @ critic.mT).softmax(-1)
     loss = 0.5 * (y * ((y + 1e-8).log() - (wanted.mT + 1e-8).log())).sum(-1).mean(1).sum()
@@ -166,8 +175,8 @@ def test_b3_the_critic_steps_towards_its_target() -> None:
 
 def test_b3_gradients_are_clipped_before_the_rate() -> None:
     _, learner, window = met()
-    push = 1e4 * normal(5, *window.reward.shape)
-    after, _ = follow(learner, window, View(learner, window), push, None, None, Optimiser(), alpha_y=0.5)
+    said = Said(push=1e4 * normal(5, *window.reward.shape))
+    after = follow(learner, window, View(learner, window), said, None, Optimiser(), alpha_y=0.5)
     moved = (after.actor - learner.actor).flatten(1).norm(dim=1)
     torch.testing.assert_close(moved, torch.full_like(moved, 20.0), rtol=1e-12, atol=0)
 
@@ -179,8 +188,8 @@ def test_b3_reinforce_is_the_return_to_the_end() -> None:
         reward=torch.tensor([[1.0, 2.0, 4.0]] * 3, dtype=DOUBLE),
         over=torch.tensor([[0.0, 1.0, 0.0]] * 3, dtype=DOUBLE),
     )
-    push, wanted = Reinforce().targets(torch.zeros(3, 0), window, View(learner, window), clock(3))
-    assert push.tolist() == [[-3, -2, -4]] * 3 and wanted is None
+    said = Reinforce().targets(torch.zeros(3, 0), window, View(learner, window), clock(3))
+    assert said.push.tolist() == [[-3, -2, -4]] * 3 and said.wanted is None
 
 
 # B4: causality of the rule ---------------------------------------------------------------------
@@ -372,6 +381,106 @@ def test_b6_the_step_with_a_drift_is_autograds() -> None:
         actor, critic = actor - slopes[0], critic - slopes[1]
     torch.testing.assert_close(after.actor, actor.detach(), rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(after.critic, critic.detach(), rtol=1e-9, atol=1e-9)
+
+
+# B7: evolution strategies ----------------------------------------------------------------------
+
+
+@struct
+class Swarm:
+    """What an agent may know of a population's problem."""
+
+    recommend: str = static(default="agent")
+
+
+def answered(points: Tensor, value: Tensor, k: int) -> dict[str, Tensor]:
+    time = torch.full((1, 1), float(k), dtype=DOUBLE)
+    return {"point": points, "value": value.unsqueeze(-1), "k": time, "N": torch.full_like(time, 100.0)}
+
+
+def test_b7_the_pair_rank_gradient_of_a_line() -> None:
+    dim, pairs, std = 50, 4000, 0.1
+    slope = normal(0, dim)
+    slope = slope / slope.norm()
+    agent = agents.make("open_es", lr=1.0, std=std, shaping="pair_rank", optimizer="sgd", momentum=0.0)
+    start = torch.zeros(1, 2 * pairs, dim, dtype=DOUBLE)
+    memory = agent.init(Swarm(), answered(start, start[..., 0], 0), keys_from_seed(3, 1))
+    action, memory = agent.act(memory, answered(start, start[..., 0], 0))
+    points = action["query"]
+    assert (points[:, ::2] + points[:, 1::2]).abs().max() < 1e-12, "pairs are side by side"
+    # the environment answers minus the fitness, which is a x
+    action, _ = agent.act(memory, answered(points, -(points @ slope), 1))
+    moved = action["recommendation"][0]
+    expected = math.sqrt(2 / math.pi) / (2 * std)
+    assert expected == pytest.approx(3.989, abs=1e-3)
+    assert float(moved.norm()) == pytest.approx(expected, rel=0.05)
+    assert float(moved @ slope / moved.norm()) > 0.97
+
+
+def test_b7_one_ask_and_tell_is_evosaxs_formula() -> None:
+    """grad = sum of z_i f_i / (P s) over antithetic z, minimised by plain descent."""
+    count, dim, std, lr = 16, 5, 0.3, 0.7
+    agent = agents.make("open_es", lr=lr, std=std, shaping="none", optimizer="sgd", momentum=0.0)
+    start = normal(0, 1, 1, dim).expand(1, count, dim)
+    memory = agent.init(Swarm(), answered(start, start[..., 0], 0), keys_from_seed(3, 1))
+    action, memory = agent.act(memory, answered(start, start[..., 0], 0))
+    points, value = action["query"], normal(1, 1, count)
+    action, _ = agent.act(memory, answered(points, value, 1))
+    z = (points - start[:, :1]) / std
+    grad = (z * value.unsqueeze(-1)).sum(1) / (count * std)
+    torch.testing.assert_close(action["recommendation"], start[:, 0] - lr * grad, rtol=0, atol=1e-12)
+
+
+# B9: the meta-gradient -------------------------------------------------------------------------
+
+
+class Kept:
+    """Answers of a function: noted in order, then given again in that order, whatever is asked."""
+
+    def __init__(self, function: Any) -> None:
+        self.function, self.noted, self.place, self.noting = function, [], 0, True
+
+    def __call__(self, *args: Any) -> Any:
+        if self.noting:
+            self.noted.append(self.function(*args))
+            return self.noted[-1]
+        self.place += 1
+        return self.noted[(self.place - 1) % len(self.noted)]
+
+
+@pytest.mark.parametrize("attached", [True, False])
+@torch.no_grad()
+def test_b9_the_meta_gradient_is_that_of_differences(attached: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    rule = LearnedGradient(LPG(4, 4, 8, timed=True), attached=attached)
+    setting = surrogate.Setting(rule, LEVELS["tiny"], (10, 10), 4, 6, 3, Optimiser())
+    learners = surrogate.begin(setting, keys_from_seed(0, 3), DOUBLE)
+    weights = rule.draw(keys_from_seed(1, 1), DOUBLE)
+    windows = Kept(play)  # actions are constants: those at the first weights
+    for module in (life, surrogate):
+        monkeypatch.setattr(module, "play", windows)
+    views = Kept(lambda chosen, critic: (chosen.detach(), critic.detach()))
+    ask = LPG.__call__
+
+    def held(
+        net: LPG, weights: Tensor, reward: Tensor, over: Tensor, chosen: Tensor, critic: Tensor, time: Any
+    ):
+        if not attached:  # what is cut in the gradient is constant in the differences
+            chosen, critic = views(chosen, critic)
+        return ask(net, weights, reward, over, chosen, critic, time)
+
+    monkeypatch.setattr(LPG, "__call__", held)
+    found = surrogate.ask(setting, learners, weights)
+    assert not found.lost.any() and found.gradient.abs().max() > 1e-4
+    windows.noting = views.noting = False
+
+    def value(at: Tensor) -> float:
+        return float(surrogate.ask(setting, learners, at).value)
+
+    for seed in range(12):
+        direction = normal(10 + seed, *weights.shape)
+        direction = direction / direction.norm()
+        difference = (value(weights + 1e-6 * direction) - value(weights - 1e-6 * direction)) / 2e-6
+        assert float((found.gradient * direction).sum()) == pytest.approx(difference, abs=1e-5 * 1e-2)
 
 
 # The distribution of the minute-long discovery (section 6) -------------------------------------

@@ -17,13 +17,10 @@ from torch import Tensor
 
 from optenvs.core.random import Keys, bits
 from optenvs.core.struct import struct
-from optenvs.models.drift import DPO, LPO, PPO, Drift, Free
-from optenvs.models.lpg import LPG
+from optenvs.models.drift import Drift, Free
 
-from .learner import TINY, Learner, Rate, Window, descend, entropy, gathered, look
-from .rules import Clock, LearnedGradient, Optimiser, Reinforce, Rule, Told, backwards
-
-RULES = ("lpg", "lpo", "dpo", "ppo", "a2c", "reinforce")
+from .learner import TINY, Learner, Rate, Window, descend, gathered, look
+from .rules import Clock, Optimiser, Rule, Said, backwards
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +67,7 @@ class Drifting(Rule):
         clock: Clock,
         keys: Keys,
         optimiser: Optimiser,
-    ) -> tuple[Learner, Told]:
+    ) -> tuple[Learner, Said]:
         samples = _Samples.of(self, learner, window)
         if window.count % self.minibatches:
             raise ValueError(f"minibatches: {window.count} transitions cannot be cut into {self.minibatches}")
@@ -82,8 +79,7 @@ class Drifting(Rule):
                 parts = [samples.chosen(piece) for piece in pieces]
             for part in parts:
                 learner = self._pass(weights, learner, part, clock, optimiser)
-        after = look(learner.actor, samples.state, samples.time)
-        return learner, Told(push=samples.advantage.abs().mean(1), entropy=entropy(after))
+        return learner, Said(push=-samples.advantage)
 
     def _pass(
         self, weights: Tensor, learner: Learner, part: _Samples, clock: Clock, optimiser: Optimiser
@@ -167,59 +163,3 @@ class _Samples:
 
     def chosen(self, index: Int64[Tensor, "L m"]) -> _Samples:
         return _Samples(**{name: part.gather(1, index) for name, part in vars(self).items()})
-
-
-def make_rule(
-    name: str | Rule,
-    *,
-    timed: bool = False,
-    raw_time: bool = False,
-    like_ppo: bool = False,
-    categories: int = 8,
-    embedding: int = 16,
-    hidden: int | None = None,
-    epochs: int = 4,
-    minibatches: int = 1,
-    entropy: Rate = 0.01,
-    clip: float = 0.2,
-) -> Rule:
-    """The rule of a name of :data:`RULES`; each takes those options that it has.
-
-    Args:
-        name: ``lpg`` (learned policy gradient), ``lpo`` (a learned drift), and by hand ``dpo``, ``ppo``,
-            ``a2c``, ``reinforce``.
-        timed: the temporally aware form of a learned rule.
-        raw_time: see :class:`~optenvs.envs.meta.discovery.rules.LearnedGradient`.
-        like_ppo: a learned drift begins as PPO's.
-        categories: of the critic of ``lpg``.
-        embedding: hidden units of what embeds the critic of ``lpg``.
-        hidden: units of the network, 256 of ``lpg`` and 128 of ``lpo`` by default.
-        epochs: passes over a window, of the rules with a drift; ``a2c`` has one.
-        minibatches: that each pass is cut into.
-        entropy: the weight of their bonus.
-        clip: of ``ppo``.
-    """
-    if isinstance(name, Rule):
-        return name
-    if name not in RULES:
-        raise ValueError(f"rule: expected one of {', '.join(RULES)}, got {name!r}")
-    for field_, value, able in (
-        ("timed", timed, ("lpg", "lpo")),
-        ("raw_time", raw_time, ("lpg",)),
-        ("like_ppo", like_ppo, ("lpo",)),
-    ):
-        if value and name not in able:
-            raise ValueError(f"{field_}: only {' and '.join(able)} can, got it for {name}")
-    if name == "lpg":
-        net = LPG(categories, embedding, 256 if hidden is None else hidden, timed)
-        return LearnedGradient(net, raw_time)
-    if name == "reinforce":
-        return Reinforce()
-    drifts: dict[str, Drift] = {
-        "lpo": LPO(128 if hidden is None else hidden, timed, like_ppo),
-        "dpo": DPO(),
-        "ppo": PPO(clip),
-        "a2c": Free(),
-    }
-    passes = (1, 1) if name == "a2c" else (epochs, minibatches)
-    return Drifting(drifts[name], *passes, entropy=entropy)

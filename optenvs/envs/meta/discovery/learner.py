@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from optenvs.core.random import Keys, uniform
+from optenvs.core.random import Keys
 from optenvs.core.struct import static, struct
 from optenvs.dynamics import grid
 from optenvs.dynamics.grid import ACTIONS, TIME, Level, Workers
@@ -33,8 +33,8 @@ class Learner:
         critic: of m categories, or of one value.
     """
 
-    actor: Float[Tensor, "L 5 s"]
-    critic: Float[Tensor, "L m s"]
+    actor: Float[Tensor, "*L 5 s"]
+    critic: Float[Tensor, "*L m s"]
 
 
 @struct
@@ -141,13 +141,13 @@ def play(
         steps: T.
     """
     actor = actor.detach()
-    luck, choice = _luck(level, keys, counter, steps, workers.cell.shape[1])
+    luck = grid.draw_luck(keys, level, steps, workers.cell.shape[1], counter).by_step()
     fresh = grid.begin(level, workers.cell.shape[1])
     states, times, actions, rewards, overs = [], [], [], [], []
-    for now, chance in zip(luck, choice, strict=True):
+    for now in luck:
         states.append(grid.index(level, workers))
         times.append(TIME * workers.time.to(actor.dtype))
-        action = act(look(actor, states[-1], times[-1]), chance)
+        action = act(look(actor, states[-1], times[-1]), now.choice)
         workers, step = grid.step(level, workers, action, now)
         workers = grid.renew(workers, step.over, fresh)
         actions.append(action)
@@ -169,15 +169,6 @@ def play(
     return window, workers
 
 
-def _luck(
-    level: Level, keys: Keys, counter: Tensor | int, steps: int, workers: int
-) -> tuple[list[grid.Luck], tuple[Tensor, ...]]:
-    """That of the world and that of the policy, by step."""
-    luck = grid.draw_luck(keys, level, steps, workers, counter)
-    choice = uniform(keys, "grid actions", (steps, workers), counter, level.reward.dtype)
-    return luck.by_step(), choice.unbind(1)
-
-
 def judge(
     level: Level, actor: Float[Tensor, "L 5 s"], keys: Keys, workers: int, steps: int
 ) -> tuple[Float[Tensor, "L"], Int64[Tensor, "L"]]:
@@ -191,13 +182,12 @@ def judge(
         steps: of the longest episode that the levels allow.
     """
     everyone = grid.begin(level, workers)
-    luck, choice = _luck(level, keys, -1, steps, workers)
-    earned = torch.zeros_like(choice[0])
+    earned = level.reward.new_zeros(len(keys), workers)
     alive = torch.ones_like(earned, dtype=torch.bool)
     taken = torch.zeros_like(everyone.cell)
-    for now, chance in zip(luck, choice, strict=True):
+    for now in grid.draw_luck(keys, level, steps, workers, -1).by_step():
         logits = look(actor, grid.index(level, everyone), TIME * everyone.time.to(actor.dtype))
-        everyone, step = grid.step(level, everyone, act(logits, chance), now)
+        everyone, step = grid.step(level, everyone, act(logits, now.choice), now)
         earned = torch.where(alive, earned + step.reward, earned)
         taken = taken + alive
         alive = alive & ~step.over

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
@@ -14,8 +12,8 @@ from optenvs.core.struct import replace, rows, select, struct, tree_map
 from optenvs.dynamics import grid
 from optenvs.dynamics.grid import Level, Workers
 
-from .learner import Learner, born, judge, play
-from .rules import Clock, Optimiser, Rule, Told
+from .learner import Learner, Window, born, entropy, judge, look, play
+from .rules import Clock, Optimiser, Rule, Said
 
 _SHARE = 0.8
 """Of a batch eagerly on the CPU: when no more than these go on, the others leave it."""
@@ -34,8 +32,8 @@ class Life:
 
     learner: Learner
     workers: Workers
-    done: Int64[Tensor, "L"]
-    whole: Int64[Tensor, "L"]
+    done: Int64[Tensor, "*L"]
+    whole: Int64[Tensor, "*L"]
 
 
 def conceive(rule: Rule, level: Level, whole: Int64[Tensor, "L"], workers: int) -> Life:
@@ -64,31 +62,33 @@ def grow(
     keys: Keys,
     steps: int,
     optimiser: Optimiser,
-) -> tuple[Life, Told, Any]:
-    """One update of all lives but those at their end; what it was like, and the window it was made of."""
+) -> tuple[Life, Said, Window]:
+    """One update of all lives but those at their end; what the rule said, and the window it was said of."""
     window, workers = play(level, life.learner.actor, life.workers, keys, life.done, steps)
     now = clock(life, steps)
-    learner, told = rule.learn(weights, life.learner, window, now, keys, optimiser)
-    return replace(life, learner=learner, workers=workers, done=life.done + now.alive), told, window
+    learner, said = rule.learn(weights, life.learner, window, now, keys, optimiser)
+    return replace(life, learner=learner, workers=workers, done=life.done + now.alive), said, window
 
 
 @struct
 class Outcome:
-    """What became of lives.
+    """What became of lives, ``(L,)`` each.
 
     Attributes:
-        fitness: the mean return of the final policy's episodes, ``(L,)``; of a learner whose numbers have
-            been lost, less than any return.
-        steps: environment steps of its whole life and of the judgement.
-        broken: whether its numbers have been lost.
-        told: of the last update.
+        fitness: the mean return of the final policy's episodes; of a learner whose numbers have been lost,
+            less than any return.
+        steps: environment steps of the whole life and of the judgement.
+        broken: whether the learner's numbers have been lost.
+        push: the mean of abs(pi-hat) in the last update, or abs(A).
+        entropy: of the final policy in the states of the last window.
         learner: at the end.
     """
 
     fitness: Float[Tensor, "L"]
     steps: Int64[Tensor, "L"]
     broken: Bool[Tensor, "L"]
-    told: Told
+    push: Float[Tensor, "L"]
+    entropy: Float[Tensor, "L"]
     learner: Learner
 
 
@@ -99,14 +99,15 @@ class _Cohort:
     Attributes:
         weights: of each life's rule, ``(L, D)``, or of candidates.
         level, keys, life: of each.
-        told: of its last update.
+        push, met: of its last update: the mean of abs(pi-hat), states and times.
     """
 
     weights: Float[Tensor, "R D"]
     level: Level
     keys: Keys
     life: Life
-    told: Told
+    push: Float[Tensor, "L"]
+    met: tuple[Tensor, Tensor]
 
 
 def live(
@@ -139,10 +140,10 @@ def live(
         longest: steps of the longest episode that there may be.
         optimiser: of the learners; its rates are numbers.
     """
+    life = conceive(rule, level, whole, workers)
     nothing = torch.zeros_like(level.reward[:, 0])
-    cohort = _Cohort(
-        weights, level, keys, conceive(rule, level, whole, workers), Told(push=nothing, entropy=nothing)
-    )
+    met = torch.zeros(len(whole), steps * workers, dtype=torch.int64, device=whole.device)
+    cohort = _Cohort(weights, level, keys, life, nothing, (met, met.to(nothing.dtype)))
     looks = whole.device.type == "cpu" and not inside_transform(whole)
     gone: list[_Cohort] = []
     left: list[Tensor] = []
@@ -154,37 +155,44 @@ def live(
             if count == 0:
                 break
             if count <= _SHARE * len(alive):
-                own = replace(cohort, weights=_own(cohort.weights, len(alive)))
+                own = _apart(cohort)
                 gone.append(rows(own, ~alive))
                 left.append(number[~alive])
                 cohort, number = rows(own, alive), number[alive]
         cohort = _older(cohort, rule, steps, optimiser)
     if gone:
-        gone.append(replace(cohort, weights=_own(cohort.weights, len(number))))
         order = torch.cat([*left, number]).argsort()
-        cohort = tree_map(lambda *parts: torch.cat(parts)[order], *gone)
-    return _judged(cohort, level, keys, workers, steps, longest)
+        cohort = tree_map(lambda *parts: torch.cat(parts)[order], *gone, _apart(cohort))
+    return _judged(cohort, workers, steps, longest)
 
 
-def _own(weights: Float[Tensor, "R D"], lives: int) -> Float[Tensor, "L D"]:
-    """The weights of each life."""
-    return weights if len(weights) == lives else weights.repeat_interleave(lives // len(weights), 0)
+def _apart(cohort: _Cohort) -> _Cohort:
+    """With weights for each life by itself."""
+    weights, lives = cohort.weights, len(cohort.keys)
+    if len(weights) == lives:
+        return cohort
+    return replace(cohort, weights=weights.repeat_interleave(lives // len(weights), 0))
 
 
 def _older(cohort: _Cohort, rule: Rule, steps: int, optimiser: Optimiser) -> _Cohort:
     """All by one update."""
-    life, told, _ = grow(rule, cohort.weights, cohort.level, cohort.life, cohort.keys, steps, optimiser)
-    return replace(cohort, life=life, told=select(life.done > cohort.life.done, told, cohort.told))
+    now = cohort.life
+    life, said, window = grow(rule, cohort.weights, cohort.level, now, cohort.keys, steps, optimiser)
+    latest = said.push.abs().mean(1), window.before
+    push, met = select(life.done > now.done, latest, (cohort.push, cohort.met))
+    return replace(cohort, life=life, push=push, met=met)
 
 
-def _judged(cohort: _Cohort, level: Level, keys: Keys, workers: int, steps: int, longest: int) -> Outcome:
+def _judged(cohort: _Cohort, workers: int, steps: int, longest: int) -> Outcome:
     learner = cohort.life.learner
-    earned, taken = judge(level, learner.actor, keys, workers, longest)
+    earned, taken = judge(cohort.level, learner.actor, cohort.keys, workers, longest)
     broken = ~learner.actor.sum((1, 2)).isfinite()
+    spread = entropy(look(learner.actor, *cohort.met))
     return Outcome(
-        fitness=torch.where(broken, level.worst - 1, earned),
+        fitness=torch.where(broken, cohort.level.worst - 1, earned),
         steps=cohort.life.whole * (steps * workers) + taken,
         broken=broken,
-        told=cohort.told,
+        push=torch.where(broken, 0.0, cohort.push),
+        entropy=torch.where(broken, 0.0, spread),
         learner=learner,
     )

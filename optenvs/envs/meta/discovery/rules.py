@@ -64,11 +64,16 @@ class Optimiser:
 
 
 @struct
-class Told:
-    """What an update was like, ``(L,)`` each: the mean of abs(pi-hat) or abs(A), and the policy's entropy."""
+class Said:
+    """What a rule said of a window.
 
-    push: Float[Tensor, "L"]
-    entropy: Float[Tensor, "L"]
+    Attributes:
+        push: pi-hat, what multiplies the slope of log pi in the loss; minus A of rules with a drift.
+        wanted: y-hat, or ``None``.
+    """
+
+    push: Float[Tensor, "L n"]
+    wanted: Float[Tensor, "L m n"] | None = None
 
 
 @dataclass(frozen=True)
@@ -98,8 +103,8 @@ class Rule(abc.ABC):
         clock: Clock,
         keys: Keys,
         optimiser: Optimiser,
-    ) -> tuple[Learner, Told]:
-        """The learners after one update.
+    ) -> tuple[Learner, Said]:
+        """The learners after one update, and what was said.
 
         Args:
             weights: one set a candidate; ``L / R`` learners in a row have each.
@@ -132,27 +137,25 @@ def follow(
     learner: Learner,
     window: Window,
     view: View,
-    push: Float[Tensor, "L n"],
-    wanted: Float[Tensor, "L m n"] | None,
+    said: Said,
     alive: Bool[Tensor, "L"] | None,
     optimiser: Optimiser,
     alpha_y: float,
-) -> tuple[Learner, Told]:
+) -> Learner:
     """One step towards the targets, which are constant for the learner; differentiable in both."""
     count, (state, time) = window.count, window.before
     # the slope of log(pi + 1e-8) is pi / (pi + 1e-8) of that of log pi
-    weight = push * (1 - TINY / view.chosen) / count
+    weight = said.push * (1 - TINY / view.chosen) / count
     slope = gathered(learner.actor, state, time, weight.unsqueeze(1) * (view.taken - view.policy))
     actor = descend(learner.actor, slope, optimiser.actor, optimiser.clip, alive)
     critic = learner.critic
-    if wanted is not None:
+    if said.wanted is not None:
         y = view.critic[..., :count]
-        away = (y + TINY).log() - (wanted + TINY).log()
+        away = (y + TINY).log() - (said.wanted + TINY).log()
         delta = (alpha_y / count) * y * (away - (y * away).sum(1, keepdim=True))
         slope = gathered(critic, state, time, delta)
         critic = descend(critic, slope, optimiser.critic, optimiser.clip, alive)
-    spread = -(view.policy * (view.policy + TINY).log()).sum(1).mean(1)
-    return Learner(actor=actor, critic=critic), Told(push=push.abs().mean(1), entropy=spread)
+    return Learner(actor=actor, critic=critic)
 
 
 @dataclass(frozen=True)
@@ -172,8 +175,8 @@ class Targets(Rule):
         window: Window,
         view: View,
         clock: Clock,
-    ) -> tuple[Float[Tensor, "L n"], Float[Tensor, "L m n"] | None]:
-        """pi-hat, and y-hat; ``None``: the critic stays."""
+    ) -> Said:
+        """pi-hat, and y-hat; without the latter the critic stays."""
 
     def learn(
         self,
@@ -183,10 +186,10 @@ class Targets(Rule):
         clock: Clock,
         keys: Keys,
         optimiser: Optimiser,
-    ) -> tuple[Learner, Told]:
+    ) -> tuple[Learner, Said]:
         view = View(learner, window)
-        push, wanted = self.targets(weights, window, view, clock)
-        return follow(learner, window, view, push, wanted, clock.alive, optimiser, self.alpha_y)
+        said = self.targets(weights, window, view, clock)
+        return follow(learner, window, view, said, clock.alive, optimiser, self.alpha_y), said
 
 
 @dataclass(frozen=True)
@@ -219,7 +222,7 @@ class LearnedGradient(Targets):
     def draw(self, keys: Keys, dtype: torch.dtype) -> Tensor:
         return self.net.draw(keys, dtype)
 
-    def targets(self, weights: Tensor, window: Window, view: View, clock: Clock) -> tuple[Tensor, Tensor]:
+    def targets(self, weights: Tensor, window: Window, view: View, clock: Clock) -> Said:
         chosen, critic = view.chosen, view.critic
         if not self.attached:
             chosen, critic = chosen.detach(), critic.detach()
@@ -236,7 +239,7 @@ class LearnedGradient(Targets):
         push, wanted = self.net(weights, reward, over, chosen, said, self._time(clock, lives, workers))
         push = push.unflatten(2, (lives, workers)).transpose(1, 2).reshape(rows, -1)
         wanted = wanted.unflatten(2, (lives, workers)).transpose(1, 2).reshape(rows, -1, categories)
-        return push, wanted.transpose(1, 2)
+        return Said(push=push, wanted=wanted.transpose(1, 2))
 
     def _time(self, clock: Clock, lives: int, workers: int) -> Float[Tensor, "R n 2"] | None:
         """What the network sees of the time."""
@@ -264,13 +267,13 @@ class Reinforce(Targets):
     def draw(self, keys: Keys, dtype: torch.dtype) -> Tensor:
         return torch.zeros(len(keys), 0, dtype=dtype, device=keys.device)
 
-    def targets(self, weights: Tensor, window: Window, view: View, clock: Clock) -> tuple[Tensor, None]:
+    def targets(self, weights: Tensor, window: Window, view: View, clock: Clock) -> Said:
         returns: list[Tensor] = []
         total = torch.zeros_like(window.reward[:, : window.workers])
         for reward, over in backwards(window, window.reward, window.over):
             total = reward + self.gamma * (1 - over) * total
             returns.append(total)
-        return -torch.cat(returns[::-1], 1), None
+        return Said(push=-torch.cat(returns[::-1], 1))
 
 
 def backwards(window: Window, *values: Float[Tensor, "L n"]) -> Iterator[tuple[Tensor, ...]]:
