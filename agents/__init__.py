@@ -27,6 +27,7 @@ _FAMILIES = (
     "meta",
     "network",
     "particles",
+    "policy",
     "ranking",
     "surrogate",
 )

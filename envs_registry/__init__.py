@@ -14,6 +14,7 @@ from .landscapes import LANDSCAPES
 from .meta import META
 from .network import NETWORK
 from .particles import PARTICLES
+from .policy import POLICY
 from .ranking import RANKING
 from .spec import EnvSpec
 from .surrogate import SURROGATE
@@ -45,6 +46,17 @@ def load_plugins() -> None:
         entry.load()()
 
 
-_FAMILIES = (BILEVEL, CONSTRAINED, LANDSCAPES, META, NETWORK, PARTICLES, RANKING, SURROGATE, TRAINING)
+_FAMILIES = (
+    BILEVEL,
+    CONSTRAINED,
+    LANDSCAPES,
+    META,
+    NETWORK,
+    PARTICLES,
+    POLICY,
+    RANKING,
+    SURROGATE,
+    TRAINING,
+)
 for _spec in (_spec for _family in _FAMILIES for _spec in _family):
     register(_spec)

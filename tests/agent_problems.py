@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from federated_problems import Quadratics
 from level_problems import TwoQuadratics
+from policy_problems import Hill
 from surrogate_problems import Ramp
 
 import agents
@@ -103,6 +104,15 @@ def clients(
     return Quadratics(**({"fraction": 1.0, "noise": noise, "dtype": dtype} | keywords))
 
 
+def policy(
+    agent: Any, dtype: str, rotate: bool = False, noise: float = 0.0, **keywords: Any
+) -> OptimizationEnv:
+    """A hill of two weights; two trajectories a query or so."""
+    if "budget" in keywords:
+        keywords["budget"] *= ASKED
+    return Hill(**({"noise": noise, "dtype": dtype} | keywords))
+
+
 def _quadratic(agent: Any, dtype: str) -> dict[str, Any]:
     needs = _needs(agent)
     oracle = next((kind for kind in ("hessian", "hvp", "gradient") if kind in needs), "value")
@@ -129,6 +139,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "bic_gaffa": {"alpha": 0.2, "beta": 0.2, "eta": 0.4},
     "blocc": {"rounds": 1, "primal": 1, "eta": 0.3},
     "implicit_gradient": {"steps": 2},
+    # by default they move after ten queries
+    **{name: {"batch": 2} for name in ("hapg", "srvr_pg", "storm_pg", "svrpg")},
     "ipopt": {"bounded": False},  # with a box it asks points that differ in the last bit of float64
 }
 """Settings of agents in these tests, beside those that several have."""
@@ -141,6 +153,8 @@ def _needs(agent: Any) -> list[str]:
 
 
 PROBLEMS: dict[str, Callable[..., OptimizationEnv]] = {
+    "policy_gradient": policy,
+    "trajectory": policy,
     "exchange": network,
     "gossip": network,
     "ranking": ranking,

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from optenvs.core.oracles import inside_transform
 from optenvs.core.struct import struct
 
 from .tasks import States, Task
@@ -43,7 +44,7 @@ class Episode:
     Attributes:
         states: what the policy saw before each step, and after the last, ``(*n, T + 1, s)``; after its end an
             episode stays where it ended.
-        actions: what it did, before the task cut it to its limit, ``(*n, T)``.
+        actions: what it did, before the task cut it to its limit; 0 after the end, ``(*n, T)``.
         rewards: 0 after the end, ``(*n, T)``.
         mask: whether the step was part of the episode, ``(*n, T)``.
     """
@@ -76,11 +77,17 @@ def episodes(task: Task, act: Act, draws: Draws, length: int) -> Episode:
     for t in range(length):
         action, after, reward, over = _step(task, act, draws, t, state, seen[-1])
         state = tuple(torch.where(goes_on, new, old) for new, old in zip(after, state, strict=True))
-        actions.append(action)
+        actions.append(torch.where(goes_on, action, 0))
         rewards.append(torch.where(goes_on, reward, 0))
         mask.append(goes_on)
         seen.append(task.observe(state))
         goes_on = goes_on & ~over
+        if _all_over(goes_on):
+            rest = length - 1 - t
+            seen += rest * seen[-1:]
+            for record in (actions, rewards, mask):
+                record += rest * [torch.zeros_like(record[-1])]
+            break
     return Episode(
         states=torch.stack(seen, -2),
         actions=torch.stack(actions, -1),
@@ -97,7 +104,14 @@ def returns(task: Task, act: Act, draws: Draws, length: int) -> Float[Tensor, "*
         _, state, reward, over = _step(task, act, draws, t, state, task.observe(state))
         total = torch.where(goes_on, total + reward, total)
         goes_on = goes_on & ~over
+        if _all_over(goes_on):
+            break
     return total
+
+
+def _all_over(goes_on: Bool[Tensor, "*n"]) -> bool:
+    """Whether no episode goes on, where the host may look: the rest would be repetitions."""
+    return goes_on.device.type == "cpu" and not inside_transform(goes_on) and not bool(goes_on.any())
 
 
 def _begin(task: Task, draws: Draws, length: int) -> tuple[States, Bool[Tensor, "*n"]]:

@@ -1,7 +1,9 @@
-"""Cart-pole and pendulum, any number of them at once: the equations and constants of Gymnasium's tasks.
+"""Cart-pole, acrobot and pendulum, any number of them at once: the equations of Gymnasium's tasks.
 
 Cart-pole: Barto, Sutton, Anderson 1983, as ``CartPole-v1`` steps it (Euler), with a force anywhere between
-the two that it knows. Pendulum: ``Pendulum-v1``. A task's state is a tuple of tensors of one shape.
+the two that it knows. Acrobot: Sutton 1996, as ``Acrobot-v1`` steps it (Runge and Kutta's method, the book's
+equations), with any torque of [-1, 1]. Pendulum: ``Pendulum-v1``. A task's state is a tuple of tensors of one
+shape.
 """
 
 from __future__ import annotations
@@ -97,4 +99,51 @@ class Pendulum(Task):
         return (angle + spin * self.dt, spin), -cost, torch.zeros_like(cost, dtype=torch.bool)
 
 
-TASKS: dict[str, type[Task]] = {"cartpole": CartPole, "pendulum": Pendulum}
+class Acrobot(Task):
+    """``Acrobot-v1``; the action is the torque at the second joint. An episode ends with the tip above 1."""
+
+    inputs = 6
+    start = ((-0.1, 0.1),) * 4
+    limit = 1.0
+    best_reward = 0.0
+
+    gravity, dt = 9.8, 0.2  # both links: mass 1, length 1, centre at half of it, moment of inertia 1
+    fastest = (4 * math.pi, 9 * math.pi)
+
+    def observe(self, state: States) -> Float[Tensor, "*n 6"]:
+        first, second, *spins = state
+        return torch.stack((first.cos(), first.sin(), second.cos(), second.sin(), *spins), -1)
+
+    def step(
+        self, state: States, action: Tensor, push: Tensor | float
+    ) -> tuple[States, Float[Tensor, "*n"], Bool[Tensor, "*n"]]:
+        torque, dt = action + push, self.dt
+        k1 = self._slope(state, torque)
+        k2 = self._slope(_moved(state, k1, dt / 2), torque)
+        k3 = self._slope(_moved(state, k2, dt / 2), torque)
+        k4 = self._slope(_moved(state, k3, dt), torque)
+        mean = tuple((a + 2 * b + 2 * c + d) / 6 for a, b, c, d in zip(k1, k2, k3, k4, strict=True))
+        first, second, spin, turn = _moved(state, mean, dt)
+        angles = (torch.remainder(angle + math.pi, 2 * math.pi) - math.pi for angle in (first, second))
+        spins = (x.clamp(-most, most) for x, most in zip((spin, turn), self.fastest, strict=True))
+        after = (*angles, *spins)
+        up = -after[0].cos() - (after[1] + after[0]).cos() > 1.0
+        return after, torch.where(up, 0.0, -1.0).to(torque), up
+
+    def _slope(self, state: States, torque: Tensor) -> States:
+        """The time derivative of the state."""
+        first, second, spin, turn = state
+        cos, sin = second.cos(), second.sin()
+        d1, d2 = 3.5 + cos, 1.25 + 0.5 * cos
+        phi2 = 0.5 * self.gravity * torch.cos(first + second - math.pi / 2)
+        phi1 = -0.5 * turn**2 * sin - turn * spin * sin
+        phi1 = phi1 + 1.5 * self.gravity * torch.cos(first - math.pi / 2) + phi2
+        turning = (torque + d2 / d1 * phi1 - 0.5 * spin**2 * sin - phi2) / (1.25 - d2**2 / d1)
+        return spin, turn, -(d2 * turning + phi1) / d1, turning
+
+
+def _moved(state: States, slope: States, by: float) -> States:
+    return tuple(x + by * v for x, v in zip(state, slope, strict=True))
+
+
+TASKS: dict[str, type[Task]] = {"acrobot": Acrobot, "cartpole": CartPole, "pendulum": Pendulum}

@@ -12,7 +12,7 @@ from .activations import ACTIVATIONS
 from .attention import READOUTS, Transformer, attend
 from .base import INITS, Model, Slot
 from .convolution import CNN, ResNet
-from .dense import MLP, NORMS, Logistic, RandomFeatures
+from .dense import MLP, NORMS, Linear, Logistic, RandomFeatures
 from .losses import (
     LOSSES,
     accuracy,
@@ -25,6 +25,7 @@ from .losses import (
 )
 from .objective import Objective, Part
 from .policies import Categorical, Gaussian
+from .trajectories import Estimator, Trajectories
 
 MODELS = ("logistic", "mlp", "random_features", "cnn", "resnet")
 
@@ -38,7 +39,9 @@ __all__ = [
     "NORMS",
     "READOUTS",
     "Categorical",
+    "Estimator",
     "Gaussian",
+    "Linear",
     "Logistic",
     "Model",
     "Objective",
@@ -46,6 +49,7 @@ __all__ = [
     "RandomFeatures",
     "ResNet",
     "Slot",
+    "Trajectories",
     "Transformer",
     "accuracy",
     "attend",

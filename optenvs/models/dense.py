@@ -185,6 +185,18 @@ class Logistic(MLP):
 
 
 @dataclass(frozen=True)
+class Linear(Model):
+    """A matrix, without a bias: ``W x`` of a flattened input."""
+
+    def build(self) -> tuple[Slot, ...]:
+        inputs = math.prod(self.shape)
+        return (Slot("weight", (self.classes, inputs), fan_in=inputs),)
+
+    def forward(self, parameters: Parameters, inputs: Tensor) -> Float[Tensor, "B m c"]:
+        return torch.matmul(inputs.flatten(2), parameters["weight"].mT)
+
+
+@dataclass(frozen=True)
 class RandomFeatures(MLP):
     """One hidden layer that is drawn and stays (in ``fixed``); the affine layer on its features is trained.
 

@@ -23,9 +23,15 @@ class Categorical:
 
     Attributes:
         model: its outputs are the logits.
+        explore: the share of the uniform distribution in it, so that no action dies out; in [0, 1).
     """
 
     model: Model
+    explore: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.explore < 1:
+            raise ValueError(f"explore: expected a number in [0, 1), got {self.explore!r}")
 
     @property
     def size(self) -> int:
@@ -45,7 +51,7 @@ class Categorical:
         fixed: Tensor | None = None,
     ) -> Int64[Tensor, "B m"]:
         """The action whose share of [0, 1) holds the uniform number ``draws``."""
-        shares = self.model.apply(flat, states, fixed).softmax(-1).cumsum(-1)
+        shares = self._shares(self.model.apply(flat, states, fixed)).cumsum(-1)
         # the last share ends at 1 only to rounding
         return (draws.unsqueeze(-1) >= shares[..., :-1]).sum(-1)
 
@@ -57,15 +63,23 @@ class Categorical:
         self, flat: Float[Tensor, "B D"], states: Tensor, actions: Tensor, fixed: Tensor | None = None
     ) -> Float[Tensor, "B m"]:
         """The logarithm of the probability of ``actions`` ``(B, m)``."""
-        logits = self.model.apply(flat, states, fixed).log_softmax(-1)
-        return logits.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+        logarithms = self._logarithms(self.model.apply(flat, states, fixed))
+        return logarithms.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
 
     def entropy(
         self, flat: Float[Tensor, "B D"], states: Tensor, fixed: Tensor | None = None
     ) -> Float[Tensor, "B m"]:
         """The entropy of the action, in nats."""
-        logits = self.model.apply(flat, states, fixed).log_softmax(-1)
-        return -(logits.exp() * logits).sum(-1)
+        logarithms = self._logarithms(self.model.apply(flat, states, fixed))
+        return -(logarithms.exp() * logarithms).sum(-1)
+
+    def _shares(self, logits: Float[Tensor, "B m a"]) -> Float[Tensor, "B m a"]:
+        """The probabilities of the actions."""
+        shares = logits.softmax(-1)
+        return shares if not self.explore else (1 - self.explore) * shares + self.explore / logits.shape[-1]
+
+    def _logarithms(self, logits: Float[Tensor, "B m a"]) -> Float[Tensor, "B m a"]:
+        return self._shares(logits).log() if self.explore else logits.log_softmax(-1)
 
 
 @dataclass(frozen=True)

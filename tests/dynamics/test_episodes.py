@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from optenvs.core.random import keys_from_seed, normal, uniform
-from optenvs.dynamics import CartPole, Draws, Episode, Pendulum, Task, episodes, returns
+from optenvs.dynamics import Acrobot, CartPole, Draws, Episode, Pendulum, Task, episodes, returns
 from optenvs.models import Categorical, Gaussian, make_model
 
 
@@ -37,6 +37,25 @@ def test_the_cart_pole_is_gymnasiums() -> None:
         assert steps > 5
 
 
+def test_the_acrobot_is_gymnasiums() -> None:
+    env, task, ended = gym.make("Acrobot-v1").unwrapped, Acrobot(), 0
+    for seed in range(3):
+        env.reset(seed=seed)
+        state = tuple(tensor(value) for value in env.state)  # type: ignore[attr-defined]
+        for _ in range(200):
+            # with the second joint, which swings it up
+            choice = int(2 * (float(state[3]) > 0))
+            seen, reward, over, *_ = env.step(choice)
+            state, paid, up = task.step(state, tensor(choice - 1.0), 0.0)
+            assert np.allclose(torch.stack(state).numpy(), env.state, rtol=0, atol=1e-9)  # type: ignore[attr-defined]
+            assert np.allclose(task.observe(state).numpy(), seen, rtol=0, atol=1e-6)
+            assert (float(paid), bool(up)) == (reward, over)
+            ended += over
+            if over:
+                break
+    assert ended == 3
+
+
 def test_the_pendulum_is_gymnasiums() -> None:
     env, task = gym.make("Pendulum-v1").unwrapped, Pendulum()
     for seed in range(3):
@@ -54,7 +73,8 @@ def test_the_pendulum_is_gymnasiums() -> None:
 
 
 def test_starts_fill_the_boxes_of_gymnasium() -> None:
-    for task, name in ((CartPole(), "CartPole-v1"), (Pendulum(), "Pendulum-v1")):
+    tasks = ((CartPole(), "CartPole-v1"), (Acrobot(), "Acrobot-v1"), (Pendulum(), "Pendulum-v1"))
+    for task, name in tasks:
         env = gym.make(name).unwrapped
         states = []
         for seed in range(300):
@@ -95,6 +115,7 @@ def test_episodes_are_those_of_a_plain_loop() -> None:
             # it stays where it ended, and earns nothing
             assert torch.allclose(found.states[b, m, t:], torch.stack(state), rtol=0, atol=1e-12)
             assert not found.mask[b, m, t:].any() and not found.rewards[b, m, t:].any()
+            assert not found.actions[b, m, t:].any()
     total = returns(CartPole(), linear(weights), Draws(start=start, pushes=pushes), 60)
     assert torch.equal(total, found.returns)
 
@@ -111,7 +132,7 @@ def test_a_neural_policy_balances_by_its_luck() -> None:
         return 2.0 * policy.act(flat, seen, luck) - 1
 
     found = episodes(CartPole(), act, draws, 40)
-    assert set(found.actions.unique().tolist()) == {-1.0, 1.0}
+    assert set(found.actions[found.mask].unique().tolist()) == {-1.0, 1.0}
     # what was done is what the policy does there, and its likelihood can be taken afterwards
     states = found.states[:, :, :-1].flatten(1, 2)
     taken = policy.act(flat, states, draws.policy.flatten(1, 2))  # type: ignore[union-attr]

@@ -8,7 +8,7 @@ from torch import distributions
 
 from optenvs.core import keys_from_seed
 from optenvs.core.random import normal, uniform
-from optenvs.models import MLP, Categorical, Gaussian
+from optenvs.models import MLP, Categorical, Gaussian, Linear
 
 KEYS = keys_from_seed(0, 3)
 DOUBLE = torch.float64
@@ -28,6 +28,27 @@ def test_categorical_is_torchs() -> None:
     torch.testing.assert_close(policy.log_prob(weights, STATES, actions), theirs.log_prob(actions))
     torch.testing.assert_close(policy.entropy(weights, STATES), theirs.entropy())
     assert torch.equal(policy.mode(weights, STATES), theirs.probs.argmax(-1))
+
+
+def test_exploration_mixes_the_uniform_distribution_in() -> None:
+    policy = Categorical(MODEL, explore=0.3)
+    weights = 20 * flat(policy.size)
+    shares = 0.7 * MODEL.apply(weights, STATES).softmax(-1) + 0.1
+    theirs = distributions.Categorical(probs=shares)
+    actions = policy.act(weights, STATES, uniform(KEYS, "u", 6, dtype=DOUBLE))
+    torch.testing.assert_close(policy.log_prob(weights, STATES, actions), theirs.log_prob(actions))
+    torch.testing.assert_close(policy.entropy(weights, STATES), theirs.entropy())
+    assert float(policy.log_prob(weights, STATES, actions).min()) >= torch.tensor(0.1).log() - 1e-6
+    with pytest.raises(ValueError, match="explore: expected a number in \\[0, 1\\), got 1"):
+        Categorical(MODEL, explore=1.0)
+
+
+def test_a_linear_model_is_a_matrix() -> None:
+    model = Linear((4,), 3)
+    weights = flat(model.size)
+    expected = STATES @ weights.view(3, 3, 4).mT
+    torch.testing.assert_close(model.apply(weights, STATES), expected)
+    assert model.size == 12
 
 
 def test_categorical_acts_by_its_shares() -> None:

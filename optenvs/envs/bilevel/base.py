@@ -38,7 +38,6 @@ several times faster than the inherited ones. All are pure, of rows that do not 
 from __future__ import annotations
 
 import abc
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -49,11 +48,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from optenvs.core.env import Instance, State
+from optenvs.core.measured import with_merit
 from optenvs.core.menu import Judgement, Kind, MenuEnv, Query
 from optenvs.core.offer import Function, Shape
 from optenvs.core.oracles import hvp, value_and_gradient, vjp
 from optenvs.core.random import Keys
-from optenvs.core.rewards import REWARDS, Progress
 
 from .parts import Draw, Hidden, Own, Problem, Sizes, Solution
 
@@ -393,11 +392,4 @@ class Bilevel(MenuEnv):
         with torch.no_grad():
             F, f = self.upper(own, x, y), self.lower(own, x, y)
             merit, measured = self.measure(own, state.hidden.best, x, y, F, f)
-        finite = merit.isfinite()
-        merit = torch.where(finite, merit, state.merit)
-        best = torch.minimum(state.best, merit)
-        gained = REWARDS[self.reward](Progress(merit, best, state.best, state.floor))
-        # of what the query itself earned, the merit before it, nothing is taken back but the value
-        reward = gained if self.reward == "negative_value" else state.reward + gained
-        metrics = state.metrics | measured
-        return dataclasses.replace(state, metrics=metrics, merit=merit, best=best, reward=reward)
+        return with_merit(self, state, merit, measured)

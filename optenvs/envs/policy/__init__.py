@@ -1,0 +1,1 @@
+"""Policy search: weights of a policy, asked for trajectories."""
