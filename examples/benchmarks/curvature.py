@@ -8,11 +8,17 @@ unknowns and its exact Hessian (16 instances, a value below 1e-10). The batch is
 ``optenvs.rollout``, with ledger, metrics and record; scipy gets value, gradient and Hessian in plain numpy,
 computed once a point, and stops at the same level.
 
-Measured (processor time of one thread, torch 2.13 CPU, Python 3.11, on a machine with eight processes a
-core, to be measured again on a quiet one): 256 instances of LogSumExp take the batch 2.2 s in 33 queries;
-trust-exact was run on 16 of them, 0.044 s each, which for all would be 11.2 s: about 5x. The second problem
-has not been measured. Of the batch's time two fifths are Hessians: rows drift apart, and 28 of the 33 queries
-compute Hessians of all rows where some want one.
+Measured (processor time of one thread, torch 2.13 CPU, Python 3.11, x86_64, on two cores with eight busy
+processes each, which slow the batch, that lives on memory, more than the loop; all instances were run both
+ways):
+
+    problem      instances     batch      loop   ratio   values   scipy
+    LogSumExp          256    1.032s    9.246s    9.0x     15.2    11.1
+    operator            16    2.578s   20.195s    7.8x     62.9    26.6
+
+On the same machine with two busy processes a core, the best of three runs of the batch on LogSumExp took
+0.82 to 0.86 s, and trust-exact on 16 of the instances as much as 9.1 to 9.9 s for all would be: 11x. Of the
+batch's time a quarter is Cholesky's and a quarter Hessians, which are computed for the rows that want one.
 """
 
 from __future__ import annotations
