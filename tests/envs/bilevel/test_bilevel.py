@@ -177,7 +177,7 @@ def test_projections_are_nearest_points(env: Bilevel) -> None:
 
 
 def test_the_bill_has_a_name_for_each_kind_and_derivatives(env: Bilevel) -> None:
-    assert env.bill["derivatives"] == 10  # five gradients and pullbacks, two products for 2 each, one hypergradient
+    assert env.bill["derivatives"] == 10  # five gradients and pullbacks, two products at 2, one hypergradient
     assert {kind: env.bill[kind] for kind in env.oracles} == dict.fromkeys(env.oracles, 1)
     state = env.reset(keys_from_seed(0, 1))
     assert int(state.calls["derivatives"]) == 0
