@@ -25,6 +25,9 @@ from optenvs.core.struct import replace, static, struct
 
 from .core import Agent, Observation
 
+Mask = bool | Bool[Tensor, "B"]
+"""Rows, or one answer for all of them."""
+
 
 @struct
 class Notes:
@@ -80,7 +83,7 @@ class Notes:
 
     def read(self, observation: Observation) -> Notes:
         """The notes with the answers of ``observation``."""
-        answers, places, known = {}, {}, {}
+        answers, places, known, always = {}, {}, {}, None
         told = observation[ANSWERED] > 0
         columns, alike = told.unbind(-1), _alike(told)
         for kind, before in self.answers.items():
@@ -91,7 +94,8 @@ class Notes:
                 places[kind] = {at: _rows(new, observation[at], x) for at, x in self.places[kind].items()}
                 known[kind] = new | self.known[kind]
             elif alike[column]:
-                answers[kind], known[kind] = observation[kind], new
+                always = new if always is None else always  # one tensor for all: `ask` compares it once
+                answers[kind], known[kind] = observation[kind], always
                 places[kind] = {at: observation[at] for at in self.places[kind]}
             else:
                 answers[kind], places[kind], known[kind] = before, self.places[kind], self.known[kind]
@@ -103,24 +107,40 @@ class Notes:
         self._check(kind)
         self.offer.check_places(places)
         held = self.known[kind]
+        looks = _looks(held)
         for at, place in self.places[kind].items():
-            if at in places:
-                held = held & (place == places[at]).flatten(1).all(1)
+            if at in places and (same := _same(place, places[at], looks)) is not True:
+                held = held & same
         return held
 
-    def ask(
-        self, wanted: Mapping[str, bool | Bool[Tensor, "B"]], **places: Tensor
-    ) -> tuple[dict[str, Tensor], Notes]:
+    def ask(self, wanted: Mapping[str, Mask], **places: Tensor) -> tuple[dict[str, Tensor], Notes]:
         """The query that wants some kinds at some places, but for what is held there already.
 
         Args:
             wanted: by kind, for all rows or row by row.
             **places: ``(B, *shape)``; those not named are zeros.
         """
-        at = {name: part for name, part in self.offer.query({}, **places).items() if name != WANT}
-        missing = {kind: ~self.holds(kind, **at) & asked for kind, asked in wanted.items()}
-        action = self.offer.query(missing, **places)
-        return action, replace(self, wanted=action[WANT])
+        self.offer.check_places(places)
+        at = self.offer.whole(places)
+        like = next(iter(at.values()))
+        looks, seen = _looks(like), {}  # kinds that were answered together share their places
+        missing = {kind: self._missing(kind, asked, at, looks, seen) for kind, asked in wanted.items()}
+        want = self.offer.want(missing, like)
+        return at | {WANT: want}, replace(self, wanted=want)
+
+    def _missing(self, kind: str, asked: Mask, at: Mapping[str, Tensor], looks: bool, seen: Any) -> Mask:
+        """Where a kind is asked, and not held at these places; ``seen`` keeps what was compared."""
+        self._check(kind)
+        known = self.known[kind]
+        if id(known) not in seen:
+            seen[id(known)] = _plain(known) if looks else known
+        held = seen[id(known)]
+        for name, place in self.places[kind].items():
+            pair = id(place), id(at[name])
+            if pair not in seen:
+                seen[pair] = _same(place, at[name], looks)
+            held = _both(held, seen[pair])
+        return _both(not held if isinstance(held, bool) else ~held, asked)
 
     def _check(self, kind: str) -> None:
         if kind not in self.answers:
@@ -128,12 +148,43 @@ class Notes:
             raise KeyError(f"notes: no kind {kind!r}; the agent's needs are {known}")
 
 
+def _looks(x: Tensor) -> bool:
+    """Whether the host may look at numbers."""
+    return x.device.type == "cpu" and not inside_transform(x)
+
+
 def _alike(told: Bool[Tensor, "B kinds"]) -> list[bool | None] | None:
     """By kind, what holds in all rows, ``None`` where they differ; ``None`` where nobody may look."""
-    if told.device.type != "cpu" or inside_transform(told):
+    if not _looks(told):
         return None
+    if told.shape[0] == 1:
+        return told[0].tolist()
     pairs = zip(told.all(0).tolist(), told.any(0).tolist(), strict=True)
     return [every if every == some else None for every, some in pairs]
+
+
+def _same(place: Tensor, other: Tensor, looks: bool) -> Mask:
+    """Which rows are the same; a plain answer where the host has one for all rows."""
+    if looks and torch.equal(place, other):
+        return True
+    if looks and place.shape[0] == 1:
+        return False
+    return (place == other).flatten(1).all(1)
+
+
+def _plain(mask: Bool[Tensor, "B"]) -> Mask:
+    """The mask as one answer, where all rows agree."""
+    rows = mask.tolist()
+    return rows[0] if rows and rows.count(rows[0]) == len(rows) else mask
+
+
+def _both(one: Mask, other: Mask) -> Mask:
+    """Their conjunction."""
+    if isinstance(one, bool):
+        return other if one else False
+    if isinstance(other, bool):
+        return one if other else False
+    return one & other
 
 
 def _rows(mask: Bool[Tensor, "B"], yes: Tensor, no: Tensor) -> Tensor:

@@ -34,8 +34,10 @@ class Course(NamedTuple):
 def residual(memory: Any) -> Tensor:
     """|(grad_x L, c)| where the agents stand, of answers given there, ``(B,)``."""
     notes = memory.notes
-    slope = notes["gradient"] + times(notes["jacobian"].mT, memory.multipliers)
-    return torch.cat((slope, notes["constraints"]), -1).norm(dim=-1)
+    turned = notes["adjoint_product"] if "adjoint_product" in notes.answers else None
+    if turned is None:
+        turned = times(notes["jacobian"].mT, memory.multipliers)
+    return torch.cat((notes["gradient"] + turned, notes["constraints"]), -1).norm(dim=-1)
 
 
 def courses(env: Any, agent: Any, batch: int = 1, seed: int = 0, most: int = 2000) -> list[Course]:

@@ -20,12 +20,12 @@ from torch import Tensor
 
 from optenvs.core.env import Action
 from optenvs.core.ledger import Ledger
-from optenvs.core.oracles import inside_transform
 from optenvs.core.random import Keys
 from optenvs.core.struct import replace, select, struct
 
 from ..asking import Notes
 from ..core import Agent, Observation, require
+from ._rows import Seen, cat, look, mixed
 from .gmres import length_of, times
 
 
@@ -145,6 +145,27 @@ class LineSearch(Agent):
         """Rows where the residual may end the run."""
         return ~state.trying
 
+    def prepared(self, state: SearchState) -> tuple[SearchState, Bool[Tensor, "B"]]:
+        """The state with what the answers say of a direction, and the rows that have all for one."""
+        at = {"x": state.x, "multipliers": self.asked_at(state)}
+        # whatever else is needed there is asked no later than the Hessian
+        return state, ~state.trying & ~state.finished & state.notes.holds("hessian", **at)
+
+    def asked(self, state: SearchState) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """What is asked next, by kind, and the places."""
+        seen = look(state.trying)
+        resting = ~state.trying if seen.some and not seen.every else not seen.some
+        wanted = {kind: True if kind in self.tried else resting for kind in self.needs}
+        return wanted, self.places(state, seen, self.asked_at(state))
+
+    def slope(self, notes: Notes, multipliers: Float[Tensor, "B m"]) -> Float[Tensor, "B n"]:
+        """grad_x L at the last answers."""
+        return notes["gradient"] + times(notes["jacobian"].mT, multipliers)
+
+    def slope_known(self, state: SearchState) -> Bool[Tensor, "B"]:
+        """Whether they were given where it stands."""
+        return state.notes.holds("jacobian", x=state.x) & state.notes.holds("gradient", x=state.x)
+
     # What it gets ------------------------------------------------------------------------------
 
     def init(self, problem: Any, observation: Observation, keys: Keys) -> SearchState:
@@ -176,77 +197,85 @@ class LineSearch(Agent):
     def act(self, state: SearchState, observation: Observation) -> tuple[Action, SearchState]:
         notes = state.notes.read(observation)
         state = replace(state, notes=notes, finished=state.finished | notes.refused)
-        if some(state.trying):
+        if look(state.trying).some:
             state = self._judged(state, observation)
         if self.tolerance:
             state = replace(state, finished=state.finished | (self.settled(state) & self._within(state)))
-        at = {"x": state.x, "multipliers": self.asked_at(state)}
-        # whatever else is needed there is asked no later than the Hessian
-        ready = ~state.trying & ~state.finished & notes.holds("hessian", **at)
-        if some(ready):
-            state = self._turned(state, ready)
-        trying, length, resting = state.trying.unsqueeze(-1), state.length.unsqueeze(-1), ~state.trying
-        action, notes = notes.ask(
-            {kind: True if kind in self.tried else resting for kind in self.needs},
-            x=torch.where(trying, state.x + length * state.dx, state.x),
-            multipliers=torch.where(
-                trying, state.multipliers + length * state.dmultipliers, self.asked_at(state)
-            ),
-        )
+        state, ready = self.prepared(state)
+        seen = look(ready)
+        if seen.some:
+            state = self._turned(state, ready, seen)
+        wanted, places = self.asked(state)
+        action, notes = state.notes.ask(wanted, **places)
         return action, replace(state, notes=notes)
+
+    def places(self, state: SearchState, seen: Seen, resting: Float[Tensor, "B m"]) -> dict[str, Tensor]:
+        """The next trial, where ``seen`` says so, or where it stands, with the multipliers ``resting``."""
+        if not seen.some:  # copies: the memory is nobody else's
+            return {"x": state.x.clone(), "multipliers": resting.clone()}
+        length = state.length.unsqueeze(-1)
+        x, multipliers = state.x + length * state.dx, state.multipliers + length * state.dmultipliers
+        here = {"x": state.x, "multipliers": resting}
+        return mixed(seen, state.trying, {"x": x, "multipliers": multipliers}, here)
 
     def _judged(self, state: SearchState, observation: Observation) -> SearchState:
         """Whether trials are accepted, and how long the next ones are."""
         most = state.merit + self.armijo * state.length * state.slope + state.rounding
         passed = state.trying & (self.merit(state, observation["multipliers"]) <= most)
-        failed = state.trying & ~passed
-        length = torch.where(failed, state.length / 2, state.length)
-        lost = failed & (length * state.slope.abs() <= state.rounding)
-        there = passed.unsqueeze(-1)
+        failed, seen = state.trying & ~passed, look(passed)
+        length, finished = state.length, state.finished
+        if not seen.every:
+            length = torch.where(failed, length / 2, length)
+            finished = finished | (failed & (length * state.slope.abs() <= state.rounding))
+        there = {"x": observation["x"], "multipliers": observation["multipliers"], "step": length}
+        here = {"x": state.x, "multipliers": state.multipliers, "step": state.step}
         return replace(
             state,
-            x=torch.where(there, observation["x"], state.x),
-            multipliers=torch.where(there, observation["multipliers"], state.multipliers),
+            **mixed(seen, passed, there, here),
             length=length,
             trying=failed,
             iterations=state.iterations + passed,
-            step=torch.where(passed, length, state.step),
-            finished=state.finished | lost,
+            finished=finished,
         )
 
-    def _turned(self, state: SearchState, ready: Bool[Tensor, "B"]) -> SearchState:
+    def _turned(self, state: SearchState, ready: Bool[Tensor, "B"], seen: Seen) -> SearchState:
         """The state with a direction in rows that are ready."""
         found = self.direction(state, ready)
-        moved = torch.zeros_like(ready) if found.moved is None else ready & found.moved
-        sound = found.dx.isfinite().all(-1) & found.dmultipliers.isfinite().all(-1)
-        singular = ready & ~moved & (found.singular | ~sound)
-        still = ((state.x + found.dx) == state.x).all(-1)
-        still = still & ((state.multipliers + found.dmultipliers) == state.multipliers).all(-1)
+        moved = None if found.moved is None else ready & found.moved
+        new = ready if moved is None else ready & ~moved
+        z, at = cat(found.dx, found.dmultipliers), cat(state.x, state.multipliers)
+        # of z that is no number a sum is none, too
+        singular = found.singular | ~(z.sum(-1).abs() < torch.inf)
         rounding = _rounding(found.merit, state)
         # the slope falls from step to step, until rounding is all that is left of it
         lost = (found.slope.abs() <= rounding) & (found.slope <= state.slope)
-        over = singular | (ready & ~moved & (still | lost))
+        over = singular | lost | ((at + z) == at).all(-1)
         if found.ended is not None:
-            over = over | (ready & found.ended)
-        tries = ready & ~moved & ~over
-        one = torch.ones_like(state.length)
-        work = {kind: torch.where(ready, count, 0) for kind, count in found.work.items()}
+            over = over | found.ended
+        tries, none = new & ~over, torch.zeros_like(state.iterations)
+        going = look(tries)
+        there = {
+            "dx": found.dx,
+            "dmultipliers": found.dmultipliers,
+            "length": torch.ones_like(state.length),
+            "merit": found.merit,
+            "slope": found.slope,
+            "rounding": rounding,
+        }
         state = replace(
             state,
-            own=select(ready, found.own, state.own),
-            dx=select(tries, found.dx, state.dx),
-            dmultipliers=select(tries, found.dmultipliers, state.dmultipliers),
-            length=select(tries, one, state.length),
-            merit=select(tries, found.merit, state.merit),
-            slope=select(tries, found.slope, state.slope),
-            rounding=select(tries, rounding, state.rounding),
+            **mixed(going, tries, there, {name: getattr(state, name) for name in there}),
+            own=mixed(seen, ready, found.own, state.own),
             trying=state.trying | tries,
-            singular=state.singular | singular,
             capped=state.capped + (ready & found.capped),
-            finished=state.finished | over,
-            work=state.work.bill(work),
+            work=state.work.bill(mixed(seen, ready, found.work, dict.fromkeys(found.work, none))),
         )
-        if found.multipliers is not None:
+        if not going.every:
+            ended = new & over if found.ended is None else (new & over) | (ready & found.ended)
+            state = replace(
+                state, singular=state.singular | (new & singular), finished=state.finished | ended
+            )
+        if moved is not None and found.multipliers is not None:
             state = replace(
                 state,
                 multipliers=select(moved, found.multipliers, state.multipliers),
@@ -256,15 +285,9 @@ class LineSearch(Agent):
 
     def _within(self, state: SearchState) -> Bool[Tensor, "B"]:
         """Whether the residual is known where it stands, and within the tolerance."""
-        notes = state.notes
-        known = ~state.trying & notes.holds("jacobian", x=state.x) & notes.holds("gradient", x=state.x)
-        slope = notes["gradient"] + times(notes["jacobian"].mT, state.multipliers)
-        return known & (length_of(torch.cat((slope, notes["constraints"]), -1)) <= self.tolerance)
-
-
-def some(mask: Bool[Tensor, "B"]) -> bool:
-    """Whether a row is set; where nobody may look: perhaps, and what depends on it is computed and masked."""
-    return mask.device.type != "cpu" or inside_transform(mask) or bool(mask.any())
+        known = ~state.trying & self.slope_known(state)
+        slope = self.slope(state.notes, state.multipliers)
+        return known & (length_of(cat(slope, state.notes["constraints"])) <= self.tolerance)
 
 
 def _rounding(merit: Float[Tensor, "B"], state: SearchState) -> Float[Tensor, "B"]:

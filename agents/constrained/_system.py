@@ -11,10 +11,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..asking import Notes
+from ._rows import cat, look
 from .gmres import length_of, times
 
 
@@ -26,6 +27,8 @@ class System(NamedTuple):
         c, G, H: constraints, Jacobian, the Lagrangian's Hessian.
         B: the modified Hessian.
         shift: t.
+        shifted: whether it is more than 0 in a row, as far as the host may look.
+        size, modified: |H| and |B|, ``(B,)``.
         least: the least eigenvalue of G G', ``(B,)``.
         A, b: the system.
     """
@@ -36,6 +39,9 @@ class System(NamedTuple):
     H: Float[Tensor, "B n n"]
     B: Float[Tensor, "B n n"]
     shift: Float[Tensor, "B"]
+    shifted: bool
+    size: Float[Tensor, "B"]
+    modified: Float[Tensor, "B"]
     least: Float[Tensor, "B"]
     A: Float[Tensor, "B N N"]
     b: Float[Tensor, "B N"]
@@ -57,24 +63,26 @@ def system(notes: Notes, multipliers: Float[Tensor, "B m"], xi: float, reduced: 
     """
     c, G, H = notes["constraints"], notes["jacobian"], notes["hessian"]
     slope = notes["gradient"] + times(G.mT, multipliers)
-    least = eigenvalues(G @ G.mT)[:, 0]
-    shift = torch.zeros_like(least) if reduced is None else shifts(G, H, xi, reduced)
-    B = H + torch.diag_embed(shift.unsqueeze(-1).expand_as(slope))
+    least, size = eigenvalues(torch.bmm(G, G.mT))[:, 0], norm(H)
+    low = None if reduced is None else bent(G, H, reduced)
+    B, modified, shift = H, size, torch.zeros_like(size)
+    shifted = low is not None and look(low).some
+    if low is not None and shifted:
+        shift = torch.where(low, xi + size, 0.0)
+        B = H + torch.diag_embed(shift.unsqueeze(-1).expand_as(slope))
+        modified = norm(B)
     corner = G.new_zeros(*c.shape, c.shape[-1])
     A = torch.cat((torch.cat((B, G.mT), -1), torch.cat((G, corner), -1)), -2)
-    return System(slope, c, G, H, B, shift, least, A, -torch.cat((slope, c), -1))
+    return System(slope, c, G, H, B, shift, shifted, size, modified, least, A, -cat(slope, c))
 
 
-def shifts(
-    G: Float[Tensor, "B m n"], H: Float[Tensor, "B n n"], xi: float, reduced: float
-) -> Float[Tensor, "B"]:
-    """The shift t. A square system has no null space, and none."""
+def bent(G: Float[Tensor, "B m n"], H: Float[Tensor, "B n n"], reduced: float) -> Bool[Tensor, "B"] | None:
+    """Where the reduced Hessian has an eigenvalue below the threshold; ``None`` without a null space."""
     m, n = G.shape[-2:]
     if m >= n:
-        return torch.zeros_like(G[:, 0, 0])
+        return None
     Z = torch.linalg.qr(G.mT, mode="complete")[0][..., m:]
-    low = eigenvalues(Z.mT @ H @ Z)[:, 0] < reduced
-    return torch.where(low, xi + norm(H), 0.0)
+    return eigenvalues(torch.bmm(torch.bmm(Z.mT, H), Z))[:, 0] < reduced
 
 
 def eigenvalues(matrix: Float[Tensor, "B n n"]) -> Float[Tensor, "B n"]:

@@ -25,17 +25,18 @@ ledger. Unless ``solve`` is ``exact`` it computes on the host.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from optenvs.core.struct import replace, select, struct
+from optenvs.core.struct import replace, select
 
 from ..asking import Notes
 from ..core import require
+from ._merit import FLOOR, Penalties, Slopes, Squares, first_done, merit, most_changes, stricter
+from ._rows import look, mixed
 from ._search import Direction, LineSearch, SearchState
 from ._system import System, dot, norm, system
 from .gmres import length_of, times
@@ -44,26 +45,8 @@ from .sketching import WEIGHTS, Sketches, sketch_and_project
 SOLVES = ("gaussian", "kaczmarz", "block", "exact")
 HESSIANS = ("lagrangian", "objective")
 STARTS = ("residual", "published")
-_FLOOR, _MOST, _LEAST = 1e-6, 1e8, 1e-8
-"""Of delta; where eta1 and eta2 are left as they are."""
-
-
-@struct
-class Penalties:
-    """What persists between rounds.
-
-    Attributes:
-        eta1, eta2: the penalties of the merit function, ``(B,)``.
-        delta: the accuracy of the direction, ``(B,)``.
-        psi: the bound on the inverse of A in the last round, ``(B,)``.
-        shift: t in the last round, ``(B,)``.
-    """
-
-    eta1: Float[Tensor, "B"]
-    eta2: Float[Tensor, "B"]
-    delta: Float[Tensor, "B"]
-    psi: Float[Tensor, "B"]
-    shift: Float[Tensor, "B"]
+_Found = tuple[Tensor, Slopes, Penalties, dict[str, Tensor], Tensor]
+"""A direction, the slope along it, penalties, what was done, and where sketches fell short."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,85 +125,72 @@ class AdaSketchNewton(LineSearch):
         return Penalties(self.eta1 * one, self.eta2 * one, self.delta * one, one, 0 * one)
 
     def merit(self, state: SearchState, multipliers: Float[Tensor, "B m"]) -> Float[Tensor, "B"]:
-        notes, own = state.notes, state.own
-        slope = notes["gradient"] + times(notes["jacobian"].mT, multipliers)
-        return merit(own, notes["value"].squeeze(-1), notes["constraints"], multipliers, slope)
+        notes = state.notes
+        c, slope = notes["constraints"], self.slope(notes, multipliers)
+        lagrangian = notes["value"].squeeze(-1) + dot(multipliers, c)
+        return merit(state.own, lagrangian, Squares.of(c, slope))
 
     def direction(self, state: SearchState, ready: Bool[Tensor, "B"]) -> Direction:
         at = system(state.notes, state.multipliers, self.xi, self.reduced)
+        squares = Squares.of(at.c, at.slope)
         singular = ~(at.least >= self.singular)
-        psi = norm(at.B).square().clamp_min(1) / (at.least.clamp_max(1) * min(self.xi, 1.0))
+        psi = at.modified.square().clamp_min(1) / (at.least.clamp_max(1) * min(self.xi, 1.0))
         own = replace(state.own, psi=20 * psi, shift=at.shift)
-        own = replace(own, delta=torch.minimum(own.delta, self._trial(own, at)).clamp_min(_FLOOR))
+        own = replace(own, delta=torch.minimum(own.delta, self._trial(own, at)).clamp_min(FLOOR))
         inner = self._exact if self.solve == "exact" else self._sketched
-        z, own, sketches, capped = inner(state, at, own, ready & ~singular)
-        parts = self._slopes(state, at, z)
+        z, slopes, own, work, capped = inner(state, at, own, squares, ready & ~singular)
         dx, dmultipliers = at.parts(z)
-        value = state.notes["value"].squeeze(-1)
+        lagrangian = state.notes["value"].squeeze(-1) + dot(state.multipliers, at.c)
+        reductions = int(self.reduced is not None and _room(at))
         return Direction(
             dx=dx,
             dmultipliers=dmultipliers,
-            merit=merit(own, value, at.c, state.multipliers, at.slope),
-            slope=parts[0] + own.eta1 * parts[1] + own.eta2 * parts[2],
+            merit=merit(own, lagrangian, squares),
+            slope=slopes.at(own),
             own=own,
             singular=singular,
             capped=capped,
-            work={
-                "sketches": sketches,
-                "factorisations": (~singular & (self.solve == "exact")).long(),
-                "reductions": torch.full_like(sketches, int(self.reduced is not None and _room(at))),
-            },
+            work=work | {"reductions": torch.full_like(state.iterations, reductions)},
         )
 
     def _trial(self, own: Penalties, at: System) -> Float[Tensor, "B"]:
         """The accuracy at which the direction is one of descent."""
-        upsilon = torch.maximum(norm(at.G), norm(at.H)).clamp_min(1)
+        upsilon = torch.maximum(norm(at.G), at.size).clamp_min(1)
         share = (0.5 - self.armijo) * own.eta2 / (1 + own.eta1 + own.eta2)
         return share / (upsilon * own.psi).square()
 
-    def _slopes(self, state: SearchState, at: System, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The slope of L_eta along z: what comes without eta, times eta1, and times eta2, ``(B,)`` each."""
+    def _slopes(self, state: SearchState, at: System, z: Tensor) -> Slopes:
+        """The slope of L_eta along z."""
         dx, dmultipliers = at.parts(z)
         H = state.notes["objective_hessian"] if self.hessian == "objective" else at.H
         rate = times(at.G, dx)
         turned = times(H, dx) + times(at.G.mT, dmultipliers)
-        return dot(at.slope, dx) + dot(at.c, dmultipliers), dot(at.c, rate), dot(at.slope, turned)
+        return Slopes(dot(at.slope, dx) + dot(at.c, dmultipliers), dot(at.c, rate), dot(at.slope, turned))
 
     def _exact(
-        self, state: SearchState, at: System, own: Penalties, ready: Bool[Tensor, "B"]
-    ) -> tuple[Tensor, Penalties, Tensor, Tensor]:
+        self, state: SearchState, at: System, own: Penalties, squares: Squares, ready: Bool[Tensor, "B"]
+    ) -> _Found:
         """The direction by factorisation, and the first penalties of which it is a direction of descent."""
         z, info = torch.linalg.solve_ex(at.A, at.b.unsqueeze(-1))
-        z = torch.where((info == 0).unsqueeze(-1), z.squeeze(-1), torch.nan)
-        parts = [part.unsqueeze(-1) for part in self._slopes(state, at, z)]
-        grow = 2 * math.log(self.nu)  # of eta1; eta2 falls by half as much
-        most = min(math.log(_MOST / self.eta1) / grow, math.log(self.eta2 / _LEAST) / (grow / 2))
-        j = torch.arange(max(0, math.ceil(most)) + 2, dtype=z.dtype, device=z.device)
-        eta1 = own.eta1.unsqueeze(-1) * self.nu ** (2 * j)
-        eta2 = own.eta2.unsqueeze(-1) * self.nu**-j
-        falls = parts[0] + eta1 * parts[1] + eta2 * parts[2] <= -eta2 / 2 * dot(at.b, at.b).unsqueeze(-1)
-        stops = falls | (eta1 > _MOST) | (eta2 < _LEAST)
-        first = stops.to(z.dtype).argmax(-1, keepdim=True)
-        # the other bound on delta falls more slowly than by nu^-4, and is not met again
-        delta = (own.delta.unsqueeze(-1) * self.nu ** (-4 * first)).clamp_min(_FLOOR)
-        own = replace(
-            own,
-            eta1=eta1.gather(-1, first).squeeze(-1),
-            eta2=eta2.gather(-1, first).squeeze(-1),
-            delta=delta.squeeze(-1),
-        )
+        solved = info == 0
+        z = mixed(look(solved), solved, z.squeeze(-1), torch.full_like(at.b, torch.nan))
+        if self.hessian == "objective" or at.shifted:
+            slopes = self._slopes(state, at, z)
+        else:  # as A z = b says
+            slopes = Slopes(-dot(at.b, z), -squares.c, -squares.slope)
+        own = first_done(own, slopes, squares.both, self.nu, most_changes(self.eta1, self.eta2, self.nu))
         nothing = torch.zeros_like(state.iterations)
-        return z, own, nothing, nothing > 0
+        return z, slopes, own, {"sketches": nothing, "factorisations": ready.long()}, nothing > 0
 
     def _sketched(
-        self, state: SearchState, at: System, own: Penalties, ready: Bool[Tensor, "B"]
-    ) -> tuple[Tensor, Penalties, Tensor, Tensor]:
-        """The direction by sketches, penalties, how many sketches were made, and where they fell short."""
+        self, state: SearchState, at: System, own: Penalties, squares: Squares, ready: Bool[Tensor, "B"]
+    ) -> _Found:
+        """The direction by sketches."""
         z, made, capped = torch.zeros_like(at.b), torch.zeros_like(state.iterations), torch.zeros_like(ready)
         before, size = state.work["sketches"], length_of(at.b)
         theta = size.clamp_max(1) if self.theta is None else self.theta
         scale, going = theta * size / (norm(at.A) * own.psi), ready
-        sketches = self._sketches(self.start == "published")
+        slopes, sketches = self._slopes(state, at, z), self._sketches(self.start == "published")
         while bool(going.any()):
             target = scale * own.delta
             found = sketch_and_project(
@@ -236,17 +206,16 @@ class AdaSketchNewton(LineSearch):
             )
             z, made = found.z, made + found.sketches
             capped = capped | (going & (found.residual > target))
-            parts = self._slopes(state, at, z)
-            falls = parts[0] + own.eta1 * parts[1] + own.eta2 * parts[2] <= -own.eta2 / 2 * size.square()
-            going = going & ~(falls | (own.eta1 > _MOST) | (own.eta2 < _LEAST))
+            slopes = self._slopes(state, at, z)
+            going = going & ~slopes.done(own, squares.both)
             own = select(going, self._stricter(own, at), own)
             sketches = self._sketches(False)
-        return z, own, made, capped
+        return z, slopes, own, {"sketches": made, "factorisations": torch.zeros_like(made)}, capped
 
     def _stricter(self, own: Penalties, at: System) -> Penalties:
-        own = replace(own, eta1=own.eta1 * self.nu**2, eta2=own.eta2 / self.nu)
+        own = stricter(own, self.nu)
         delta = torch.minimum(own.delta / self.nu**4, self._trial(own, at))
-        return replace(own, delta=delta.clamp_min(_FLOOR))
+        return replace(own, delta=delta.clamp_min(FLOOR))
 
     def _sketches(self, wrong_start: bool) -> Sketches:
         block = self.block if self.solve == "block" else 1
@@ -257,18 +226,6 @@ class AdaSketchNewton(LineSearch):
             chunk=max(1, self.chunk // block),
             wrong_start=wrong_start,
         )
-
-
-def merit(
-    own: Penalties,
-    value: Float[Tensor, "B"],
-    c: Float[Tensor, "B m"],
-    multipliers: Float[Tensor, "B m"],
-    slope: Float[Tensor, "B n"],
-) -> Float[Tensor, "B"]:
-    """L_eta, where ``slope`` is grad_x L."""
-    penalties = own.eta1 * dot(c, c) + own.eta2 * dot(slope, slope)
-    return value + dot(multipliers, c) + penalties / 2
 
 
 def _room(at: System) -> bool:

@@ -11,6 +11,10 @@ As Hong, Na, Mahoney and Kolar (2023) compare with it:
 The gradient is grad_x L at the multipliers + mu c, and the Hessian that of L there, plus mu G'G: there it
 asks the derivatives, once a step. A trial asks value and constraints. Products with W and factorisations
 (exact solves) are on its own ledger; unless ``solve`` is ``exact`` it computes on the host.
+
+A subproblem need not have a minimum, and nothing in the method sees to it: HS40's has none for any mu (x_4 =
+s, x_2 = s^2, x_1 = -(s^4 - 1)^(1/3), x_3 = x_1^2 s + x_1 s^3 / mu: to leading order -s^(26/3) / (2 mu)). From
+its published start the first steps leave the valley of the solution, and the run gives up after ``steps``.
 """
 
 from __future__ import annotations

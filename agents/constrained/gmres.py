@@ -59,7 +59,7 @@ def gmres(
 
 def times(matrix: Float[Tensor, "B m n"], vector: Float[Tensor, "B n"]) -> Float[Tensor, "B m"]:
     """The products."""
-    return (matrix @ vector.unsqueeze(-1)).squeeze(-1)
+    return torch.bmm(matrix, vector.unsqueeze(-1)).squeeze(-1)  # `@` makes three views more
 
 
 def length_of(vector: Float[Tensor, "B n"], keepdim: bool = False) -> Float[Tensor, "B *one"]:

@@ -125,10 +125,12 @@ class Offer:
             wanted: by kind for all rows, or row by row; a kind that is not named is not wanted.
             **places: those that matter, ``(B, *shape)``, one at least; another one is zeros.
         """
-        for name in wanted:
-            if name not in self.kinds:
-                raise ValueError(f"wanted: no kind {name!r}{suggest(name, self.kinds)}")
         self.check_places(places)
+        whole = self.whole(places)
+        return whole | {WANT: self.want(wanted, next(iter(places.values())))}
+
+    def whole(self, places: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """All places, those that are not given zeros."""
         if not places:
             raise ValueError(f"places: expected one at least of {', '.join(n for n, *_ in self.places)}")
         like = next(iter(places.values()))
@@ -137,12 +139,19 @@ class Offer:
         for name, shape, dtype in self.places:
             kept = real if dtype.startswith("float") else getattr(torch, dtype)
             parts[name] = places[name] if name in places else like.new_zeros(len(like), *shape, dtype=kept)
+        return parts
+
+    def want(self, wanted: Mapping[str, bool | Bool[Tensor, "B"]], like: Tensor) -> Tensor:
+        """The column of each kind, ``(B, kinds)``: 1 where it is wanted; ``like`` is ``(B, ...)``."""
+        for name in wanted:
+            if name not in self.kinds:
+                raise ValueError(f"wanted: no kind {name!r}{suggest(name, self.kinds)}")
         if like.device.type == "cpu" and not tracing() and all(isinstance(w, bool) for w in wanted.values()):
             same = _row(tuple(int(wanted.get(kind, False)) for kind in self.kinds))
-            return parts | {WANT: same.repeat(len(like), 1)}
-        none = torch.zeros(len(like), dtype=torch.int64, device=like.device)
-        columns = [none + wanted[kind] if kind in wanted else none for kind in self.kinds]
-        return parts | {WANT: torch.stack(columns, -1)}
+            return same.repeat(len(like), 1)
+        none = torch.zeros(len(like), dtype=torch.bool, device=like.device)
+        columns = [wanted.get(kind, none) for kind in self.kinds]
+        return torch.stack([c if isinstance(c, Tensor) else none + c for c in columns], -1).long()
 
     def check_places(self, given: Mapping[str, Any]) -> None:
         """Raise ``ValueError`` for a place that is not on offer, or is no tensor of its shape."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -19,9 +20,11 @@ from optenvs.core.random import keys_from_seed
 from optenvs.core.rollout import agent_keys
 from optenvs.core.struct import replace
 from optenvs.envs.constrained.base import Constrained
+from optenvs.envs.constrained.formulas import FORMULAS
 from optenvs.envs.constrained.parts import Draw
 
-NAMES = ("adasketch_newton", "augmented_lagrangian", "l1_sqp", "l1_sqp_adaptive")
+NAMES = ("adasketch_newton", "augmented_lagrangian", "l1_sqp", "l1_sqp_adaptive", "minres_newton")
+MATRICES = NAMES[:4]
 EXACT = agents.AdaSketchNewton(solve="exact")
 
 
@@ -82,7 +85,7 @@ def test_exact_solves_are_recorded_without_a_look(monkeypatch: pytest.MonkeyPatc
 # What they pay ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", MATRICES)
 def test_nothing_is_bought_twice_and_a_trial_pays_what_its_merit_needs(name: str) -> None:
     agent = agents.make(name)
     env = cutest(budget=40)
@@ -251,7 +254,7 @@ def test_a_trial_that_is_no_number_is_halved() -> None:
         assert run.best[-1] < 1e-6
 
 
-@pytest.mark.parametrize("name", NAMES[:1] + NAMES[2:])
+@pytest.mark.parametrize("name", ["adasketch_newton", "l1_sqp", "l1_sqp_adaptive"])
 def test_dependent_gradients_end_that_row_only_and_are_said(name: str) -> None:
     env = cutest("DENSCHNCNE", perturbation=0.0)
     keys = keys_from_seed(0, 2)
@@ -274,6 +277,43 @@ def test_more_equations_than_variables_are_singular_and_never_solved() -> None:
     assert run.finished.all()
     assert run.agent_state.singular.all()
     assert not run.state.terminated.any()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("second", [2.0, 3.0])
+def test_equations_without_a_solution_end_and_are_never_solved(name: str, second: float) -> None:
+    """x + y = 1 with x + y = 2, which is told as linear, or with (x + y)^2 = 3, which is not."""
+    twice = (lambda s: s) if second == 2.0 else torch.square
+    env = Given(
+        f=lambda x, y: x**2 + 3 * y**2,
+        c=lambda x, y: (x + y - 1, twice(x + y) - second),
+        begin=(1.0, 2.5),
+        rows=2,
+        tolerance=1e-3,
+    )
+    run = optenvs.rollout(
+        env, agents.make(name, **({"cap": 100} if "cap" in fields(name) else {})), steps=150
+    )
+    assert not run.state.terminated.any()
+    assert run.best[-1] > 0.1
+    assert (run.metrics["least_squares_kkt"] > 0.1).all()
+
+
+def fields(name: str) -> set[str]:
+    return {field.name for field in dataclasses.fields(agents.make(name))}
+
+
+def test_the_subproblem_of_hs40_has_no_minimum() -> None:
+    """f + mu/2 |c|^2 falls without end along the curve of the docstring, whatever mu is."""
+    problem = FORMULAS["HS40"]
+    assert problem.f is not None
+    for mu in (1.0, 1e4):
+        for s in (torch.tensor([1e8], dtype=torch.float64), torch.tensor([1e10], dtype=torch.float64)):
+            x1 = -((s**4 - 1) ** (1 / 3))
+            x = (x1, s**2, x1**2 * s + x1 * s**3 / mu, s)
+            value = problem.f(x) + mu / 2 * torch.stack(problem.c(x)).square().sum(0)
+            assert value < 0
+            assert float(value) == pytest.approx(-(float(s) ** (26 / 3)) / (2 * mu), rel=0.15)
 
 
 def test_a_cap_is_counted_and_the_run_goes_on() -> None:
@@ -318,6 +358,11 @@ def test_a_subproblem_without_a_minimum_is_given_up() -> None:
         ("augmented_lagrangian", {"grow": 0.5}),
         ("augmented_lagrangian", {"steps": 0}),
         ("augmented_lagrangian", {"accuracy": 0.0}),
+        ("minres_newton", {"cap": 0}),
+        ("minres_newton", {"delta": 1.0}),
+        ("minres_newton", {"nu": 1.0}),
+        ("minres_newton", {"xi": 0.0}),
+        ("minres_newton", {"theta": 0.0}),
     ],
 )
 def test_bad_parameters(name: str, bad: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Sketch and project, and GMRES: against one sketch at a time in numpy, and against least squares."""
+"""Sketch and project, GMRES and MINRES: against one sketch at a time in numpy, and against least squares."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from agents.constrained.gmres import gmres, times
+from agents.constrained.minres import begin, minres
 from agents.constrained.sketching import Sketches, sketch_and_project
 from optenvs.core.random import keys_from_seed, normal, uniform_at
 
@@ -194,3 +195,26 @@ def test_gmres_is_least_squares_on_the_krylov_space() -> None:
         assert float(left[i].norm()) == pytest.approx(least, rel=1e-9, abs=1e-9)
     assert left[2].norm() < 1e-10
     assert left[3].norm() < 1e-12
+
+
+def test_minres_is_least_squares_on_the_krylov_space_and_says_where_it_ends() -> None:
+    A, b = systems()
+    A = A + A.mT
+    A[3] = torch.eye(N)
+    A[4] = torch.diag(torch.tensor([1.0, -1.0, 2.0, 3.0, 0.0, 0.0]))  # b is not in its range
+    at, spent = begin(b), torch.zeros(5, dtype=torch.bool)
+    for count in range(1, N + 2):
+        at = minres(at, times(A, at.vector))
+        torch.testing.assert_close(at.residual, b - times(A, at.z))
+        for i in range(5):
+            V = krylov(A[i].numpy(), b[i].numpy(), count)
+            image = A[i].numpy() @ V
+            y = np.linalg.lstsq(image, b[i].numpy(), rcond=1e-10)[0]
+            least = np.linalg.norm(image @ y - b[i].numpy())
+            assert float(at.size[i]) == pytest.approx(least, rel=1e-9, abs=1e-9)
+        assert (at.spent >= spent).all()
+        spent = at.spent
+        assert spent.tolist() == [count >= 6, count >= 6, count >= 6, True, count >= 5]
+    assert (at.size[:4] < 1e-10).all()
+    assert at.size[4] > 0.1
+    assert begin(torch.zeros_like(b)).spent.all()

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from optenvs.core.errors import suggest
+from optenvs.core.given import check_whole
 from optenvs.core.random import Keys
 
 Shapes = Mapping[str, tuple[int, ...]]
+check_size = check_whole
 
 
 def check_data(data: Any, shapes: Shapes) -> None:
@@ -46,12 +48,6 @@ def given(data: Mapping[str, Any], name: str, keys: Keys, dtype: torch.dtype) ->
     """One array for every instance, ``(B, *shape)``."""
     array = torch.tensor(np.asarray(data[name], dtype=float), dtype=dtype, device=keys.device)
     return array.expand(len(keys), *array.shape)
-
-
-def check_size(field: str, value: Any, least: int = 1) -> None:
-    """Raise ``ValueError`` unless ``value`` is a whole number of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{field}: expected a whole number >= {least}, got {value!r}")
 
 
 def check_choice(field: str, value: Any, known: tuple[str, ...]) -> None:

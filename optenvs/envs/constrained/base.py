@@ -34,7 +34,7 @@ from optenvs.core.oracles import hessian, hvp, jacobian, value_and_gradient, vjp
 from optenvs.core.oracles import jvp as forward
 from optenvs.core.random import Keys
 
-from .given import vector
+from .given import shaped, vector
 from .parts import MEANINGS, Draw, Hidden, Problem
 from .residual import Residual, infeasibility, least_squares, residual
 
@@ -114,18 +114,19 @@ class Constrained(MenuEnv):
         self, data: Any, x: Float[Tensor, "B n"]
     ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B n"]]:
         """The objective and its gradient."""
-        return value_and_gradient(lambda y: self.objective(data, y), x)
+        return value_and_gradient(lambda y: shaped("objective", self.objective(data, y), x.shape[:1]), x)
 
     def constraint_slopes(
         self, data: Any, x: Float[Tensor, "B n"]
     ) -> tuple[Float[Tensor, "B m"], Float[Tensor, "B m n"]]:
         """The constraints and their Jacobian."""
-        return jacobian(lambda y: self.constraints(data, y), x)
+        shape = (len(x), self.count)
+        return jacobian(lambda y: shaped("constraints", self.constraints(data, y), shape), x)
 
     def lagrangian_hessian(
         self, data: Any, x: Float[Tensor, "B n"], multipliers: Float[Tensor, "B m"] | None
     ) -> Float[Tensor, "B n n"]:
-        """The Hessian of the Lagrangian; without multipliers that of the objective."""
+        """The Hessian of the Lagrangian; without multipliers that of the objective. It is symmetric."""
         return hessian(lambda y: self._lagrangian(data, y, multipliers), x)[2]
 
     def jacobian_product(
@@ -315,7 +316,10 @@ class Constrained(MenuEnv):
                 seen["constraints"], seen["jacobian"] = self.constraint_slopes(data, x)
             else:
                 seen["constraints"] = self.constraints(data, x)
-            return seen
+            batch, m = len(x), self.count
+            shapes = {"value": (batch,), "gradient": x.shape, "constraints": (batch, m)}
+            shapes["jacobian"] = (batch, m, self.size)
+            return {name: shaped(name, part, shapes[name]) for name, part in seen.items()}
 
         return query.once("first", make)
 

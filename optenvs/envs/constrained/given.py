@@ -12,12 +12,6 @@ from torch import Tensor
 from optenvs.core.errors import suggest
 
 
-def check_whole(name: str, value: Any, least: int) -> None:
-    """Raise ``ValueError`` unless ``value`` is a whole number of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name}: expected a whole number >= {least}, got {value!r}")
-
-
 def array(name: str, value: Any) -> Tensor:
     """Numbers in float64 on the host, infinite ones perhaps.
 
@@ -83,3 +77,11 @@ def consistent(name: str, A: Tensor, b: Tensor, tolerance: float = 1e-9) -> None
         raise ValueError(
             f"{name}: expected equations with a solution, got some that miss by {size:.3g} at best"
         )
+
+
+def shaped(name: str, part: Any, shape: tuple[int, ...]) -> Tensor:
+    """What an author's function gives, where it has this shape; ``ValueError`` where it has another."""
+    if not isinstance(part, Tensor) or part.shape != shape:
+        came = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
+        raise ValueError(f"{name}: expected shape {tuple(shape)}, rows first, got {came}")
+    return part

@@ -13,13 +13,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from optenvs.core.given import check_whole
 from optenvs.core.linear import times
 from optenvs.core.random import Keys, normal, uniform
 from optenvs.core.struct import struct
 from optenvs.data import load
 
 from .base import Constrained
-from .given import arrays, check_whole, consistent
+from .given import arrays, consistent
 from .parts import Draw
 
 REAL = ("breast_cancer", "ionosphere", "mushroom", "pima", "sonar")

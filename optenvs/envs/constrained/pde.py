@@ -12,11 +12,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from optenvs.core.env import State
+from optenvs.core.given import check_whole
 from optenvs.core.random import Keys, normal, uniform
 from optenvs.core.struct import struct
 
 from .base import Constrained
-from .given import arrays, check_whole
+from .given import arrays
 from .parts import Draw
 
 DENSE_GRID = 15

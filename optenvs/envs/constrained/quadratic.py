@@ -11,12 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from optenvs.core.given import check_whole
 from optenvs.core.linear import times
 from optenvs.core.random import Keys, normal, orthogonal, uniform
 from optenvs.core.struct import struct
 
 from .base import Constrained
-from .given import arrays, check_whole, consistent, limits
+from .given import arrays, consistent, limits
 from .parts import Draw
 
 _MATRICES = ("Q", "q", "A", "b")

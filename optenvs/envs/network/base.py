@@ -28,12 +28,13 @@ from torch import Tensor
 
 from optenvs.core.env import Action, Answer, Instance, State
 from optenvs.core.errors import parts
+from optenvs.core.given import check_whole
 from optenvs.core.random import Keys, fold_in, keys_from_seed, normal
 from optenvs.core.spaces import box
 from optenvs.core.struct import tree_map
 
 from .node import NetworkNode, own_agenda, own_rates
-from .parts import Draw, Functions, Hidden, Local, Problem, check_whole, refuse_changed
+from .parts import Draw, Functions, Hidden, Local, Problem, refuse_changed
 from .traffic import COMPUTATION, Asynchronous
 from .verdict import Judged
 from .wiring import Wiring

@@ -11,13 +11,14 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from optenvs.core.given import check_whole
 from optenvs.core.random import Keys, bits, integers
 from optenvs.data import Dataset, load
 from optenvs.data.placed import Tensors, tensors
 from optenvs.models import Model, accuracy, cross_entropy, loss_and_gradient, make_model
 
 from .base import Network
-from .parts import Draw, Functions, check_whole, refuse_changed
+from .parts import Draw, Functions, refuse_changed
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -10,10 +10,11 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from optenvs.core.given import check_whole
 from optenvs.core.random import Keys, integers, normal, uniform
 
 from .base import Network
-from .parts import Draw, Functions, check_whole
+from .parts import Draw, Functions
 
 INFORMATIVE = 10
 """Most inputs that the targets depend on, as in scikit-learn's ``make_regression``."""

@@ -12,13 +12,14 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from optenvs.core.given import check_whole
 from optenvs.core.random import Keys, bits, uniform
 from optenvs.data import Dataset, load
 from optenvs.data.placed import Tensors, tensors
 
 from .base import Network
 from .classification import Samples, minimise, two_classes
-from .parts import Draw, Functions, check_whole, refuse_changed
+from .parts import Draw, Functions, refuse_changed
 
 POSITIVE: dict[str, tuple[int, ...]] = {
     "breast_cancer": (1,),

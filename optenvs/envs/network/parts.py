@@ -104,12 +104,6 @@ class Hidden:
     measured: dict[str, Tensor]
 
 
-def check_whole(name: str, value: Any, least: int = 1) -> None:
-    """Refuse what is no whole number >= ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name}: expected a whole number >= {least}, got {value!r}")
-
-
 def refuse_changed(env: Any, names: Iterable[str], why: str) -> None:
     """Refuse keywords that differ from their defaults where something else leaves them without effect."""
     for field in dataclasses.fields(env):

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
+from optenvs.core.given import check_whole
 from optenvs.core.multi import MultiAgentEnv
 
 from .events import CLOCKS, Clocks, given_events
 from .graphs import Graph, make_network
-from .parts import check_whole, refuse_changed
+from .parts import refuse_changed
 from .rates import EdgeRates, edge_rates, equal_rates
 from .traffic import Asynchronous, Synchronous
 from .verdict import CHECKS, Judged, check_rates
