@@ -77,8 +77,7 @@ class MinresNewton(LineSearch):
         armijo: of the line search, below 1/2.
         xi: the least shift t.
         theta: the share of delta; ``None`` for min(1, |b|), at which the steps converge superlinearly.
-        reduced: the least curvature along a direction that is not one of descent without a shift; ``None`` for
-            no shift.
+        reduced: the least curvature of a direction that does not fall without a shift; ``None`` for none.
     """
 
     cap: int = 10_000

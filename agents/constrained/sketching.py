@@ -32,6 +32,7 @@ from .gmres import length_of
 KINDS = ("gaussian", "kaczmarz")
 WEIGHTS = ("uniform", "norms")
 _ROOM = 1 << 17  # numbers in a triangular system, of all rows together: what a processor's cache holds
+_WIDEST = 256  # sketches in a triangular system: beyond it the gathering of their products takes over
 _AHEAD = 1 << 13  # row numbers picked at once, of all rows together
 
 
@@ -199,7 +200,7 @@ class _Picks:
 def _chunk(loop: _Loop, sketches: Sketches, picks: _Picks, done: int, size: int) -> _Loop:
     """``size`` sketches more, after ``done``, as triangular systems that fit a processor's cache."""
     z, residual, block = loop.z, loop.residual, sketches.block
-    width = block * max(1, int((_ROOM / len(z)) ** 0.5) // block)
+    width = block * max(1, min(_WIDEST, int((_ROOM / len(z)) ** 0.5)) // block)
     along_rows = sketches.kind == "kaczmarz" and block == 1
     drawn = picks.of(loop, done, size) if along_rows else _columns(loop, sketches, picks, done, size)
     for start in range(0, size * block, width):

@@ -11,6 +11,7 @@ import pytest
 import scipy.optimize
 import torch
 from constrained_runs import Course, courses
+from published_regression import regression
 from torch import Tensor
 
 import agents
@@ -284,18 +285,6 @@ def test_a_loop_that_ends_by_itself_is_as_exact_as_it_says(problem: str) -> None
 
 
 # 7: constrained logistic regression ---------------------------------------------------------------
-
-
-def regression(seed: int) -> dict[str, np.ndarray]:
-    """351 samples of 34 features, and ten equations that leave room on the unit sphere."""
-    rng = np.random.default_rng(seed)
-    features = rng.uniform(-1, 1, (351, 34))
-    weights, noise = rng.standard_normal(34), rng.standard_normal(351)
-    labels = np.sign(features @ weights + 0.5 * noise)
-    while True:
-        A, b = rng.standard_normal((10, 34)), rng.standard_normal(10)
-        if np.linalg.norm(np.linalg.pinv(A) @ b) < 0.95:
-            return {"features": features, "labels": labels, "A": A, "b": b}
 
 
 def logistic(seed: int) -> Any:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import optenvs
+from optenvs.core.checker import CheckFailed
 from optenvs.core.random import keys_from_seed
 from optenvs.envs.constrained.base import Constrained
 from optenvs.envs.constrained.parts import Draw
@@ -59,7 +60,7 @@ def test_what_has_another_shape_is_named(wrong: str, told: str) -> None:
 
 def test_the_checker_sees_a_hessian_that_is_not_symmetric() -> None:
     assert optenvs.check(Program(), batch=2, steps=2).ok
-    with pytest.raises(optenvs.CheckFailed, match="hessian: expected a symmetric matrix"):
+    with pytest.raises(CheckFailed, match="hessian: expected a symmetric matrix"):
         optenvs.check(Program(wrong="triangle"), batch=2, steps=2)
 
 
@@ -72,4 +73,5 @@ def test_more_equations_than_variables_and_starts_outside_are_refused() -> None:
     # some that say one thing several times have a solution
     many = {"Q": [[1.0]], "q": [0.0], "A": [[1.0], [2.0]], "b": [1.0, 2.0]}
     state = optenvs.make("ConstrainedQuadratic", data=many).reset(keys_from_seed(0, 1))
-    assert state.metrics["singular"] == 1 and state.hidden.optimum.tolist() == [[1.0]]
+    assert state.metrics["singular"] == 1
+    assert float(state.hidden.optimum) == pytest.approx(1.0)

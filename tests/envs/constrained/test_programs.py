@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from published_regression import regression
 
 import optenvs
 from optenvs.core.random import keys_from_seed
@@ -169,19 +170,8 @@ def test_a_fine_pde_has_products_alone_and_the_same_numbers() -> None:
     torch.testing.assert_close(found, exact, rtol=0.0, atol=1e-10)
 
 
-def published(seed: int) -> dict[str, Any]:
-    """The draws that the published counts rest on."""
-    rng = np.random.default_rng(seed)
-    features = rng.uniform(-1, 1, (351, 34))
-    w, noise = rng.standard_normal(34), rng.standard_normal(351)
-    while True:
-        A, b = rng.standard_normal((10, 34)), rng.standard_normal(10)
-        if np.linalg.norm(np.linalg.pinv(A) @ b) < 0.95:
-            return {"features": features, "labels": np.sign(features @ w + 0.5 * noise), "A": A, "b": b}
-
-
 def test_logistic_regression_takes_published_data_and_recodes_labels() -> None:
-    given = published(0)
+    given = regression(0)
     env = optenvs.make("ConstrainedLogistic", data=given)
     state = env.reset(keys_from_seed(0, 2))
     x = np.ones(34)
