@@ -8,7 +8,7 @@ answers of each kind. The linear systems of AdaSketch-Newton are solved exactly,
 1e-8; the others are as published, and scipy's with their defaults and a tolerance of 1e-6. Drawn is the share
 of all instances that are solved at a bill.
 
-TABLE
+TABLE_HERE
 """
 
 from __future__ import annotations

@@ -23,15 +23,19 @@ def example(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("example", ["constrained_agents"], indirect=True)
 def test_agents_are_compared_at_an_equal_bill(
-    example: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    example: ModuleType,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(example, "BUDGET", 25)
     picture = tmp_path / "picture.png"
-    example.main(["--batch", "2", "--only", "HS6", "--out", str(picture)])
+    example.main(["--batch", "2", "--only", "HS40", "--out", str(picture)])
     printed = capsys.readouterr().out
     assert all(name in printed for name in example.AGENTS)
     assert picture.stat().st_size > 5_000
-    costs = example.costs("HS6", "adasketch_newton", 2)
-    assert np.isfinite(costs).all() and (costs > 20).all()
+    costs = example.costs("HS40", "adasketch_newton", 2)
+    assert np.isfinite(costs).all() and (costs > 10).all()
 
 
 @pytest.mark.parametrize("example", ["sketched_newton"], indirect=True)
