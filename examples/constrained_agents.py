@@ -8,7 +8,19 @@ answers of each kind. The linear systems of AdaSketch-Newton are solved exactly,
 1e-8; the others are as published, and scipy's with their defaults and a tolerance of 1e-6. Drawn is the share
 of all instances that are solved at a bill.
 
-TABLE_HERE
+Measured, medians of 8 instances of HS40 (solved):
+
+    adasketch_newton            28 (100%)
+    l1_sqp_adaptive             27 (100%)
+    l1_sqp                     237 (100%)
+    augmented_lagrangian         inf (0%)
+    minres_newton              109 (100%)
+    slsqp                       22 (100%)
+    trust_constr                21 (100%)
+
+HS40 is where the augmented Lagrangian has no minimum. On the others only AdaSketch-Newton has been measured,
+medians of 4 instances, all solved: 92 on HS6, 146 on HS7, 51 on HS77, 56 in logistic regression, 46 on the
+cubic equation.
 """
 
 from __future__ import annotations
@@ -65,7 +77,7 @@ def plot(found: dict[str, dict[str, np.ndarray]], path: Path) -> None:
         axes.step(solved, share, where="post", label=agent, linewidth=1.4)
     axes.set(xscale="log", xlabel="answers billed", ylabel="share of instances solved", ylim=(0, 1))
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="x-small", loc="upper left")
+    axes.legend(fontsize="x-small", loc="best")
     figure.savefig(path)
 
 

@@ -60,7 +60,7 @@ def test_what_has_another_shape_is_named(wrong: str, told: str) -> None:
 
 def test_the_checker_sees_a_hessian_that_is_not_symmetric() -> None:
     assert optenvs.check(Program(), batch=2, steps=2).ok
-    with pytest.raises(CheckFailed, match="hessian: expected a symmetric matrix"):
+    with pytest.raises(CheckFailed, match="expected a symmetric matrix: transposed, hessian"):
         optenvs.check(Program(wrong="triangle"), batch=2, steps=2)
 
 
