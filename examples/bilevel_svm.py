@@ -37,6 +37,7 @@ PUBLISHED = {
     "power": 0.5,
     "lambda0": 1.0,
     "z0": 1.0,
+    "scale": False,
 }
 INSTANCES = 4
 COLUMNS = ("upper_value", "value", "distance", "test_accuracy", "solution_accuracy")

@@ -180,12 +180,12 @@ def test_small_steps_are_timed_on_one_thread_and_on_all(benchmark: ModuleType) -
 
 @pytest.mark.parametrize("benchmark", ["bilevel"], indirect=True)
 def test_three_forms_of_one_method_make_the_same_numbers(benchmark: ModuleType) -> None:
-    run = benchmark.Rollout(dim=3, batch=4, iterations=15)
+    run = benchmark.Rollout(dim=3, batch=4, iterations=15, together=2)
     x, y = run.start()
-    memory = run().agent_state
+    ends = [part.agent_state for part in run()]
     by_hand = benchmark.torch_loop(x, y, 15)
     alone = [benchmark.numpy_loop(a, b, 15) for a, b in zip(x.numpy(), y.numpy(), strict=True)]
-    expected = torch.cat((memory.x, memory.y), -1)
+    expected = torch.cat([torch.cat((end.x, end.y), -1) for end in ends])
     torch.testing.assert_close(by_hand, expected, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(torch.from_numpy(np.stack(alone)), expected, rtol=1e-10, atol=1e-12)
     found = benchmark.measure(dim=3, batch=8, iterations=2, alone=2, repeats=1)

@@ -84,7 +84,7 @@ def require_numbers(
     require(agent, field, fits, f"{expected}, or a tensor (B,) of such{', or None' if none else ''}")
 
 
-def constants(agent: Agent, field: str, problem: Any, *names: str) -> Any:
+def constants(agent: Agent, field: str, problem: Any, *names: str, expected: str = "a number") -> Any:
     """What the problem tells of its functions, ``(B, 1)`` each; one alone where one name is given.
 
     Raises:
@@ -93,7 +93,7 @@ def constants(agent: Agent, field: str, problem: Any, *names: str) -> Any:
     if problem.smoothness is None:
         raise ValueError(
             f"{type(agent).__name__}: {field}: the problem tells no constants from which it would follow; "
-            "expected a number"
+            f"expected {expected}"
         )
     found = [getattr(problem.smoothness, name).unsqueeze(-1) for name in names]
     return found[0] if len(found) == 1 else found

@@ -15,6 +15,10 @@ penalised form F / c_k + f - v with c_k = c (k + 1)^power. One iteration asks tw
    (x, y) <- P_C((x, y) - alpha (grad F / c_k + grad f(x, y) - (grad_x f(x, theta) + J_x' lambda, (y -
    theta) / gamma1))), z <- P_Z(z - beta (z - lambda) / gamma2).
 
+g is divided by the norm of its Jacobian, which is the same problem with lambda and z in other units:
+undivided, a Jacobian of norm j asks for eta of the order of 1/j^2, and alpha has to be smaller still, since
+(x, y) may not outrun theta and lambda.
+
 It is billed 6 derivatives an iteration (F once, f three times, the pullback twice) and one value of g;
 without constraints 4, and it is then descent on the Moreau envelope.
 """
@@ -74,11 +78,12 @@ class LVHBAState:
 class LVHBA(Agent):
     """LV-HBA as printed. Each number may be a tensor ``(B,)`` with one an instance.
 
-    Where a step size is ``None`` it follows from the constants that the problem tells: with the scaled
-    Jacobian's norm j, a = L_f + 1/gamma1, b = 1/gamma2, mu = min(mu_f + 1/gamma1, b) and L = (a + b)/2 +
-    sqrt((a - b)^2/4 + j^2), which bounds the norm of the saddle's operator, a step of the saddle contracts
-    for eta < 2 mu/L^2; ``eta`` is half of that, ``beta`` = gamma2/2, and ``alpha`` = 1/(2 (L_F/c + L_f +
-    1/gamma1)).
+    Where a step size is ``None`` it follows, instance by instance, from the constants that the problem tells:
+    with the divided Jacobian's norm j, a = L_f + 1/gamma1, b = 1/gamma2, mu = min(mu_f + 1/gamma1, b) and L =
+    (a + b)/2 + sqrt((a - b)^2/4 + j^2), which bounds the norm of the saddle's operator, a step of the saddle
+    contracts for eta < 2 mu/L^2; ``eta`` is half of that, ``beta`` = gamma2/2, and ``alpha`` = 1/(2 (L_F/c +
+    L_f + 1/gamma1)). So it runs on every problem of two levels whose constants and projection onto C are
+    known; how fast is measured in ``examples/bilevel_residual.py``.
 
     Args:
         alpha: the step of (x, y), >= 0.
@@ -92,7 +97,8 @@ class LVHBA(Agent):
         lambda0: the first lambda, in each entry.
         z0: the first z.
         scale: whether the constraints are divided by the norm of their Jacobian, which the problem tells. The
-            units of lambda and z are then others, and what gamma2, beta and eta mean.
+            units of lambda and z are then others, and what gamma2, beta and eta mean: published settings are
+            those of constraints that are not, ``False``.
         inner: the first theta: ``y``, ``ones``, or ``uniform`` in [0, 1).
         project_inner: whether theta is also projected onto what is feasible at x, as the script for the
             strongly convex toy does.
@@ -108,7 +114,7 @@ class LVHBA(Agent):
     r: Number | None = None
     lambda0: Number = 0.0
     z0: Number = 0.0
-    scale: bool = False
+    scale: bool = True
     inner: str = "y"
     project_inner: bool = False
 
@@ -154,7 +160,7 @@ class LVHBA(Agent):
         found = {name: rate(self, name, x) for name in ("gamma1", "gamma2", "c", "power")}
         unit = torch.ones_like(found["c"])
         if self.scale and constrained(problem):
-            unit = constants(self, "scale", problem, "jacobian").to(x)
+            unit = constants(self, "scale", problem, "jacobian", expected="False").to(x)
         r = problem.geometry.bound.unsqueeze(-1) if self.r is None else rate(self, "r", x)
         g1, g2 = found["gamma1"], found["gamma2"]
 

@@ -23,6 +23,7 @@ def with_merit(
     merit = torch.where(merit.isfinite(), merit, state.merit)
     best = torch.minimum(state.best, merit)
     gained = REWARDS[env.reward](Progress(merit, best, state.best, state.floor))
+    gained = torch.where(gained.isfinite(), gained, 0.0)  # a first merit that is a number improves on nothing
     # of what the query itself earned, the merit before it, nothing is taken back but the value
     reward = gained if env.reward == "negative_value" else state.reward + gained
     return dataclasses.replace(state, metrics=state.metrics | metrics, merit=merit, best=best, reward=reward)

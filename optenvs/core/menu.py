@@ -213,7 +213,10 @@ class Menu:
             metrics=metrics,
             solved=None if judged.solved is None else judged.solved & told,
             hidden=judged.hidden,
-            calls=dict(zip(self.units, bill.unbind(-1), strict=True)),
+            # the rows as they are, where the ledger has these columns alone
+            calls=bill
+            if state.calls.kinds == self.units
+            else dict(zip(self.units, bill.unbind(-1), strict=True)),
             ended=judged.ended,
             infeasible=judged.infeasible,
         )
@@ -247,7 +250,7 @@ class Menu:
         if self._varies:  # a price may take as long to find as what it is the price of
             some = want.any(0).tolist() if eager else [True] * len(self.kinds)
             prices = self._prices(state, query, some)
-        bill = (want.unsqueeze(-1) * prices).sum(1)
+        bill = _billed(want, prices)
         if not limits:
             return want, bill
         left = self._limit(limits) - state.calls.counts
@@ -259,7 +262,7 @@ class Menu:
             left = left - fits.unsqueeze(-1) * price
             paid.append(fits)
         settled = torch.stack(paid, -1)
-        return settled, (settled.unsqueeze(-1) * prices).sum(1)
+        return settled, _billed(settled, prices)
 
     def _prices(self, state: State, query: Query, some: list[bool]) -> Int64[Tensor, "B kinds units"]:
         """The price of each kind in this query; of one that nobody wants, that on the list."""
@@ -280,6 +283,15 @@ class Menu:
             row = [limits.get(unit, most) for unit in self.units]
             self._limits[key] = torch.tensor(row, dtype=torch.int64, device=self._device)
         return self._limits[key]
+
+
+def _billed(
+    wanted: Bool[Tensor, "B kinds"], prices: Int64[Tensor, "rows kinds units"]
+) -> Int64[Tensor, "B units"]:
+    """What rows pay. Prices that are the same for all are summed as a product, which is exact below 2^53."""
+    if len(prices) == 1 < len(wanted) and wanted.device.type in ("cpu", "cuda"):
+        return (wanted.double() @ prices[0].double()).long()
+    return (wanted.unsqueeze(-1) * prices).sum(1)
 
 
 def _space(name: str, shape: Shape | spaces.Box, dtype: str) -> spaces.Box:

@@ -43,7 +43,7 @@ class Answer:
         metrics: the truth for plots, a dict of tensors ``(B,)``.
         solved: whether the recommendation is within the tolerance, ``(B,)``; ``None`` for never.
         hidden: the environment's next memory; ``None`` leaves it.
-        calls: the bill by oracle kind where it differs from :attr:`OptimizationEnv.bill`.
+        calls: the bill where it differs from :attr:`OptimizationEnv.bill`: by oracle kind, or ``(B, kinds)``.
         ended: whether the episode is over for another reason than solution or budget (the environment's own
             clock has run out), ``(B,)``; such an episode is truncated. ``None`` for never.
         outside: whether the recommendation is outside of its bounds, ``(B,)``, and earns no credit; ``None``
@@ -57,7 +57,7 @@ class Answer:
     metrics: dict[str, Tensor]
     solved: Bool[Tensor, "B"] | None = None
     hidden: Any = None
-    calls: dict[str, Any] | None = None
+    calls: dict[str, Any] | Tensor | None = None
     ended: Bool[Tensor, "B"] | None = None
     outside: Bool[Tensor, "B"] | None = None
     infeasible: Bool[Tensor, "B"] | None = None

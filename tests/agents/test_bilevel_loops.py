@@ -13,7 +13,7 @@ import agents
 import optenvs
 from optenvs.core.random import keys_from_seed
 from optenvs.core.rollout import Run
-from optenvs.core.struct import rows, tensors
+from optenvs.core.struct import replace, rows, tensors
 
 DOUBLE = torch.float64
 ETA = 0.3
@@ -278,9 +278,13 @@ def test_a_set_of_lower_points_is_refused(name: str) -> None:
 
 def test_a_step_without_constants_is_asked_for_by_name() -> None:
     env = optenvs.make("BilevelSvm", train=4, validation=4)
+    keys = keys_from_seed(0, 1)
+    state = env.reset(keys, evaluate=False)
+    silent = replace(state.problem, smoothness=None)
     with pytest.raises(ValueError, match="BVFSM: beta: the problem tells no constants"):
-        optenvs.rollout(env, agents.BVFSM(), steps=1)
-    optenvs.rollout(env, agents.BVFSM(beta=1e-3, eta=1e-3, lower=2, inner=2), steps=9)
+        agents.BVFSM().init(silent, state.observation, keys)
+    agents.BVFSM(beta=1e-3, eta=1e-3, lower=2, inner=2).init(silent, state.observation, keys)
+    optenvs.rollout(env, agents.BVFSM(lower=2, inner=2), steps=9)
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "gld_fast": {"period": 40},
     "implicit_gradient": {"steps": 2, "first": 0.1},
     "langevin": {"dt": 1.0, "sigma": 1e-3},
+    "lv_hba": {"scale": False},
     "memory_cbo": {"dt": 0.1},
     "open_es": {"shaping": "none", "optimizer": "sgd", "momentum": 0.0},
     "pgpe": {"shaping": "none", "optimizer": "sgd", "momentum": 0.0},

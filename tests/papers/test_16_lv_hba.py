@@ -1,6 +1,6 @@
 """LV-HBA (Yao, Yu, Zeng, Zhang, ICLR 2024): the cheap acceptance checks on its toy problems.
 
-Thousands of iterations are asked of the problem's functions directly (:class:`Course`), which is the
+Thousands of iterations are asked of the problem's functions directly (``lv_hba_course.py``), which is the
 environment's step without its bill and its metrics; a test holds the two together.
 """
 
@@ -11,48 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lv_hba_course import Course
 from torch import Tensor
 
 import agents
 import optenvs
 from optenvs.core.random import keys_from_seed
-from optenvs.core.rollout import agent_keys
 from optenvs.core.struct import replace
 from optenvs.envs.bilevel.base import Bilevel
 from optenvs.envs.bilevel.parts import Own
 
 N = 100
 DOUBLE = torch.float64
-
-
-class Course:
-    """Iterations of an agent from given starts, one a row."""
-
-    def __init__(self, env: Bilevel, agent: Any, x: Tensor, y: Tensor) -> None:
-        self.env, self.agent = env, agent
-        keys = keys_from_seed(0, len(x))
-        state = env.reset(keys)
-        self.own, self.offer = env.own(state), env.card.offer
-        self.memory = agent.init(state.problem, state.observation | {"x": x, "y": y}, agent_keys(keys))
-        self.seen = dict(state.observation)
-
-    def __call__(self, iterations: int) -> Any:
-        """The memory after so many more."""
-        for _ in range(2 * iterations):
-            self._ask()
-        # the last answer is read by the next act
-        return self.agent.act(self.memory, self.seen)[1]
-
-    def _ask(self) -> None:
-        action, self.memory = self.agent.act(self.memory, self.seen)
-        x, y, inner = action["x"], action["y"], action["inner"]
-        wanted = {k for k, w in zip(self.offer.kinds, action["want"][0].tolist(), strict=True) if w}
-        if "upper_gradient" in wanted:
-            self.seen["upper_gradient"] = self.env.upper_slope(self.own, x, y)[1]
-            self.seen["lower_gradient"] = self.env.lower_slope(self.own, x, y)[1]
-        self.seen["inner_gradient"] = self.env.lower_slope(self.own, x, inner)[1]
-        g, pulled = self.env.pull(self.own, x, inner, action["inner_multipliers"])
-        self.seen |= {"inner_constraints": g, "inner_pullback": pulled}
 
 
 def toy(**keywords: Any) -> Bilevel:
@@ -133,7 +103,7 @@ def test_1_the_step_is_the_slope_of_the_penalised_objective(seed: int) -> None:
         name: torch.randn(1, size, generator=generator, dtype=DOUBLE) for name, size in (("x", 3), ("y", 4))
     }
     places["z"] = 1.5 + torch.zeros(1, 2, dtype=DOUBLE)  # inside of Z, so that its step is not cut
-    agent = agents.LVHBA(alpha=1e-3, beta=1e-3, eta=0.1, c=c, power=0.0)
+    agent = agents.LVHBA(alpha=1e-3, beta=1e-3, eta=0.1, c=c, power=0.0, scale=False)
     course = Course(env, agent, places["x"], places["y"])
     theta, lam = problem.saddle(**places)
     state = replace(
@@ -181,7 +151,13 @@ def test_3_the_inequality_and_a_bound_that_is_too_small() -> None:
     env = optenvs.make("BilevelInequality", budget=None, tolerance=None, data={"x": [-1.0], "y": [-1.0]})
     start = -torch.ones(2, 1, dtype=DOUBLE)
     agent = agents.LVHBA(
-        alpha=0.05, beta=0.5, eta=0.3, r=numbers(10, 1), c=numbers(1, 100), power=numbers(0.3, 0.0)
+        alpha=0.05,
+        beta=0.5,
+        eta=0.3,
+        r=numbers(10, 1),
+        c=numbers(1, 100),
+        power=numbers(0.3, 0.0),
+        scale=False,
     )
     course = Course(env, agent, start, start)  # type: ignore[arg-type]
     memory = course(1000)
@@ -298,6 +274,7 @@ def test_5_and_6_the_released_settings() -> None:
         c=numbers(0.025, 1),
         power=0.3,
         r=numbers(1000, 1),
+        scale=False,
         lambda0=1.0,
         z0=-1.0,
     )
@@ -326,7 +303,14 @@ def test_7_the_strongly_convex_toy() -> None:
     least = float(state.hidden.best)
     assert least == pytest.approx(-0.7200135, abs=1e-7)
     agent = agents.LVHBA(
-        alpha=0.02, beta=0.001, eta=0.1, c=1.0, power=0.3, project_inner=True, inner="uniform"
+        alpha=0.02,
+        beta=0.001,
+        eta=0.1,
+        c=1.0,
+        power=0.3,
+        scale=False,
+        project_inner=True,
+        inner="uniform",
     )
     course = Course(env, agent, state.observation["x"], state.observation["y"])
     constant = float(state.hidden.data.d.norm()) + 1

@@ -28,11 +28,13 @@ Merit: max(gap, 0) + distance; without a known optimum residual + distance, whic
 Phi with y solved. Where X or Y is not the whole space, ``astray``, how far (x, y) is from X x Y, is a
 metric and added to the merit. Where the exact solution costs many steps (:attr:`Bilevel.measures_merit`),
 all of that is measured by :meth:`Bilevel.evaluate`, and stands meanwhile. Without an exact solution see
-``functions.py``.
+``functions.py``. Where the lower problem at x has no solution that Newton's method finds (``unsolved``: x
+admits no y, or the constraints no multipliers) there is no merit: the point earns nothing, and the row goes
+on. A row whose F is no number has diverged, and ends.
 
 A family writes ``sizes``, ``draw``, ``upper``, ``lower``, with constraints ``constrain``, and ``solve``
-where it can; closed forms of gradients (``upper_slope``, ``lower_slope``, ``pull``, ``hypergradient``) are
-several times faster than the inherited ones. All are pure, of rows that do not see each other.
+where it can; closed forms (``upper_slope``, ``lower_slope``, ``pull``, ``hypergradient``, ``values``) are
+several times faster than what is inherited. All are pure, of rows that do not see each other.
 """
 
 from __future__ import annotations
@@ -54,39 +56,8 @@ from optenvs.core.offer import Function, Shape
 from optenvs.core.oracles import hvp, value_and_gradient, vjp
 from optenvs.core.random import Keys
 
+from .meanings import MEANINGS
 from .parts import Draw, Hidden, Own, Problem, Sizes, Solution
-
-MEANINGS = {
-    "x": "the upper variable",
-    "y": "the lower variable; (x, y) is judged",
-    "inner": "a second lower point, at the same x",
-    "multipliers": "of the constraints at (x, y), for pullback and product",
-    "inner_multipliers": "of the constraints at (x, inner)",
-    "vector": "what the second derivatives of the lower Lagrangian are multiplied by",
-    "upper": "F(x, y)",
-    "upper_gradient": "the gradient of F at (x, y), by x then y",
-    "lower": "f(x, y)",
-    "lower_gradient": "the gradient of f at (x, y), by x then y",
-    "inner_lower": "f(x, inner)",
-    "inner_gradient": "the gradient of f at (x, inner), by x then y",
-    "constraints": "g(x, y)",
-    "pullback": "the Jacobian of g at (x, y), transposed, by the multipliers; by x then y",
-    "inner_constraints": "g(x, inner)",
-    "inner_pullback": "the same at (x, inner) by inner_multipliers",
-    "product": "the derivative of <gradient by y of f + multipliers' g, vector>, by x then y",
-    "inner_product": "the same at (x, inner), with inner_multipliers",
-    "solution": "y*(x), then its multipliers",
-    "hypergradient": "the gradient of Phi(x) = F(x, y*(x))",
-    "upper_value": "F(x, y)",
-    "metric value": "Phi(x), F at the exact lower solution",
-    "infeasibility": "the largest violation of the lower constraints at (x, y)",
-    "distance": "of y from the set of lower solutions at x, Euclidean",
-    "lower_gap": "f(x, y) less the least value of the lower problem",
-    "multiplier": "the largest multiplier of the lower solution at x, in size",
-    "short": "1 where the bound r of the multipliers' box is smaller than that",
-    "astray": "how far (x, y) is from X x Y, Euclidean",
-    "residual": "the length of x - P_X(x - grad Phi(x))",
-}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -213,6 +184,12 @@ class Bilevel(MenuEnv):
     def distance(self, own: Own, x: Tensor, y: Tensor, solution: Solution) -> Float[Tensor, "B"]:
         """The distance of y from the set of lower solutions; inherited for sets of one point."""
         return torch.linalg.vector_norm(y - solution.y, dim=-1)
+
+    def values(
+        self, own: Own, x: Tensor, solution: Solution
+    ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B"]]:
+        """Phi(x), and the least value of the lower problem there."""
+        return self.upper(own, x, solution.y), self.lower(own, x, solution.y)
 
     # What it gets ------------------------------------------------------------------------------
 
@@ -343,8 +320,14 @@ class Bilevel(MenuEnv):
             f = self._exact(query, "lower at y", lambda: self.lower(own, x, y))
             solution = self.solved(state, query) if self.answers_solutions else None
             merit, measured = self.measure(own, state.hidden.best, x, y, metrics["upper_value"], f, solution)
-            metrics = metrics | measured
-        return Judgement(merit, metrics, None if self.tolerance is None else merit <= self.tolerance)
+            merit, metrics = _of_solved(merit, measured), metrics | measured
+        sound = metrics["upper_value"].isfinite()
+        if self.measures_merit:  # else the merit says so
+            sound = sound & (x.sum(-1) + y.sum(-1)).isfinite()
+        solved = None if self.tolerance is None else merit <= self.tolerance
+        merit = torch.where(sound, merit, torch.nan)  # a row whose F is no number has diverged
+        lost = metrics.get("unsolved")
+        return Judgement(merit, metrics, solved, infeasible=None if lost is None else sound & (lost > 0))
 
     def _exact(self, query: Query, name: str, compute: Any) -> Tensor:
         """What an answer has computed already, unless it rests on a mini-batch."""
@@ -362,10 +345,11 @@ class Bilevel(MenuEnv):
     ) -> tuple[Float[Tensor, "B"], dict[str, Tensor]]:
         """Merit and the metrics that rest on the exact lower solution."""
         found = self.solve(own, x) if solution is None else solution
+        value, least = self.values(own, x, found)
         metrics = {
-            "value": self.upper(own, x, found.y),
+            "value": value,
             "distance": self.distance(own, x, y, found),
-            "lower_gap": f - self.lower(own, x, found.y),
+            "lower_gap": f - least,
         }
         if self.sizes.p:
             largest = found.multipliers.abs().amax(-1)
@@ -392,4 +376,10 @@ class Bilevel(MenuEnv):
         with torch.no_grad():
             F, f = self.upper(own, x, y), self.lower(own, x, y)
             merit, measured = self.measure(own, state.hidden.best, x, y, F, f)
+            merit = _of_solved(merit, measured)
         return with_merit(self, state, merit, measured)
+
+
+def _of_solved(merit: Float[Tensor, "B"], metrics: Mapping[str, Tensor]) -> Float[Tensor, "B"]:
+    """The merit, which is infinite where the lower problem has not been solved: it rests on a solution."""
+    return torch.where(metrics["unsolved"] > 0, torch.inf, merit) if "unsolved" in metrics else merit

@@ -44,6 +44,14 @@ def check_data(data: Any, shapes: Shapes) -> None:
             raise ValueError(f"data: {name}: expected finite numbers of shape {shape}, got {came}")
 
 
+def check_rows(name: str, matrix: Any) -> None:
+    """Raise ``ValueError`` unless the rows of a matrix that is given are independent."""
+    array = np.asarray(matrix, dtype=float)
+    rank = int(np.linalg.matrix_rank(array))
+    if rank < len(array):
+        raise ValueError(f"data: {name}: expected independent rows, {rank} of {len(array)} are")
+
+
 def given(data: Mapping[str, Any], name: str, keys: Keys, dtype: torch.dtype) -> Tensor:
     """One array for every instance, ``(B, *shape)``."""
     array = torch.tensor(np.asarray(data[name], dtype=float), dtype=dtype, device=keys.device)

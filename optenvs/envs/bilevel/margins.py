@@ -40,6 +40,13 @@ class Margins(Geometry):
         """The samples, for the solver."""
         return hinge.Rows(self.signed, self.gram)
 
+    @property
+    def norm(self) -> Float[Tensor, "B"]:
+        """The largest singular value of the constraints' Jacobian, (ã, I) in size."""
+        _, samples, width = self.signed.shape
+        small = self.signed.mT @ self.signed if samples >= width else self.signed @ self.signed.mT
+        return (1 + torch.linalg.eigvalsh(small)[..., -1]).sqrt()
+
     def value(self, y: Float[Tensor, "B m"]) -> Float[Tensor, "B N"]:
         """The constraints g."""
         t, slack = self.parts(y)

@@ -52,6 +52,8 @@ class Own:
 class Smoothness:
     """What agents are told of the functions, for their step sizes, ``(B,)`` each.
 
+    Where no bound exists, or nobody knows one, the curvatures are those at the start; the family says so.
+
     Attributes:
         upper: the largest curvature of F by (x, y), in size.
         lower: that of f by (x, y).

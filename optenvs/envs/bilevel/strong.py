@@ -25,7 +25,7 @@ from optenvs.core.struct import struct
 
 from .base import Bilevel, Sizes
 from .geometry import Affine, affine
-from .given import bound_of, check_bound, check_choice, check_data, check_size, given
+from .given import bound_of, check_bound, check_choice, check_data, check_rows, check_size, given
 from .parts import Draw, Own, Smoothness, Solution
 
 STARTS = ("normal", "tens")
@@ -51,7 +51,8 @@ class BilevelStrong(Bilevel):
         start: ``normal``: x and y of standard normal numbers times ``start_std``, projected onto C;
             ``tens``: the script's, x the projection of 10 onto X, y that of 10 onto what is feasible there.
         start_std: of the normal start.
-        data: the instance given: ``{"A": (p, n), "H": (p, n), "E": (e, n), "c": (n,), "d": (n,)}``.
+        data: the instance given: ``{"A": (p, n), "H": (p, n), "E": (e, n), "c": (n,), "d": (n,)}``; the rows
+            of A, and those of E, are independent: else A y = -H x has no solution for some x.
         bound: r of the multipliers' box [-r, r]; ``None`` for none.
         tolerance, budget, reward, device, dtype: see :class:`~optenvs.envs.bilevel.base.Bilevel`.
     """
@@ -74,6 +75,8 @@ class BilevelStrong(Bilevel):
                 raise ValueError(f"{field}: expected fewer than dim, {n}, got {rows}")
         check_choice("start", self.start, STARTS)
         check_data(self.data, {"A": (p, n), "H": (p, n), "E": (e, n), "c": (n,), "d": (n,)})
+        for name in ("A", "E") if self.data is not None else ():
+            check_rows(name, self.data[name])
         check_bound(self.bound)
         if not 0 < self.start_std < float("inf"):
             raise ValueError(f"start_std: expected a number > 0, got {self.start_std!r}")

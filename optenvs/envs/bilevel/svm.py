@@ -12,6 +12,11 @@ exp(c_i) xi_i ã_i' H^-1 dF/dt. The multipliers are exp(c_i) xi_i. No Phi* is kn
 + ``distance``, measured every ``evaluation_period`` queries, since it costs Newton solves. Until then
 ``value``, Phi(c), and all that rests on the exact lower solution stands; ``upper_value``, F(x, y), and
 ``infeasibility`` are of every query.
+
+F has kinks, and its curvature grows as 1/|w|^2, so that nobody can bound it. The constants told for step
+sizes are those at the start of each instance: the curvature of F there (on breast cancer |w| is about 0.25 at
+the start, and the curvature some 10^4), a bound of that of f at these penalties, and the norm of the
+constraints' Jacobian, which is the same everywhere.
 """
 
 from __future__ import annotations
@@ -41,9 +46,10 @@ from optenvs.core.struct import struct
 
 from . import hinge
 from .base import Bilevel, Sizes
+from .curvature import largest
 from .given import bound_of, check_bound, check_size
 from .margins import Margins
-from .parts import Draw, Own, Solution
+from .parts import Draw, Own, Smoothness, Solution
 from .tables import Table, table
 
 SLOPE = 0.01
@@ -227,7 +233,20 @@ class BilevelSvm(Bilevel):
         y = torch.ones(batch, self.sizes.m, dtype=dtype, device=keys.device)
         y = geometry.feasible(x, torch.cat((y[:, : signed.shape[-1] - 1], 0 * ones, torch.ones_like(x)), -1))
         held = Held(validation=others, tested=tested, mean=mean, scale=scale, flipped=flipped)
-        return Draw(data=held, geometry=geometry, smoothness=None, x=x, y=y)
+        told = self._constants_at(Own(known=geometry, data=held), x, y)
+        return Draw(data=held, geometry=geometry, smoothness=told, x=x, y=y)
+
+    def _constants_at(self, own: Own, x: Float[Tensor, "B N"], y: Float[Tensor, "B m"]) -> Smoothness:
+        """What agents are told: of f and g bounds, of F the curvature at this point."""
+        t, slack = own.known.parts(y)
+        # of (c_i, xi_i) the Hessian of f is below exp(c_i) (1 + xi_i^2), of w it is 1, of b 0
+        bent = (x.exp() * (1 + slack.square())).amax(-1)
+        return Smoothness(
+            upper=largest(lambda at: self._loss(own, at), t),
+            lower=bent.clamp_min(1.0),
+            convexity=torch.zeros_like(bent),
+            jacobian=own.known.norm,
+        )
 
     def _standardised(self, inputs: Float[Tensor, "B N d"]) -> tuple[Tensor, Tensor, Tensor]:
         """The inputs, what was taken from them, and what they were divided by."""

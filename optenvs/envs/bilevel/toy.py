@@ -168,6 +168,17 @@ class BilevelToy(Bilevel):
         y2 = wanted + (self._rest(x) - wanted.sum(-1, True)) / self.dim
         return Solution(torch.cat((x + 1, y2), -1), -torch.ones_like(x[:, :1]))
 
+    def values(
+        self, own: Own, x: Tensor, solution: Solution
+    ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B"]]:
+        """In sums over x alone: F at the best of S(x), and f, which is n/2 - |x|^2/2 + 1'y2."""
+        n, rest, size = self.dim, self._rest(x).squeeze(-1), (x * x).sum(-1)
+        if self.objective == "bilinear":  # y2 is -3 moved by one number
+            value = (x - 1).square().sum(-1) + (rest + 3 * n).square() / n
+        else:  # y2 is x moved by one number
+            value = ((rest - x.sum(-1)).square() / n + size) / 2
+        return value, (n - size) / 2 + rest
+
     def _rest(self, x: Tensor) -> Float[Tensor, "B 1"]:
         """1'y2 in S(x)."""
         coupled = x**3 if self.coupling == "cubes" else x

@@ -14,14 +14,16 @@ from torch import Tensor
 
 from optenvs.core.env import State
 from optenvs.core.evaluations import check_evaluations
-from optenvs.core.oracles import hvp, jacobian
+from optenvs.core.oracles import jacobian
 from optenvs.core.random import Keys, integers, normal
 from optenvs.core.struct import tree_map
 
 from . import kkt
-from .base import MEANINGS, Bilevel, Sizes
+from .base import Bilevel, Sizes
+from .curvature import largest
 from .geometry import Affine, Geometry, Given, affine, keep
 from .given import bound_of, check_bound
+from .meanings import MEANINGS
 from .parts import Draw, Own, Smoothness, Solution
 from .user_checks import (
     CONSTANTS,
@@ -36,7 +38,6 @@ from .user_checks import (
 
 LARGEST = 256
 """Lower variables and constraints up to which Newton's method is the choice of its own."""
-_POWER = 12
 _SOLVED = 1e-5
 
 
@@ -324,18 +325,12 @@ class BilevelFunctions(Bilevel):
         n, both = self.sizes.n, torch.cat((x, y), -1)
 
         def curvature(function: Callable[..., Tensor]) -> Tensor:
-            tilt = torch.arange(both.shape[1], device=both.device) / both.shape[1]
-            vector = torch.ones_like(both) + 0.1 * tilt
-            for _ in range(_POWER):
-                size = torch.linalg.vector_norm(vector, dim=-1, keepdim=True)
-                vector = vector / size.clamp_min(torch.finfo(vector.dtype).tiny)
-                vector = hvp(lambda u: function(own, u[:, :n], u[:, n:]), both, vector)[2]
-            return torch.linalg.vector_norm(vector, dim=-1)
+            return largest(lambda u: function(own, u[:, :n], u[:, n:]), both)
 
         norm = torch.ones_like(x[:, 0])
         if self.sizes.p:
             matrix = jacobian(lambda u: self.constrain(own, u[:, :n], u[:, n:]), both)[1]
-            norm = torch.linalg.matrix_norm(matrix, 2)
+            norm = torch.linalg.matrix_norm(matrix.nan_to_num(), 2)  # one row's NaN is no other's error
         return Smoothness(curvature(self.upper), curvature(self.lower), torch.zeros_like(norm), norm)
 
 

@@ -102,12 +102,48 @@ def try_functions(env: Bilevel, equalities: int, project: Any, solution: Callabl
     if project == "affine":
         _check_affine(env, own, x, y)
     _check_solution(env, solution, x)
+    _check_projected(env, project, x, y)
     state = env.draw(keys_from_seed(0, 2, env.torch_device))
     known = Own(known=state.geometry, data=None)
+    _check_begun(env, known, state.x, state.y)
+
+
+def _check_begun(env: Bilevel, own: Own, x: Tensor, y: Tensor) -> None:
+    """Whether everything is finite where episodes begin."""
+    for name, point in (("x", x), ("y", y)):
+        if not bool(point.isfinite().all()):
+            raise ValueError(f"project: the start {name} is projected onto what is no number: {point[0]}")
     for level, function in (("upper", env.upper), ("lower", env.lower)):
-        value, parts = value_and_gradient(lambda a, b, f=function: f(known, a, b), (state.x, state.y))
+        value, parts = value_and_gradient(lambda a, b, f=function: f(own, a, b), (x, y))
         if not all(bool(part.isfinite().all()) for part in (value, *parts)):
             raise ValueError(f"{level}: expected a finite value and gradient at the start, got {value[0]}")
+    if not env.sizes.p:
+        return
+    both = torch.cat((x, y), -1)
+    n = x.shape[1]
+    g, matrix = jacobian(lambda u: env.constrain(own, u[:, :n], u[:, n:]), both)
+    if not bool(g.isfinite().all() and matrix.isfinite().all()):
+        came = g[0].tolist()
+        raise ValueError(f"equality, inequality: expected finite numbers and slopes at the start, got {came}")
+
+
+def _check_projected(env: Bilevel, project: Any, x: Tensor, y: Tensor) -> None:
+    """Whether projections that are given can be called, and answer points of the right size."""
+    if project is None or isinstance(project, str):
+        return
+    named = dict(project) if isinstance(project, Mapping) else {"joint": project}
+    arguments = {"upper": (x,), "lower": (y,), "joint": (x, y), "feasible": (x, y)}
+    expected = {"upper": (x,), "lower": (y,), "joint": (x, y), "feasible": (y,)}
+    for name, function in named.items():
+        try:
+            found = torch.func.vmap(function)(*arguments[name])
+        except Exception as error:
+            raise ValueError(f"project: {name}: {cannot(x[0], y[0])}: {told(error)}") from error
+        parts = found if isinstance(found, tuple) else (found,)
+        shapes = [tuple(part.shape[1:]) for part in parts]
+        wanted = [tuple(part.shape[1:]) for part in expected[name]]
+        if shapes != wanted:
+            raise ValueError(f"project: {name}: expected points of shapes {wanted}, got {shapes}")
 
 
 def _check_coupling(
