@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from optenvs.processes.run import run_processes as run_processes
     from optenvs.processes.spawn import spawn_processes as spawn_processes
     from optenvs.processes.watch import NodeFailure as NodeFailure
+    from optenvs.wrappers.spread import Spread as Spread
     from optenvs.zoo import aec_env as aec_env
     from optenvs.zoo import parallel_env as parallel_env
 
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 _LAZY = {
     "EnvSpec": "envs_registry",
     "GymEnv": "optenvs.faces.single",
+    "Spread": "optenvs.wrappers.spread",
     "NodeFailure": "optenvs.processes.watch",
     "NumpyVectorEnv": "optenvs.faces.arrays",
     "OptimizationEnv": "optenvs.core.env",

@@ -4,12 +4,14 @@ from .base import Wrapper
 from .displacement import Displacement
 from .features import CoordinateFeatures, TimeFeatures
 from .reparam import Reparametrise
+from .spread import Spread
 from .step_size import StepSizeControl
 
 __all__ = [
     "CoordinateFeatures",
     "Displacement",
     "Reparametrise",
+    "Spread",
     "StepSizeControl",
     "TimeFeatures",
     "Wrapper",

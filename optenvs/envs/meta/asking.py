@@ -46,6 +46,15 @@ class Setting:
     clip: float | None
     sign: bool
     second_order: bool
+    player: Callable[[Tensor, Keys], Played] | None = None
+    """What plays whole lifetimes, where it is not this process."""
+
+    def play(self, rows: Float[Tensor, "R D"], keys: Keys) -> Played:
+        """A lifetime for each row of weights and its key."""
+        if self.player is not None:
+            return self.player(rows, keys)
+        whole = Lengths(self.lengths.low, self.lengths.high)
+        return lifetimes(self.task, self.ruled(rows), keys, whole, self.loss, self.second_order)
 
     def episodes(self, births: int) -> Episodes:
         """Windows over the task's episodes."""
@@ -229,7 +238,7 @@ def bptt(setting: Setting, particles: Any, weights: Tensor, keys: Keys, k: Int64
     batch, own = len(weights), fold_in(numbered(keys, setting.particles), k.unsqueeze(-1)).flatten()
 
     def loss(rows: Tensor) -> tuple[Tensor, Any]:
-        played = _lifetimes(setting, rows, own)
+        played = setting.play(rows, own)
         return played.loss, played
 
     value, slopes, played = value_gradient_and_rest(loss, _spread(weights, setting.particles))
@@ -244,18 +253,13 @@ def bptt(setting: Setting, particles: Any, weights: Tensor, keys: Keys, k: Int64
     )
 
 
-def _lifetimes(setting: Setting, rows: Tensor, keys: Keys) -> Played:
-    rule, whole = setting.ruled(rows), Lengths(setting.lengths.low, setting.lengths.high)
-    return lifetimes(setting.task, rule, keys, whole, setting.loss, setting.second_order)
-
-
 def fitness(
     setting: Setting, points: Float[Tensor, "B m D"], keys: Keys, k: Int64[Tensor, "B"], paired: bool
 ) -> tuple[Float[Tensor, "B m"], Cost, Float[Tensor, "B"]]:
     """A lifetime of each point: the losses, what they cost, and the share that diverged."""
     batch, count = len(points), points.shape[1]
     own = fold_in(numbered(keys, count, 2 if paired else 1), k.unsqueeze(-1)).flatten()
-    played = _lifetimes(setting, points.flatten(0, 1), own)
+    played = setting.play(points.flatten(0, 1), own)
     losses = unfold(played.loss, batch)
     return losses, _whole_cost(played, batch), _mean(played.diverged.to(losses.dtype), batch)
 
@@ -271,7 +275,7 @@ def full_es(setting: Setting, particles: Any, weights: Tensor, keys: Keys, k: In
     batch, count = len(weights), setting.particles
     own = fold_in(numbered(keys, count, 2), k.unsqueeze(-1)).flatten()
     noise = _noise(setting, own[::2], torch.zeros_like(own[::2]), weights)
-    played = _lifetimes(setting, _paired(weights, noise), own)
+    played = setting.play(_paired(weights, noise), own)
     losses = _members(played.loss)
     estimate = antithetic(losses[0], losses[1], noise, setting.std)
     cost, diverged = _whole_cost(played, batch), _mean(played.diverged.to(played.loss.dtype), batch)

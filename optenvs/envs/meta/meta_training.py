@@ -40,7 +40,7 @@ from optenvs.core.tracing import tracing
 from .asking import ALIASES, ESTIMATORS, Cost, Estimator, Found, Setting, begin, fitness
 from .classes import by_class, put
 from .families import Split, family, split_of
-from .particles import Lengths, Particles, lifetimes
+from .particles import Lengths, Particles
 from .settings import check_rule, lengths_of, prepared, settings
 
 ORACLES = ("gradient", "fitness")
@@ -177,6 +177,11 @@ class MetaTraining(OptimizationEnv):
     def whole(self) -> bool:
         """Whether a query plays whole lifetimes, and keeps no episodes."""
         return self.oracle == "fitness" or self.method.whole
+
+    @property
+    def spreads(self) -> bool:
+        """Whether its lifetimes can be played elsewhere, see :class:`optenvs.wrappers.Spread`."""
+        return self.whole and (self.oracle == "fitness" or self.method.pairs)
 
     @cached_property
     def lengths(self) -> Lengths:
@@ -368,8 +373,7 @@ class MetaTraining(OptimizationEnv):
         keys = keys_from_seed(self.held_out.seed, count, self.torch_device).repeat(batch)
         found = []
         for setting in self.judges:
-            rule = setting.ruled(weights.repeat_interleave(count, 0))
-            played = lifetimes(setting.task, rule, keys, setting.lengths, setting.loss)
+            played = setting.play(weights.repeat_interleave(count, 0), keys)
             told = torch.stack((played.loss, played.diverged.to(weights.dtype)), -1)
             found.append(told.unflatten(0, (batch, count)).mean(1))
         return tuple(torch.stack(found).mean(0).unbind(-1))  # type: ignore[return-value]
