@@ -1,9 +1,9 @@
 """Lifetimes on more than one core: a meta-problem whose whole lifetimes are played by several processes.
 
 Rows of lifetimes are cut into blocks of one size, whatever the number of processes, so that the numbers do
-not depend on it: they are those of the problem itself, to rounding. The processes are loky's (joblib carries it);
-they begin once, stay, and compute on one thread each. A query whose process dies raises, and can be asked
-again: states are this process's own.
+not depend on it: they are those of the problem itself, to rounding. The processes are loky's (joblib carries
+it); they begin once, stay, and compute on one thread each. A query whose process dies raises, and can be
+asked again: states are this process's own.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class Spread(Wrapper):
                 raise ValueError(f"{name}: expected a whole number >= 1, got {value!r}")
         if not getattr(self.env, "spreads", False):
             raise TypeError(
-                f"Spread: {self.env.name} plays no whole lifetimes without a graph: it needs a meta-problem with "
-                "oracle='fitness' or estimator='full_es'"
+                f"Spread: {self.env.name} plays no whole lifetimes without a graph; needed is a meta-problem "
+                "with oracle='fitness' or estimator='full_es'"
             )
         if self.env.device != "cpu":
             raise ValueError(f"device: expected 'cpu' for processes, got {self.env.device!r}")

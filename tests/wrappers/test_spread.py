@@ -50,7 +50,7 @@ def test_it_holds_the_contract(keywords: dict[str, Any]) -> None:
 
 def test_what_is_not_spread_is_refused() -> None:
     for keywords in ({"estimator": "pes", "window": 2}, {"estimator": "bptt"}):
-        with pytest.raises(TypeError, match="oracle='fitness' or estimator='full_es'"):
+        with pytest.raises(TypeError, match="with oracle='fitness' or estimator='full_es'"):
             optenvs.Spread(made(oracle="gradient", **keywords))
     with pytest.raises(TypeError, match="Spread: Quadratic plays no whole lifetimes"):
         optenvs.Spread(optenvs.make("Quadratic"))
