@@ -139,6 +139,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "bic_gaffa": {"alpha": 0.2, "beta": 0.2, "eta": 0.4},
     "blocc": {"rounds": 1, "primal": 1, "eta": 0.3},
     "implicit_gradient": {"steps": 2},
+    # two weights need no more; each iteration is recorded line by line
+    "npg": {"iterations": 2},
+    "npg_hm": {"iterations": 2},
     # by default they move after ten queries
     **{name: {"batch": 2} for name in ("hapg", "srvr_pg", "storm_pg", "svrpg")},
     "ipopt": {"bounded": False},  # with a box it asks points that differ in the last bit of float64

@@ -27,7 +27,8 @@ class NPG(Ascent):
     """Natural policy gradient.
 
     Args:
-        damping: what is added to the Fisher matrix, > 0.
+        damping: what is added to the Fisher matrix, > 0. A matrix of few steps is singular, and what lies
+            outside of its range is divided by this alone: choose it near the matrix's eigenvalues then.
         iterations: of conjugate gradients, at most.
     """
 

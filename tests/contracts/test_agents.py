@@ -51,6 +51,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "stoc_bio": {"beta": 0.5, "inner": 5},
     "unrolled": {"alpha": 0.5, "inner": 5, "warm": True},
     "scobo": {"line_search": 5, "redraw": True},
+    **{name: {"lr": 1.0} for name in ("reinforce", "is_mbpg", "ha_mbpg")},
+    **{name: {"lr": 1.0, "iterations": 3} for name in ("npg", "npg_hm")},
+    **{name: {"lr": 1.0, "batch": 1} for name in ("hapg", "srvr_pg", "storm_pg", "svrpg")},
+    "harpg": {"lr": 1.0},
+    "vanilla_pg": {"lr": 2.0},
     "zo_sign": {"lr": 0.03},
 }
 """Settings for the identity task of methods whose defaults take longer, or never settle."""

@@ -35,15 +35,16 @@ class RankingPolicy(RankingOracle):
     never change; the metric ``return`` is that mean return.
 
     Args:
-        task: ``cartpole`` or ``pendulum`` (many policies at once in torch: the equations of Gymnasium's
-            ``CartPole-v1``, with any force between its two, and ``Pendulum-v1``), or the id of a Gymnasium
+        task: ``cartpole``, ``acrobot`` or ``pendulum`` (many policies at once in torch: the equations of
+            Gymnasium's ``CartPole-v1`` and ``Acrobot-v1``, with any force or torque between its extremes, and
+            ``Pendulum-v1``), or the id of a Gymnasium
             task with continuous actions, as ``Swimmer-v5`` (on the host; MuJoCo tasks need
             ``gymnasium[mujoco]``).
         episode_length: steps of an episode, at most.
         episodes: episodes over whose mean return a query ranks.
         test_episodes: episodes of the merit.
-        disturbance: standard deviation of random pushes at each step, in units of the action's; for
-            ``cartpole`` and ``pendulum``.
+        disturbance: standard deviation of random pushes at each step, in units of the action's; of tasks in
+            torch alone.
         start_std: standard deviation of the weights of the starting point.
         shown, ranked, recommend, noise, ...: see :class:`optenvs.envs.ranking.base.RankingOracle`.
     """
@@ -70,7 +71,7 @@ class RankingPolicy(RankingOracle):
                 raise ValueError(f"{name}: expected a number >= 0, got {getattr(self, name)!r}")
         # an unknown task or a missing package is an error now, not at the first reset
         if isinstance(self.dynamics, HostTask) and self.disturbance:
-            raise ValueError(f"disturbance: only cartpole and pendulum have it, got {self.disturbance}")
+            raise ValueError(f"disturbance: only {', '.join(TASKS)} have it, got {self.disturbance}")
         super().__post_init__()
 
     @cached_property
