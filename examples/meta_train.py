@@ -9,6 +9,24 @@ there and for 200 steps, beside SGD and Adam whose rates are the best of a grid 
     python examples/meta_train.py --estimator pes
     python examples/meta_train.py --estimator all --out results/meta_train
 
+Measured (seed 0, 20,000 inner gradients, about ten CPU seconds an estimator), mean loss over the steps:
+
+    trained by        queries  held out   unseen  200 steps
+    truncated_bptt        243     0.528    0.678      0.285
+    bptt                   30     1.339    1.761      0.643
+    truncated_es          162     2.614    3.042      1.312
+    full_es                30     8.378    7.998     35.512
+    pes                   243     3.320    3.750      3.029
+    noise_reuse_es        244     2.498    2.882      1.436
+    open_es                30     4.228    4.455      2.927
+    untrained                              15.127    71.771
+    SGD (lr 0.03)                           1.170     0.624
+    Adam (lr 0.3)                           0.887     0.296
+
+One run each, and a small bill: evolution strategies have by far not converged. Truncated backpropagation alone
+has passed what is tuned by hand, though not its bias: what it is best at are the first steps. A step back
+through an inner step is billed apart (``backward``), and is not in these 20,000.
+
 Needs the extra ``plot`` (for matplotlib).
 """
 
@@ -109,14 +127,14 @@ def plot(runs: dict[str, Run], path: Path) -> None:
     figure.savefig(path)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Train, compare, save."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--estimator", choices=(*ESTIMATORS, "all"), default="pes")
     parser.add_argument("--budget", type=int, default=20_000, help="inner gradients")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("results/meta_train"))
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
 
     runs = {}
     print(HEAD)
