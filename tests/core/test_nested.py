@@ -189,6 +189,24 @@ def test_windows_hold_the_episodes_in_order(size: int, births: int, share: float
     assert float(alive.double().mean()) >= share
 
 
+def test_without_births_a_row_rests_until_it_is_renewed() -> None:
+    env = quadratic(noise=0.0, budget=4)
+    agent, keys = agents.SGD(lr=0.1), keys_from_seed(0, 2)
+    episodes = Episodes(env, births=0)
+    window, stream = episodes.window(agent, episodes.begin(agent, keys), 5)
+    assert window.alive[:, 0].tolist() == [True] * 3 + [False] * 2
+    assert not window.born.any()
+    assert window.calls["gradient"].tolist() == [3, 3]
+    assert stream.over.all()
+    first = rollout(env, agent, keys=fold_in(keys, 0)).merit[1:]
+    assert torch.equal(window.merit[:3], first)
+    stream = episodes.renew(agent, stream)
+    assert stream.episode.tolist() == [1, 1]
+    window, stream = episodes.window(agent, stream, 2)
+    assert torch.equal(window.merit, rollout(env, agent, keys=fold_in(keys, 1)).merit[1:3])
+    assert torch.equal(episodes.renew(agent, stream).state.merit, stream.state.merit)  # nothing is over
+
+
 def test_what_a_window_says() -> None:
     env = quadratic(noise=0.0, budget={"gradient": 5, "value": 100})
     agent, keys = agents.SGD(lr=0.1), keys_from_seed(0, 2)
@@ -339,8 +357,8 @@ def test_an_agent_that_is_finished_begins_anew() -> None:
 
 def test_bad_input() -> None:
     env, agent = quadratic(), agents.SGD()
-    with pytest.raises(ValueError, match="births: expected a whole number >= 1, got 0"):
-        Episodes(env, births=0)
+    with pytest.raises(ValueError, match="births: expected a whole number >= 0, got -1"):
+        Episodes(env, births=-1)
     with pytest.raises(ValueError, match="record: no field 'hessian' in"):
         Episodes(env, record=("hessian",))
     episodes = Episodes(env)

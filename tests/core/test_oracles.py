@@ -20,6 +20,7 @@ from optenvs.core.oracles import (
     jacobian,
     jvp,
     value_and_gradient,
+    value_gradient_and_rest,
     vjp,
 )
 from optenvs.core.tracing import recording
@@ -246,3 +247,21 @@ def test_landscapes_in_inference_mode(name: str, oracle: str) -> None:
     assert expected[oracle].abs().max() > 0.01
     for key, value in expected.items():
         torch.testing.assert_close(found[key], value)
+
+
+def test_what_a_function_tells_besides_has_no_graph() -> None:
+    x = torch.tensor([[1.0, 2.0], [3.0, -1.0]])
+
+    def function(y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return y.square().sum(-1), {"twice": 2 * y}
+
+    plain = value_gradient_and_rest
+    with torch.no_grad():
+        found = plain(function, x)
+    with torch.enable_grad():
+        other = plain(function, x)
+    for value, slope, rest in (found, other, torch.func.vmap(lambda row: plain(function, row))(x[:, None])):
+        assert value.flatten().tolist() == [5.0, 10.0]
+        assert torch.equal(slope.reshape(2, 2), 2 * x)
+        assert torch.equal(rest["twice"].reshape(2, 2), 2 * x)
+        assert not rest["twice"].requires_grad

@@ -12,7 +12,7 @@ from torch.utils import _pytree
 
 import optenvs
 from optenvs.core.random import keys_from_seed
-from optenvs.core.struct import Part, detach, rows, select, stack, static, struct, tensors, tree_map
+from optenvs.core.struct import Part, detach, filled, rows, select, stack, static, struct, tensors, tree_map
 
 
 @struct
@@ -42,6 +42,13 @@ def tree(batch: int = 3) -> Outer:
 def test_a_struct_is_immutable() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         tree().inner = Inner(a=torch.zeros(1))  # type: ignore[misc]
+
+
+def test_a_struct_is_filled_without_its_constructor() -> None:
+    made = filled(Inner, {"a": torch.ones(2)})
+    assert made.names == ("x",)
+    with pytest.raises(TypeError, match="Inner: unknown or missing fields: a, b"):
+        filled(Inner, {"b": 1})
 
 
 def test_a_struct_is_a_pytree_of_its_non_static_fields() -> None:

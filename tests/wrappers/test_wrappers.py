@@ -264,7 +264,7 @@ def test_time_features() -> None:
         (lambda: CoordinateFeatures(QUADRATIC, kind="lstm"), "kind: expected one of log_sign, lolv2"),
         (lambda: CoordinateFeatures(QUADRATIC.replace(oracle="value")), "answers no 'gradient'"),
         (lambda: Reparametrise(QUADRATIC, scale=(2.0, 1.0)), "scale: expected a number > 0 or a pair"),
-        (lambda: Reparametrise(QUADRATIC, level="tensor"), "level: expected one of global, coordinate"),
+        (lambda: Reparametrise(QUADRATIC, level="layer"), "level: expected one of global, tensor"),
         (lambda: Reparametrise(ROSENBROCK), "has bounds, which would differ between instances"),
         (lambda: Reparametrise(DIGITS.replace(oracle="minibatch")), "cannot rescale TrainDigits"),
     ],
