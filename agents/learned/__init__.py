@@ -3,6 +3,10 @@
 from ..spec import AgentSpec
 
 AGENTS = (
+    AgentSpec("adafac_mlp", "adafac", "AdafacMLP", ("gradient",)),
+    AgentSpec("learnable_adam", "learnable", "LearnableAdam", ("gradient",)),
+    AgentSpec("learnable_sgd", "learnable", "LearnableSGD", ("gradient",)),
     AgentSpec("lolv2", "lolv2", "LOLv2", ("gradient",)),
     AgentSpec("lstm_optimizer", "lstm", "LSTMOptimizer", ("gradient",)),
+    AgentSpec("nominal", "nominal", "Nominal", ("gradient",)),
 )

@@ -7,8 +7,9 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar, Self
 
 import torch
@@ -91,17 +92,8 @@ class LearnedAgent(Agent):
             if (first.device, first.dtype) == (like.device, like.dtype):
                 return self.net(*inputs)
             return functional_call(self.net, {name: value.to(like) for name, value in own.items()}, inputs)
-        if len(self.weights) != len(like):
-            raise ValueError(
-                f"{type(self).__name__}: weights: expected a set for each of {len(like)} rows, got "
-                f"{len(self.weights)}"
-            )
-        parts = self.weights.to(like).split([value.numel() for value in own.values()], dim=1)
-        sets = {
-            name: part.unflatten(1, value.shape)
-            for (name, value), part in zip(own.items(), parts, strict=True)
-        }
-        if self._of_affines:
+        sets = self._sets(like)
+        if self._takes_rows:
             return functional_call(self.net, sets, inputs)
         leaves, form = _pytree.tree_flatten(inputs)
         forms = []
@@ -115,11 +107,35 @@ class LearnedAgent(Agent):
         answers = torch.func.vmap(single)(sets, *leaves)
         return _pytree.tree_unflatten(answers, forms[0])
 
+    def own(self, name: str, like: Tensor) -> Float[Tensor, "_ *shape"]:
+        """A parameter of the network as the rows of ``like`` read it: one for all of them, or one a row.
+
+        It has the device and dtype of ``like``.
+        """
+        if self.weights is None:
+            return self.net.get_parameter(name).to(like).unsqueeze(0)
+        return self._sets(like)[name]
+
+    def _sets(self, like: Tensor) -> dict[str, Tensor]:
+        """The weights of each row by the network's names, ``(B, *shape)``."""
+        assert self.weights is not None
+        if len(self.weights) != len(like):
+            raise ValueError(
+                f"{type(self).__name__}: weights: expected a set for each of {len(like)} rows, got "
+                f"{len(self.weights)}"
+            )
+        own = dict(self.net.named_parameters())
+        parts = self.weights.to(like).split([value.numel() for value in own.values()], dim=1)
+        return {
+            name: part.reshape(len(part), *value.shape)
+            for (name, value), part in zip(own.items(), parts, strict=True)
+        }
+
     @property
-    def _of_affines(self) -> bool:
-        """Whether all parameters are those of :class:`Affine`, which takes a set a row as it is."""
+    def _takes_rows(self) -> bool:
+        """Whether all parameters are those of modules that take a set a row as it is."""
         return all(
-            isinstance(part, Affine)
+            isinstance(part, Affine | Numbers)
             for part in self.net.modules()
             if next(part.parameters(False), None) is not None
         )
@@ -164,11 +180,13 @@ class LearnedAgent(Agent):
 class Affine(nn.Module):
     """``x W' + b``; like ``nn.Linear``, without a draw from the global generator.
 
-    Weights ``(B, out, in)`` and biases ``(B, out)`` are those of the rows of ``x``.
+    Weights ``(B, out, in)`` and biases ``(B, out)`` are those of the rows of ``x``. With ``zero`` they begin
+    at 0, and not at random.
     """
 
-    def __init__(self, inputs: int, outputs: int, dtype: torch.dtype) -> None:
+    def __init__(self, inputs: int, outputs: int, dtype: torch.dtype, zero: bool = False) -> None:
         super().__init__()
+        self.zero = zero
         self.weight = nn.Parameter(torch.zeros(outputs, inputs, dtype=dtype))
         self.bias = nn.Parameter(torch.zeros(outputs, dtype=dtype))
 
@@ -180,17 +198,46 @@ class Affine(nn.Module):
         return found.reshape(*x.shape[:-1], found.shape[-1])
 
 
+class Numbers(nn.Module):
+    """Tensors by name that a rule reads as they are, from these starts or uniform within these bounds."""
+
+    def __init__(
+        self, dtype: torch.dtype, starts: Mapping[str, Any], bounds: Mapping[str, float] | None = None
+    ) -> None:
+        super().__init__()
+        self.bounds = dict(bounds or {})
+        for name, start in starts.items():
+            self.register_parameter(name, nn.Parameter(torch.as_tensor(start, dtype=dtype).clone()))
+
+
+def perceptron(inputs: int, hidden: int, layers: int, outputs: int, dtype: torch.dtype) -> nn.Sequential:
+    """Hidden layers of rectified units, and a linear output."""
+    parts: list[nn.Module] = []
+    for before, after in pairwise([inputs] + [hidden] * layers):
+        parts += [Affine(before, after, dtype), nn.ReLU()]
+    return nn.Sequential(*parts, Affine(hidden, outputs, dtype))
+
+
 def initialise(net: nn.Module, seed: int) -> nn.Module:
-    """Every :class:`Affine`'s weights and biases uniform within ``1 / sqrt(inputs)``, as torch's default."""
+    """Every :class:`Affine`'s weights and biases uniform within ``1 / sqrt(inputs)``, as torch's default.
+
+    Those that begin at zero, and :class:`Numbers` without a bound, stay as they are.
+    """
     key = keys_from_seed(seed, 1)
     with torch.no_grad():
         for name, layer in net.named_modules():
-            if isinstance(layer, Affine):
-                bound = 1 / math.sqrt(layer.weight.shape[1])
-                for field, value in layer.named_parameters():
-                    draw = uniform(key, f"{name} {field}", tuple(value.shape), dtype=value.dtype)
-                    value.copy_((2 * draw[0] - 1) * bound)
+            for field, bound in _bounds(layer).items():
+                value = layer.get_parameter(field)
+                draw = uniform(key, f"{name} {field}", tuple(value.shape), dtype=value.dtype)
+                value.copy_((2 * draw[0] - 1) * bound)
     return net
+
+
+def _bounds(layer: nn.Module) -> dict[str, float]:
+    """What of a module is drawn, and within which bounds."""
+    if isinstance(layer, Affine) and not layer.zero:
+        return dict.fromkeys(("weight", "bias"), 1 / math.sqrt(layer.weight.shape[1]))
+    return layer.bounds if isinstance(layer, Numbers) else {}
 
 
 def _shapes(net: Any) -> dict[str, tuple[int, ...]]:

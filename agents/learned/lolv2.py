@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -33,7 +32,7 @@ from optenvs.core.struct import static, struct
 
 from ..core import Observation, require
 from ..gradient.sgd import descend
-from .base import Affine, LearnedAgent
+from .base import Affine, LearnedAgent, perceptron
 
 MOMENTS = 2 + len(DECAYS)
 PIECE = 8_192
@@ -76,11 +75,7 @@ class LOLv2(LearnedAgent):
         super().__post_init__()
 
     def build(self) -> nn.Sequential:
-        widths = [LOLV2_FEATURES] + [self.hidden] * self.layers
-        parts: list[nn.Module] = []
-        for inputs, outputs in pairwise(widths):
-            parts += [Affine(inputs, outputs, self.torch_dtype), nn.ReLU()]
-        return nn.Sequential(*parts, Affine(self.hidden, 2, self.torch_dtype))
+        return perceptron(LOLV2_FEATURES, self.hidden, self.layers, 2, self.torch_dtype)
 
     def init(self, problem: Any, observation: Observation, keys: Keys) -> LOLv2State:
         point = observation["point"]

@@ -1,0 +1,301 @@
+"""Learned optimizers over tensors and anchors: their formulas, a set of weights a row, disk, and modules."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+import agents
+import optenvs
+from optenvs.core import keys_from_seed
+from optenvs.core.random import normal
+
+NET = optenvs.make("TrainDigits", widths=(3,), samples=40, batch_size=8, dtype="float64")
+KEYS = keys_from_seed(0, 2)
+QUADRATIC = optenvs.make("Quadratic", dim=5, tolerance=None, dtype="float64")
+TINY: dict[str, dict[str, object]] = {
+    "adafac_mlp": {"step_multiplier": 0.05},
+    "learnable_adam": {"initial_lr": 0.02},
+    "learnable_sgd": {"initial_momentum": 0.5},
+    "nominal": {
+        "hidden": 2,
+        "nominal_rate": 0.02,
+        "weight_decay": 0.01,
+        "nominal_control": True,
+        "decay_control": True,
+        "exp_multiplier": 0.1,
+    },
+}
+"""Settings with which a few steps show what a rule does; drawn weights are of float64."""
+
+
+def tiny(name: str, **more: object) -> agents.Agent:
+    return agents.make(name, **({"dtype": "float64"} | TINY[name] | more))
+
+
+def moved(agent: agents.Agent, by: float = 0.3, seed: int = 0) -> agents.Agent:
+    """With its weights, also those that begin at 0, drawn about where they begin."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for value in agent.parameters():
+            value += by * torch.randn(value.shape, dtype=value.dtype, generator=generator)
+    return agent
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_set_of_weights_a_row(name: str, tmp_path) -> None:
+    """Three rules as one agent are the three rules, forward and in their slopes, and to and from disk."""
+    rules = [moved(tiny(name), seed=seed) for seed in range(3)]
+    sets = torch.stack([rule.flat for rule in rules]).detach()
+    population = rules[0].replace(weights=sets)
+    population.save(tmp_path / "rules")
+    loaded = type(population).load(tmp_path / "rules")
+    assert torch.equal(loaded.weights, sets)
+    keys = keys_from_seed(0, 3)
+    leaf = sets.clone().requires_grad_()
+    run = optenvs.unroll(NET, loaded.replace(weights=leaf), keys=keys, steps=4)
+    assert not torch.allclose(run.merit[-1, 0], run.merit[-1, 1])
+    (slopes,) = torch.autograd.grad(run.merit[-1].sum(), leaf)
+    assert slopes.isfinite().all()
+    for row, rule in enumerate(rules):
+        alone = optenvs.unroll(NET, rule, keys=keys[row : row + 1], steps=4)
+        torch.testing.assert_close(run.merit[:, row], alone.merit[:, 0], rtol=1e-9, atol=1e-12)
+        parts = torch.autograd.grad(
+            alone.merit[-1].sum(), list(rule.parameters()), allow_unused=True, materialize_grads=True
+        )
+        torch.testing.assert_close(
+            slopes[row], torch.cat([part.flatten() for part in parts]), rtol=1e-6, atol=1e-9
+        )
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_steps_of_a_module_are_those_of_a_rollout(name: str) -> None:
+    """Tensors and their shapes are those of the problem's layout, on either side."""
+    agent = moved(tiny(name))
+    keys = keys_from_seed(1, 1)
+    run = optenvs.rollout(NET, agent, keys=keys, steps=4, record=("point", "gradient", "value"))
+    point = run.recorded["point"][0, 0]
+    layout = NET.network.layout
+    sizes = [slot.size for slot in layout]
+    params = [
+        nn.Parameter(part.reshape(slot.shape).clone())
+        for part, slot in zip(point.split(sizes), layout, strict=True)
+    ]
+    optimizer = agents.to_torch(agent, params, steps=int(NET.horizon))
+    for k in range(4):
+        here = torch.cat([p.detach().flatten() for p in params])
+        torch.testing.assert_close(here, run.recorded["point"][k, 0], rtol=1e-9, atol=1e-12)
+        for p, part in zip(params, run.recorded["gradient"][k, 0].split(sizes), strict=True):
+            p.grad = part.reshape(p.shape).clone()
+        optimizer.step(loss=run.recorded["value"][k, 0])
+
+
+# Adafactor's features --------------------------------------------------------------------------
+
+SHAPES = ((2, 3), (3,), (), (2, 4, 3))
+
+
+def drawn(shapes: tuple[tuple[int, ...], ...] = SHAPES, rows: int = 2) -> tuple[SimpleNamespace, dict, list]:
+    """A problem with such tensors, what it answers, and the tensors of the gradient of its second row."""
+    slots = [SimpleNamespace(shape=shape, size=math.prod(shape)) for shape in shapes]
+    size = sum(slot.size for slot in slots)
+    key = keys_from_seed(0, rows)
+    seen = {name: normal(key, name, size, dtype=torch.float64) for name in ("point", "gradient")}
+    seen |= {"k": torch.full((rows, 1), 7.0, dtype=torch.float64)}
+    parts = seen["gradient"][1].split([slot.size for slot in slots])
+    tensors = [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+    return SimpleNamespace(model=SimpleNamespace(layout=slots)), seen, tensors
+
+
+def test_all_39_inputs_of_adafac_are_those_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, seen, gradients = drawn()
+    agent = agents.AdafacMLP(dtype="float64")
+    told = []
+    monkeypatch.setattr(agents.AdafacMLP, "run", lambda self, x: told.append(x) or x[..., :2])
+    memory = agent.init(problem, seen, KEYS)
+    _, memory = agent.act(memory, seen | {"gradient": 2 * seen["gradient"]})
+    agent.act(memory, seen)
+    assert told[1].shape == (2, 34, 39)
+    points = seen["point"][1].split([g.numel() for g in gradients])
+    times = [math.tanh(7 / c - 1) for c in (1, 3, 10, 30, 100, 300, 1e3, 3e3, 1e4, 3e4, 1e5)]
+    for g, p, found in zip(gradients, points, told[1][1].split([g.numel() for g in gradients]), strict=True):
+        # two steps: 2g, then g
+        momenta = [(b * 2 + 1) * (1 - b) * g for b in (0.9, 0.99, 0.999)]
+        rms = (0.999 * 4 + 1) * 0.001 * g**2
+        columns = [g, p.reshape(g.shape), *momenta, rms]
+        columns += [m / (rms + 1e-6).sqrt() for m in momenta] + [(rms + 1e-6) ** -0.5]
+        scaled, rows, cols, of_momenta = [], [], [], []
+        for b, m in zip((0.9, 0.99, 0.999), momenta, strict=True):
+            v = (b * 4 + 1) * (1 - b) * g**2
+            if g.ndim < 2:
+                row = col = v
+                scaled.append(g / (v + 1e-9).sqrt())
+                of_momenta.append(m / (v + 1e-6).sqrt())
+            else:  # (2, 3): largest axis 1, then 0; (2, 4, 3): largest axis 1, then 2
+                largest, second = (1, 0) if g.ndim == 2 else (1, 2)
+                row, col = v.mean(largest, keepdim=True), v.mean(second, keepdim=True)
+                factor = (row / (row.mean(second, keepdim=True) + 1e-9) * col) ** -0.5
+                scaled.append(g * factor)
+                of_momenta.append(m * factor)
+            rows.append(row.expand_as(g))
+            cols.append(col.expand_as(g))
+        columns += scaled + rows + cols
+        columns += [(x + 1e-8) ** -0.5 for x in rows + cols] + of_momenta
+        assert len(columns) == 28
+        columns = [x / (1e-5 + (x**2).mean()).sqrt() for x in columns]
+        expected = torch.stack([x.flatten() for x in columns], -1)
+        expected = torch.cat((expected, torch.tensor(times, dtype=torch.float64).expand(g.numel(), -1)), -1)
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_sizes_of_adafac() -> None:
+    agent = agents.AdafacMLP()
+    assert sum(p.numel() for p in agent.net.mlp.parameters()) == 190
+    assert agent.size == 190 + 7
+    port = agents.AdafacMLP(hidden=32, step_multiplier=0.01)
+    assert sum(p.numel() for p in port.net.mlp.parameters()) == 2402
+    assert agents.Nominal().size == 197
+    assert agents.Nominal(nominal_control=True, weight_decay=0.1, decay_control=True).size == 207
+
+
+def test_a_rank_one_gradient_is_preconditioned_to_its_signs() -> None:
+    problem, seen, _ = drawn(((4, 6), (5,)))
+    left, right = seen["point"][:, :4].unsqueeze(2), seen["point"][:, 4:10].unsqueeze(1)
+    seen["gradient"] = torch.cat(((left * right).flatten(1), seen["gradient"][:, 24:]), 1)
+    agent = agents.AdafacMLP(dtype="float64")
+    memory = agent.init(problem, seen, KEYS).updated(seen["gradient"], agent.rests(seen["point"]))
+    assert (memory.rows.shape, memory.columns.shape) == ((2, 4 + 5, 3), (2, 6, 3)), "they are kept factored"
+    found = memory.features(seen["point"], seen["gradient"], 1e-6)["factored_gradient"]
+    scaled = found * torch.tensor([0.1, 0.01, 0.001], dtype=torch.float64).sqrt()
+    expected = seen["gradient"].sign().unsqueeze(-1).expand_as(scaled)
+    torch.testing.assert_close(scaled[:, :24], expected[:, :24], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(scaled[:, 24:], expected[:, 24:], rtol=1e-3, atol=1e-3)  # by entry, + 1e-9
+
+
+def test_decays_are_weights() -> None:
+    agent = agents.AdafacMLP(dtype="float64")
+    like = torch.zeros(1, dtype=torch.float64)
+    with torch.no_grad():
+        agent.net.decays.momentum_decays.copy_(torch.tensor([0.0, 0.05, 9.0]))
+    momenta, squares, _ = agent.rests(like)
+    expected = torch.tensor([[0.1, 0.01 * math.exp(0.5), 1.0]], dtype=torch.float64)  # a decay is never < 0
+    torch.testing.assert_close(momenta, expected)
+    torch.testing.assert_close(squares, torch.tensor([[0.001]], dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("make", "size", "change"), [(agents.LOLv2, 1e4, 0.01), (agents.AdafacMLP, 1e2, 0.1)]
+)
+def test_a_scaled_loss_hardly_changes_a_step(make, size: float, change: float) -> None:
+    """Through the epsilons alone: the slowest momentum must be far above them, too.
+
+    Of Adafactor's inputs the reciprocals of second moments fall under them.
+    """
+    problem, seen, _ = drawn()
+    seen["gradient"] = size * seen["gradient"]
+    agent = make(dtype="float64")
+    with torch.no_grad():
+        memory = agent.init(problem, seen, KEYS)
+        scaled = seen | {"gradient": 100 * seen["gradient"]}
+        one, other = (agent.act(memory, asked)[0] - seen["point"] for asked in (seen, scaled))
+    assert (other - one).norm() < change * one.norm()
+
+
+def test_a_step_is_bounded_by_what_the_network_says() -> None:
+    problem, seen, _ = drawn()
+    agent = agents.AdafacMLP(dtype="float64")
+    memory = agent.init(problem, seen, KEYS)
+    with torch.no_grad():
+        action, state = agent.act(memory, seen)
+        direction, magnitude = agent.answered(state, agent.seen(state, seen), seen).abs().unbind(-1)
+    step = (action - seen["point"]).abs()
+    assert step.max() > 1e-6
+    assert (step <= 1e-3 * direction * torch.exp(1e-3 * magnitude) + 1e-15).all()
+
+
+def test_a_nominal_step_without_its_correction_is_the_textbooks() -> None:
+    problem, seen, _ = drawn()
+    g, x = seen["gradient"], seen["point"]
+    scaled = [m * g / (0.001 * g**2 + 1e-6).sqrt() for m in (0.1, 0.01, 0.001)]
+    steps = {
+        "adam": scaled[2],
+        "adam_aggmo": sum(scaled) / 3,
+        "aggmo": (0.1 + 0.01 + 0.001) / 3 * g,
+        "sgd": g,
+        "sgdm": 0.001 * g,
+    }
+    for nominal, step in steps.items():
+        agent = agents.Nominal(
+            nominal=nominal, nominal_rate=0.5, weight_decay=0.1, step_multiplier=1e-30, dtype="float64"
+        )
+        action, _ = agent.act(agent.init(problem, seen, KEYS), seen)
+        torch.testing.assert_close(action.detach(), 0.9 * x - 0.5 * step)
+
+
+# Anchors ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("learnable", "plain"),
+    [
+        (agents.LearnableSGD(initial_lr=0.02, dtype="float64"), agents.SGD(lr=0.02)),
+        (
+            agents.LearnableSGD(initial_lr=0.02, initial_momentum=0.9, dtype="float64"),
+            agents.SGD(lr=0.02, momentum=0.9),
+        ),
+        (
+            agents.LearnableAdam(
+                initial_lr=0.02, initial_betas=(0.8, 0.99), initial_eps=1e-3, dtype="float64"
+            ),
+            agents.Adam(lr=0.02, betas=(0.8, 0.99), eps=1e-3),
+        ),
+    ],
+    ids=["sgd", "momentum", "adam"],
+)
+def test_learnable_anchors_begin_as_the_textbooks(learnable: agents.Agent, plain: agents.Agent) -> None:
+    runs = [optenvs.rollout(QUADRATIC, agent, batch=3, steps=20).merit for agent in (learnable, plain)]
+    torch.testing.assert_close(*runs, rtol=1e-10, atol=1e-14)
+
+
+def test_weights_of_anchors_are_logarithms() -> None:
+    count = {name: agents.make(name).size for name in ("learnable_adam", "learnable_sgd")}
+    assert count == {"learnable_adam": 4, "learnable_sgd": 1}
+    agent = agents.LearnableAdam(dtype="float64")
+    logs = [math.log(x) for x in (1e-3, 0.1, 0.001, 1e-8)]
+    torch.testing.assert_close(agent.flat.detach(), torch.tensor(logs, dtype=torch.float64))
+    # far outside, a decay rate is held where it has a slope
+    for shift in (-100.0, 100.0):
+        wild = agents.LearnableAdam(dtype="float64")
+        with torch.no_grad():
+            wild.net.log_rests += shift
+        run = optenvs.unroll(QUADRATIC, wild, batch=2, steps=3)
+        slopes = torch.autograd.grad(run.merit.sum(), list(wild.parameters()))
+        assert all(slope.isfinite().all() for slope in slopes)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: agents.LearnableSGD(initial_lr=0.0), "LearnableSGD: initial_lr: expected a number > 0"),
+        (
+            lambda: agents.LearnableSGD(initial_momentum=1.0),
+            r"initial_momentum: expected a number in \(0, 1\)",
+        ),
+        (
+            lambda: agents.LearnableAdam(initial_betas=(0.9,)),
+            r"initial_betas: expected 2 numbers in \(0, 1\)",
+        ),
+        (lambda: agents.LearnableAdam(initial_eps=-1.0), "initial_eps: expected a number > 0, got -1.0"),
+        (lambda: agents.AdafacMLP(momentum_decays=(1.0,)), r"momentum_decays: expected numbers in \[0, 1\)"),
+        (lambda: agents.AdafacMLP(factor_decays=(0.9,)), "factor_decays: expected 3 numbers, got"),
+        (lambda: agents.Nominal(nominal="adagrad"), "Nominal: nominal: expected one of adam, adam_aggmo"),
+        (lambda: agents.Nominal(decay_control=True), "decay_control: expected a weight_decay > 0 with it"),
+    ],
+)
+def test_bad_input_is_named(make, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
