@@ -20,6 +20,14 @@ META = (
         reference="Jackson et al. 2024 (arXiv 2402.05828); Oh et al. 2020 (LPG); Lu et al. 2022 (LPO)",
     ),
     EnvSpec(
+        id="optenvs/GridWorldLifetime-v0",
+        entry_point="optenvs.envs.meta.discovery.lifetime:GridWorldLifetime",
+        family="meta",
+        oracles=("rollout",),
+        summary="The training of a reinforcement learner as an episode, by rates or by update targets",
+        reference="Jackson et al. 2024 (arXiv 2402.05828); Oh et al. 2020 (arXiv 2007.08794)",
+    ),
+    EnvSpec(
         id="optenvs/GridWorld-v0",
         entry_point="optenvs.envs.meta.discovery.grid_world:GridWorld",
         vector_entry_point="optenvs.envs.meta.discovery.grid_world:GridWorldVector",

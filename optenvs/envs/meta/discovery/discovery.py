@@ -40,6 +40,7 @@ from optenvs.dynamics.grid_levels import Levels, find_levels, log_integer
 from optenvs.dynamics.grid_value import normalised, optimum, policy_value
 
 from .life import Outcome, live
+from .lifetime import life_range
 from .rulebook import make_rule
 from .rules import Optimiser, Rule
 from .surrogate import Learners, Setting, ask, begin, renewed
@@ -214,14 +215,7 @@ class Discovery(OptimizationEnv):
     @cached_property
     def life_range(self) -> tuple[int, int]:
         """The least and the greatest N."""
-        given = self.levels.lifetime if self.lifetime is None else self.lifetime
-        low, high = given if isinstance(given, tuple | list) else (given, given)
-        whole = all(isinstance(end, int) and not isinstance(end, bool) for end in (low, high))
-        if not whole or not 1 <= low <= high:
-            raise ValueError(
-                f"lifetime: expected a whole number >= 1, two of them in order, or None, got {given!r}"
-            )
-        return int(low), int(high)
+        return life_range(self.levels, self.lifetime)
 
     @cached_property
     def optimiser(self) -> Optimiser:

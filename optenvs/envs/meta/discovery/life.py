@@ -36,10 +36,10 @@ class Life:
     whole: Int64[Tensor, "*L"]
 
 
-def conceive(rule: Rule, level: Level, whole: Int64[Tensor, "L"], workers: int) -> Life:
-    """Lives of N = ``whole`` updates at their beginning."""
+def conceive(categories: int, level: Level, whole: Int64[Tensor, "L"], workers: int) -> Life:
+    """Lives of N = ``whole`` updates at their beginning; ``categories`` are outputs of the critic."""
     return Life(
-        learner=born(level, rule.categories),
+        learner=born(level, categories),
         workers=grid.begin(level, workers),
         done=torch.zeros_like(whole),
         whole=whole,
@@ -140,7 +140,7 @@ def live(
         longest: steps of the longest episode that there may be.
         optimiser: of the learners; its rates are numbers.
     """
-    life = conceive(rule, level, whole, workers)
+    life = conceive(rule.categories, level, whole, workers)
     nothing = torch.zeros_like(level.reward[:, 0])
     met = torch.zeros(len(whole), steps * workers, dtype=torch.int64, device=whole.device)
     cohort = _Cohort(weights, level, keys, life, nothing, (met, met.to(nothing.dtype)))

@@ -8,6 +8,7 @@ import numpy as np
 
 from optenvs.core.env import State
 from optenvs.core.picture import new_figure, to_array
+from optenvs.dynamics.grid_picture import paint
 
 if TYPE_CHECKING:
     from optenvs.core.env import OptimizationEnv
@@ -37,4 +38,23 @@ def discovery(env: OptimizationEnv, states: list[State]) -> np.ndarray:
         axes.grid(alpha=0.3)
     left.set_title(env.name)
     right.set_title(f"after {len(states) - 1} queries")
+    return to_array(figure)
+
+
+def lifetime(env: OptimizationEnv, states: list[State]) -> np.ndarray:
+    """What the policy earns by updates, beside the optimum; and the level, with the first worker."""
+    figure = new_figure(9.0, 4.2)
+    left, right = figure.subplots(1, 2)
+    updates = range(len(states))
+    left.plot(updates, [float(s.metrics["value"][0]) for s in states], color="#0072B2", label="of the policy")
+    left.axhline(float(states[-1].metrics["optimum"][0]), color="#009E73", label="the optimum")
+    left.set_xlabel("updates")
+    left.set_ylabel("expected return")
+    left.set_title(env.name)
+    left.grid(alpha=0.3)
+    left.legend()
+    hidden = states[-1].hidden
+    right.imshow(paint(hidden.level, hidden.life.workers))
+    right.set_axis_off()
+    right.set_title(f"after {len(states) - 1} updates")
     return to_array(figure)

@@ -108,7 +108,8 @@ def begin(setting: Setting, keys: ManyKeys, dtype: torch.dtype) -> Learners:
 def _born(setting: Setting, keys: ManyKeys, episode: Tensor, dtype: torch.dtype) -> Learners:
     own = fold_in(keys, episode)
     level = setting.levels.draw(own, dtype)
-    life = conceive(setting.rule, level, log_integer(own, "lifetime", setting.lifetime), setting.workers)
+    whole = log_integer(own, "lifetime", setting.lifetime)
+    life = conceive(setting.rule.categories, level, whole, setting.workers)
     value = level.reward.new_zeros(len(own), 1, level.states + 1)
     return Learners(keys=keys, episode=episode, level=level, life=life, value=value)
 
