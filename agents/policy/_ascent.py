@@ -159,7 +159,9 @@ class Ascent(Agent):
         self, first: Number, power: float, state: Climb, ahead: int = 0, field: str = "lr"
     ) -> Float[Tensor, "B 1"]:
         """``first`` times (2 / (t + 2))^power, at the step of ``state``, or some steps ahead."""
-        return by_row(field, first, state.x) * (2 / (state.t + ahead + 2)) ** power
+        share = 2 / (state.t + (ahead + 2))
+        share = share if power == 1 else share**power
+        return share if isinstance(first, float) and first == 1 else by_row(field, first, state.x) * share
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,6 +180,14 @@ class Momentum(Ascent):
         super().__post_init__()
         require(self, "eta0", self.eta0 > 0, "a number > 0")
         require(self, "eta_power", 0 <= self.eta_power < float("inf"), "a number >= 0")
+
+    def averaged(
+        self, state: Climb, old: Float[Tensor, "B n"], g: Float[Tensor, "B n"]
+    ) -> Float[Tensor, "B n"]:
+        """(1 - eta_t) old + eta_t g; g itself at first."""
+        eta = self.eta(state)
+        mean = (1 - eta) * old + eta * g
+        return mean if self.eta0 >= 1 else torch.where(state.t == 0, g, mean)  # eta_0 = min(1, eta0)
 
     def eta(self, state: Climb, ahead: int = 0) -> Float[Tensor, "B 1"]:
         """eta_t."""
@@ -206,10 +216,9 @@ def _rows(mask: Bool[Tensor, "B"], yes: Climb, no: Climb) -> Climb:
 
 
 def unit(d: Float[Tensor, "B n"]) -> Float[Tensor, "B n"]:
-    """The way d / |d|, over all weights together; 0 where d is 0 or its length no number."""
+    """The way d / |d|, over all weights together; 0 where d is 0."""
     size = torch.linalg.vector_norm(d, dim=-1, keepdim=True)
-    moves = (size > 0) & size.isfinite()
-    return torch.where(moves, d / torch.where(moves, size, 1.0), 0.0)
+    return d / torch.where(size > 0, size, 1.0)
 
 
 def between(state: Climb) -> tuple[Float[Tensor, "B n"], Float[Tensor, "B n"]]:

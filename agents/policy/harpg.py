@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from ..core import Observation
@@ -42,8 +41,7 @@ class HARPG(Momentum):
         check_form(self)
 
     def estimate(self, state: Climb, seen: Observation) -> Estimate:
-        g, v, eta = seen["policy_gradient"], seen[HVP[self.hvp]], self.eta(state)
-        return Estimate(torch.where(state.t == 0, g, (1 - eta) * (state.d + v) + eta * g))
+        return Estimate(self.averaged(state, state.d + seen[HVP[self.hvp]], seen["policy_gradient"]))
 
     def ask(self, state: Climb) -> tuple[dict[str, bool], dict[str, Tensor]]:
         second, vector = between(state)

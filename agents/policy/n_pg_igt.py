@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from ..core import Observation
@@ -35,8 +34,7 @@ class NPGIGT(Momentum):
     eta_lag: bool = False
 
     def estimate(self, state: Climb, seen: Observation) -> Estimate:
-        g, eta = seen["policy_gradient"], self.eta(state)
-        return Estimate(torch.where(state.t == 0, g, (1 - eta) * state.d + eta * g))
+        return Estimate(self.averaged(state, state.d, seen["policy_gradient"]))
 
     def ask(self, state: Climb) -> tuple[dict[str, bool], dict[str, Tensor]]:
         eta = self.eta(state, -1) if self.eta_lag else self.eta(state)

@@ -73,8 +73,8 @@ class NPGHM(Momentum):
 
     def estimate(self, state: Climb, seen: Observation) -> Estimate:
         played = state.problem.unpacked(seen["trajectory"])
-        g, eta = state.problem.estimator.gradient(state.x, played), self.eta(state)
-        d = torch.where(state.t == 0, g, (1 - eta) * (state.d + seen[HVP[self.hvp]]) + eta * g)
+        g = state.problem.estimator.gradient(state.x, played)
+        d = self.averaged(state, state.d + seen[HVP[self.hvp]], g)
         return Estimate(d, way=natural(self, state, played, d))
 
     def ask(self, state: Climb) -> tuple[dict[str, bool | Tensor], dict[str, Tensor]]:

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
 from ..core import Observation
 from ._ascent import Ascent, Climb, Estimate, Momentum
 
@@ -36,5 +34,4 @@ class NMPG(Momentum):
     eta_power: float = 2 / 3
 
     def estimate(self, state: Climb, seen: Observation) -> Estimate:
-        g, eta = seen["policy_gradient"], self.eta(state)
-        return Estimate(torch.where(state.t == 0, g, (1 - eta) * state.d + eta * g))
+        return Estimate(self.averaged(state, state.d, seen["policy_gradient"]))

@@ -234,10 +234,11 @@ class Course:
         place = self.asked % self.block
         if not place:
             number = self.asked // self.block
-            self.luck[name] = normal(self.state.key, name, (self.block, x.shape[1]), number, DOUBLE)
-        luck = self.luck[name][:, place]
-        away = x + 0.5 * luck - self.state.hidden.world
-        return 2 * luck, self.env.scale * torch.exp(-away.square().sum(-1, keepdim=True) / 2)
+            self.luck[name] = 2 * normal(self.state.key, name, (self.block, x.shape[1]), number, DOUBLE)
+        score = self.luck[name][:, place]
+        away = torch.add(x - self.state.hidden.world, score, alpha=0.25)
+        reward = away.square().sum(-1, keepdim=True).mul_(-0.5).exp_()
+        return score, reward if self.env.scale == 1 else self.env.scale * reward
 
     def _gradient(self, x: Tensor, e: Tensor, r: Tensor) -> Tensor:
         return r * e

@@ -105,7 +105,7 @@ class PolicySearch(MenuEnv):
         actions: coordinates of lqr's action (1), actions of tabular (3).
         std: of the actions of bandit and lqr (0.5); of the pendulum's, in place of one that is sought.
         branches: next states of each state and action of tabular (2).
-        explore: the share of tabular's policy that is uniform (0): with it, gradients never vanish.
+        explore: the share of tabular's policy that is uniform (0): no action dies out with it.
         start_std: of tabular's first weights (0).
         widths: hidden layers of simulated tasks' policies (32, 32).
         data: the instance that is given: see :class:`~.bandit.GaussBandit`, :class:`~.lqr.Lqr`,
