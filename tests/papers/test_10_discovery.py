@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -514,3 +516,20 @@ def test_the_small_set_up_has_the_published_baselines() -> None:
     assert (exact <= best + 1e-9).all()
     assert LPG(4, 4, 8, timed=True).size == 454 and LPG(4, 4, 8).size == 406
     assert int(log_integer(keys, "life", levels.lifetime).max()) <= 30
+
+
+# B8: a rule is learnt; the whole takes minutes, and its figures stand in the example -------------
+
+
+def test_b8_the_example_runs_at_toy_size() -> None:
+    place = Path(__file__).parents[2] / "examples" / "discover_rule.py"
+    spec = importlib.util.spec_from_file_location("discover_rule", place)
+    assert spec is not None and spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    small = {"particles": 4, "lifetime": (2, 3), "held_out_levels": 4, "held_out_lifetime": 3}
+    plain, chance = (
+        example.discover(example.environment(**small), 2, 0, control) for control in (False, True)
+    )
+    assert plain.keys() == chance.keys() and plain["optimum"] == chance["optimum"] > 0
+    assert plain["held_out"] != chance["held_out"], "winners by chance move the weights elsewhere"

@@ -114,6 +114,7 @@ class Discovery(OptimizationEnv):
         default_factory=lambda: {
             "name": "lpg",
             "timed": True,
+            "unit": "updates",
             "categories": 4,
             "embedding": 4,
             "hidden": 8,

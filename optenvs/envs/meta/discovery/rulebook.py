@@ -19,6 +19,7 @@ def lpg(
     *,
     timed: bool = False,
     raw_time: bool = False,
+    unit: str = "interactions",
     attached: bool = False,
     alpha_y: float = 0.5,
     categories: int = 8,
@@ -27,7 +28,7 @@ def lpg(
 ) -> Rule:
     """Learned policy gradient (Oh et al. 2020); ``timed``: TA-LPG (Jackson et al. 2024)."""
     net = LPG(categories, embedding, hidden, timed)
-    return LearnedGradient(net, raw_time, attached, alpha_y=alpha_y)
+    return LearnedGradient(net, raw_time, unit, attached, alpha_y=alpha_y)
 
 
 def lpo(

@@ -26,6 +26,9 @@ from optenvs.models.lpg import LPG
 
 from .learner import TINY, Learner, Rate, Window, descend, gathered, look
 
+UNITS = ("interactions", "updates")
+"""What N may be counted in."""
+
 
 @struct
 class Clock:
@@ -199,17 +202,22 @@ class LearnedGradient(Targets):
     Args:
         net: the architecture.
         raw_time: give it the number of updates and N, as groove does, in place of n / N and log N.
+        unit: what N is counted in where its logarithm is seen: ``interactions`` with the world, as the paper
+            has it, or ``updates``, whose logarithms are smaller by that of T E.
         attached: let slopes by the weights pass through what the network sees of the learner, which depends
             on earlier updates; groove cuts them there.
     """
 
     net: LPG = field(default_factory=LPG)
     raw_time: bool = False
+    unit: str = "interactions"
     attached: bool = False
 
     def __post_init__(self) -> None:
         if self.raw_time and not self.net.timed:
             raise ValueError("raw_time: expected a rule that sees the time")
+        if self.unit not in UNITS:
+            raise ValueError(f"unit: expected {' or '.join(UNITS)}, got {self.unit!r}")
 
     @property
     def size(self) -> int:
@@ -245,7 +253,8 @@ class LearnedGradient(Targets):
         """What the network sees of the time."""
         if not self.net.timed:
             return None
-        seen = (clock.share, (clock.whole * clock.steps).log())
+        whole = clock.whole * clock.steps if self.unit == "interactions" else clock.whole
+        seen = (clock.share, whole.log())
         both = torch.stack((clock.done, clock.whole) if self.raw_time else seen, -1)
         return both.unsqueeze(1).expand(-1, workers, -1).unflatten(0, (-1, lives)).flatten(1, 2)
 
