@@ -8,5 +8,7 @@ AGENTS = (
     AgentSpec("learnable_sgd", "learnable", "LearnableSGD", ("gradient",)),
     AgentSpec("lolv2", "lolv2", "LOLv2", ("gradient",)),
     AgentSpec("lstm_optimizer", "lstm", "LSTMOptimizer", ("gradient",)),
+    AgentSpec("nn_adam", "nn_adam", "NNAdam", ("gradient",)),
     AgentSpec("nominal", "nominal", "Nominal", ("gradient",)),
+    AgentSpec("rnn_mlp", "rnn_mlp", "RNNMLP", ("gradient", "value")),
 )

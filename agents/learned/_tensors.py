@@ -23,6 +23,8 @@ from torch import Tensor
 from optenvs.core.struct import static, struct
 
 Shapes = tuple[tuple[int, ...], ...]
+_NOISE = 256.0
+"""Rounding of a mean, in units of the last place."""
 _LEAST = 1e-24
 """Below it a reciprocal root has no slope that float32 can hold."""
 
@@ -76,6 +78,14 @@ def parts_of(shapes: Shapes) -> tuple[Part, ...]:
 def sizes_of(shapes: Shapes) -> tuple[int, ...]:
     """Entries of each tensor."""
     return tuple(map(math.prod, shapes))
+
+
+def signs(means: Float[Tensor, "*shape"], sizes: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """The signs of means, of numbers of such mean size; 0 where a mean is no more than rounding.
+
+    The gradients of a classifier's last layer sum to 0, and the sign of what is left would be luck.
+    """
+    return torch.where(means.abs() > _NOISE * torch.finfo(means.dtype).eps * sizes, means.sign(), 0.0)
 
 
 @struct

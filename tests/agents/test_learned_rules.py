@@ -21,6 +21,7 @@ TINY: dict[str, dict[str, object]] = {
     "adafac_mlp": {"step_multiplier": 0.05},
     "learnable_adam": {"initial_lr": 0.02},
     "learnable_sgd": {"initial_momentum": 0.5},
+    "nn_adam": {"hidden": 3, "output_scale": 0.1, "initial_lr": 0.02},
     "nominal": {
         "hidden": 2,
         "nominal_rate": 0.02,
@@ -28,6 +29,14 @@ TINY: dict[str, dict[str, object]] = {
         "nominal_control": True,
         "decay_control": True,
         "exp_multiplier": 0.1,
+    },
+    "rnn_mlp": {
+        "hidden": 3,
+        "lstm_hidden": 4,
+        "from_mlp": 2,
+        "from_lstm": 3,
+        "to_mlp": 2,
+        "step_multiplier": 0.05,
     },
 }
 """Settings with which a few steps show what a rule does; drawn weights are of float64."""
@@ -236,6 +245,109 @@ def test_a_nominal_step_without_its_correction_is_the_textbooks() -> None:
         torch.testing.assert_close(action.detach(), 0.9 * x - 0.5 * step)
 
 
+# An LSTM a tensor -------------------------------------------------------------------------------
+
+
+def _log(x: torch.Tensor) -> float:
+    return min(max(math.log(1e-8 + abs(float(x))), -5.0), 5.0)
+
+
+def _sign(x: torch.Tensor) -> float:
+    return float(x.sign())
+
+
+def _variance(x: torch.Tensor) -> torch.Tensor:
+    return (x - x.mean()).square().mean()
+
+
+def test_nn_adam_begins_as_adam_and_moves_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, seen, gradients = drawn()
+    agent = agents.NNAdam(dtype="float64", initial_lr=0.1)
+    assert agent.size == 6656 + 132 + 4 + 64  # LSTM, what it moves, where both start
+    memory = agent.init(problem, seen, KEYS)
+    told = []
+    run = agents.NNAdam.run
+    monkeypatch.setattr(agents.NNAdam, "run", lambda self, *x: told.append(x[0]) or run(self, *x))
+    with torch.no_grad():
+        agent.net.moves.bias.copy_(torch.tensor([1.0, 2.0, 300.0, -1.0]))
+        action, after = agent.act(memory, seen)
+    g, x = seen["gradient"], seen["point"]
+    step = 0.1 * (1 + 1e-8) * (0.1 * g) / (1e-8 + (0.001 * g**2 + 1e-10).sqrt())
+    torch.testing.assert_close(action, x - step)
+    logs = 10 * after.controls
+    expected = [math.log(0.1) + 0.1, math.log(0.1) + 0.2, 0.0, math.log(1e-8) - 0.1]  # a beta is never < 0
+    torch.testing.assert_close(logs, torch.tensor(expected, dtype=torch.float64).expand_as(logs))
+    points = x[1].split([part.numel() for part in gradients])
+    for t, (g, p) in enumerate(zip(gradients, points, strict=True)):
+        m, v = 0.1 * g, 0.001 * g**2
+        z = [math.log(number) / 10 / 5 for number in (0.1, 0.001, 1e-8, 0.1)]
+        kind = [1.0 if g.ndim == rank else -1.0 for rank in (1, 0)]
+        means = [g.mean(), g.abs().mean(), m.mean(), p.mean(), v.mean()]
+        g_log, g_abs, m_log, p_log, v_log = (0.5 * _log(mean) for mean in means)
+        columns = [*z[:3], *kind, z[3], g_log, _sign(g.mean()), g_abs, m_log, _sign(m.mean())]
+        columns += [p_log, _sign(p.mean()), v_log, 1.0, *(0.5 * _log(_variance(y)) for y in (g, m, p, v))]
+        torch.testing.assert_close(told[0][1, t], torch.tensor(columns, dtype=torch.float64))
+
+
+def test_what_rnn_mlp_sees_is_what_is_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, seen, gradients = drawn()
+    seen["value"] = torch.tensor([[2.0], [-3.0]], dtype=torch.float64)
+    agent = agents.RNNMLP(dtype="float64")
+    assert agent.size == 29952 + 1105 + 1170 + 3410 + 162  # LSTM, both messages, MLP, starts
+    told = []
+    run = agents.RNNMLP.run
+    monkeypatch.setattr(agents.RNNMLP, "run", lambda self, *x: told.append(x) or run(self, *x))
+    memory = agent.init(problem, seen, KEYS)
+    with torch.no_grad():
+        action, after = agent.act(memory, seen)
+        answer, *_ = run(agent, *told[0])
+    tensors, _, _, parameters, sizes = told[0]
+    starts = [agent.net.starts.from_lstm, agent.net.starts.from_mlp]
+    decays = torch.tensor([0.5, 0.9, 0.99, 0.999, 0.9999], dtype=torch.float64)
+    points = [p.reshape(g.shape) for p, g in zip(seen["point"][1].split(sizes), gradients, strict=True)]
+    found = parameters[1].split(sizes)
+    for t, (g, v) in enumerate(zip(gradients, points, strict=True)):
+        m, rms = ((1 - decays) * y.unsqueeze(-1) for y in (g, g**2))
+        shape = [*g.shape, 1, 1, 1, 1][:4]
+        columns = [_log(g.norm()), 1.0 if g.ndim == 0 else -1.0, _log(m.mean()), _sign(m.mean())]
+        columns += [_log(rms.mean()), 1.0, _log(v.mean()), _sign(v.mean()), _log(v.norm())]
+        columns += [math.log(size) - 1 for size in shape]
+        # the first loss is its own mean; its variance is 0.81 of its square
+        columns += [
+            0.0,
+            3 / math.sqrt(0.81 * 9),
+            _log(_variance(m)),
+            _log(_variance(rms)),
+            _log(_variance(v)),
+        ]
+        expected = torch.cat([*starts, torch.tensor(columns, dtype=torch.float64)]).detach()
+        torch.testing.assert_close(tensors[1, t], expected, rtol=1e-6, atol=1e-6)
+        flat, m, rms = g.reshape(-1, 1), m.reshape(-1, 5), rms.reshape(-1, 5)
+        roots = (rms + 1e-6) ** -0.5
+        v = v.reshape(-1, 1)
+        moments = torch.cat((flat, v, (v.abs() + 1e-8).log(), m, rms, m * roots, roots), 1)
+        moments = moments / (1e-5 + moments.square().mean(0)).sqrt()
+        times = (1, 3, 10, 30, 100, 300, 1e3, 3e3, 1e4, 3e4, 1e5)
+        rest = [math.sin(7 / (math.pi * c)) for c in times]
+        rest += [math.log(4) - 1, math.log(float(v.norm()) + 1e-8), math.log(len(v))]
+        rest = torch.tensor(rest, dtype=torch.float64).expand(len(v), -1)
+        torch.testing.assert_close(found[t], torch.cat((moments, rest), 1))
+    step = 1e-3 * answer[..., 0] * torch.exp(1e-3 * answer[..., 1])
+    torch.testing.assert_close(action, seen["point"] - step)
+    sent = torch.stack([part.mean(0) for part in answer[1, :, 2:].split(sizes)])
+    torch.testing.assert_close(after.from_mlp[1], sent)
+
+
+def test_rnn_mlp_clips_gradients_by_their_size_so_far() -> None:
+    problem, seen, _ = drawn()
+    seen["value"] = seen["k"]
+    agent = agents.RNNMLP(dtype="float64")
+    _, after = agent.act(agent.init(problem, seen, KEYS), seen | {"gradient": 1e6 * seen["gradient"]})
+    torch.testing.assert_close(after.momenta[..., 0].detach(), 5.0 * seen["gradient"].sign())
+    expected = (0.99 * 0.01 + 0.01 * 10) * torch.ones_like(after.norm)
+    torch.testing.assert_close(after.norm, expected)
+
+
 # Anchors ---------------------------------------------------------------------------------------
 
 
@@ -293,6 +405,9 @@ def test_weights_of_anchors_are_logarithms() -> None:
         (lambda: agents.AdafacMLP(momentum_decays=(1.0,)), r"momentum_decays: expected numbers in \[0, 1\)"),
         (lambda: agents.AdafacMLP(factor_decays=(0.9,)), "factor_decays: expected 3 numbers, got"),
         (lambda: agents.Nominal(nominal="adagrad"), "Nominal: nominal: expected one of adam, adam_aggmo"),
+        (lambda: agents.NNAdam(initial_lr=1e4), r"initial_lr: expected a number in \[1e-08, 1000\]"),
+        (lambda: agents.NNAdam(initial_betas=(0.9, 1.0)), "initial_betas: expected two numbers in"),
+        (lambda: agents.RNNMLP(to_mlp=0), "RNNMLP: to_mlp: expected a whole number >= 1, got 0"),
         (lambda: agents.Nominal(decay_control=True), "decay_control: expected a weight_decay > 0 with it"),
     ],
 )
