@@ -212,3 +212,9 @@ def test_both_solve_the_same_starts(benchmark: ModuleType) -> None:
 def test_a_learned_step_and_its_products_are_timed(benchmark: ModuleType) -> None:
     found = benchmark.measure(20_000, repeats=1)
     assert found.keys() == {"seconds", "step", "whole"} and min(found.values()) > 0
+
+
+@pytest.mark.parametrize("benchmark", ["discovery"], indirect=True)
+def test_lives_together_and_alone_are_timed(benchmark: ModuleType) -> None:
+    told = benchmark.measure(repeats=1, lives=2, alone=1)
+    assert told["together"] > 0 and told["alone"] > 0 and told["times"] > 0
