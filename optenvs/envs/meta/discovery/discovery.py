@@ -35,26 +35,19 @@ from optenvs.core.evaluations import Evaluations
 from optenvs.core.random import Keys, as_seed, fold_in, keys_from_seed
 from optenvs.core.rewards import REWARDS, Progress
 from optenvs.core.spaces import box
-from optenvs.core.struct import replace, static, struct, tree_map
-from optenvs.dynamics.grid_levels import Levels, find_levels, log_integer
+from optenvs.core.struct import replace, struct, tree_map
+from optenvs.dynamics.grid_levels import Levels, log_integer
 from optenvs.dynamics.grid_value import normalised, optimum, policy_value
+from optenvs.envs.meta.meta_training import Known
 
 from .life import Outcome, live
-from .lifetime import life_range
+from .lifetime import fixed_levels, life_range
 from .rulebook import make_rule
 from .rules import Optimiser, Rule
 from .surrogate import Learners, Setting, ask, begin, renewed
 
 ORACLES = ("fitness", "gradient")
 STARTS = ("normal", "zeros")
-
-
-@struct
-class Known:
-    """What an agent may know: members of a query, and who recommends."""
-
-    particles: int = static()
-    recommend: str = static()
 
 
 @struct
@@ -208,10 +201,7 @@ class Discovery(OptimizationEnv):
     @cached_property
     def levels(self) -> Levels:
         """Where learners live."""
-        found = find_levels(self.level)
-        if found.roam:
-            raise ValueError("level: tables need objects in fixed cells, those of this level roam")
-        return found
+        return fixed_levels(self.level)
 
     @cached_property
     def life_range(self) -> tuple[int, int]:
@@ -338,13 +328,9 @@ class Discovery(OptimizationEnv):
             luck = fold_in(births, torch.arange(self.particles, device=query.device).unsqueeze(-1))
         outcome = self._lived(query.flatten(0, 1), births.flatten(), luck.flatten(), self.life_range)
         by_member = outcome.fitness.unflatten(0, (batch, self.particles, lives)).mean(-1)
-        told = {
-            "return": outcome.fitness,
-            "push": outcome.push,
-            "entropy": outcome.entropy,
-            "broken": outcome.broken.to(query.dtype),
-        }
-        metrics = {name: value.unflatten(0, (batch, -1)).mean(1) for name, value in told.items()}
+        told = (outcome.fitness, outcome.push, outcome.entropy, outcome.broken.to(query.dtype))
+        means = (value.unflatten(0, (batch, -1)).mean(1) for value in told)
+        metrics = dict(zip(("return", "push", "entropy", "broken"), means, strict=True))
         observation = {"point": query, "value": -by_member.unsqueeze(-1)}
         return observation, metrics, {"interactions": outcome.steps.unflatten(0, (batch, -1)).sum(1)}
 
@@ -370,12 +356,8 @@ class Discovery(OptimizationEnv):
         learners, born = renewed(self.setting, learners)
         found = ask(self.setting, learners, weights)
         begun = torch.where(state.k == 0, self.particles, born.unflatten(0, (batch, -1)).sum(1))
-        metrics = {
-            "return": found.reward,
-            "push": found.push,
-            "entropy": found.entropy,
-            "broken": found.lost,
-        }
+        told = (found.reward, found.push, found.entropy, found.lost)
+        metrics = dict(zip(("return", "push", "entropy", "broken"), told, strict=True))
         observation = {"point": weights, "value": found.value.unsqueeze(-1), "gradient": found.gradient}
         return observation, metrics, {"lifetimes": begun}, _unfold(found.learners, batch)
 

@@ -160,10 +160,7 @@ class GridWorldLifetime(OptimizationEnv):
     @cached_property
     def levels(self) -> Levels:
         """Where learners live."""
-        found = find_levels(self.level)
-        if found.roam:
-            raise ValueError("level: tables need objects in fixed cells, those of this level roam")
-        return found
+        return fixed_levels(self.level)
 
     @cached_property
     def life_range(self) -> tuple[int, int]:
@@ -307,6 +304,18 @@ class GridWorldLifetime(OptimizationEnv):
     def recordable(self, state: State) -> dict[str, Tensor]:
         """``policy``: the table of logits, ``(B, 5, C 2^K + 1)``."""
         return {"policy": state.hidden.life.learner.actor}
+
+
+def fixed_levels(given: Any) -> Levels:
+    """The levels of a name or a table, whose objects have fixed cells.
+
+    Raises:
+        ValueError: no such levels, or their objects roam.
+    """
+    found = find_levels(given)
+    if found.roam:
+        raise ValueError("level: tables need objects in fixed cells, those of this level roam")
+    return found
 
 
 def life_range(levels: Levels, given: int | tuple[int, int] | None) -> tuple[int, int]:
