@@ -1,11 +1,80 @@
-"""What users give by keyword: whole numbers."""
+"""What users give by keyword: whole numbers, names, and an instance's data in place of draws."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import suggest
+from .random import Keys
+
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 def check_whole(name: str, value: Any, least: int = 1) -> None:
     """Raise ``ValueError`` unless ``value`` is a whole number of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"{name}: expected a whole number >= {least}, got {value!r}")
+
+
+def check_data(data: Any, shapes: Shapes) -> None:
+    """Raise unless ``data`` is ``None`` or a mapping of finite arrays of these shapes, all of them.
+
+    Raises:
+        ValueError: another name, a missing one, another shape, or numbers that are not finite.
+    """
+    if data is None:
+        return
+    if not isinstance(data, Mapping):
+        raise ValueError(f"data: expected a mapping of {', '.join(shapes)}, got {type(data).__name__}")
+    for name in data:
+        if name not in shapes:
+            raise ValueError(f"data: no {name!r}{suggest(str(name), shapes)}")
+    for name, shape in shapes.items():
+        if name not in data:
+            raise ValueError(f"data: {name}: missing; expected all of {', '.join(shapes)}")
+        try:
+            array = np.asarray(data[name], dtype=float)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"data: {name}: expected numbers of shape {shape}, got {data[name]!r}"
+            ) from error
+        if array.shape != shape or not np.isfinite(array).all():
+            came = f"shape {array.shape}" if array.shape != shape else "numbers that are not finite"
+            raise ValueError(f"data: {name}: expected finite numbers of shape {shape}, got {came}")
+
+
+def check_rows(name: str, matrix: Any) -> None:
+    """Raise ``ValueError`` unless the rows of a matrix that is given are independent."""
+    array = np.asarray(matrix, dtype=float)
+    rank = int(np.linalg.matrix_rank(array))
+    if rank < len(array):
+        raise ValueError(f"data: {name}: expected independent rows, {rank} of {len(array)} are")
+
+
+def given(data: Mapping[str, Any], name: str, keys: Keys, dtype: torch.dtype) -> Tensor:
+    """One array for every instance, ``(B, *shape)``."""
+    array = torch.tensor(np.asarray(data[name], dtype=float), dtype=dtype, device=keys.device)
+    return array.expand(len(keys), *array.shape)
+
+
+def check_choice(field: str, value: Any, known: tuple[str, ...]) -> None:
+    """Raise ``ValueError`` unless ``value`` is one of these names."""
+    if value not in known:
+        raise ValueError(f"{field}: expected one of {', '.join(known)}, got {value!r}")
+
+
+def check_bound(value: Any) -> None:
+    """Raise ``ValueError`` unless ``value`` is r > 0 of the multipliers' box, or ``None``."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not (number and value > 0):
+        raise ValueError(f"bound: expected a number > 0 or None, got {value!r}")
+
+
+def bound_of(value: float | None, like: Tensor) -> Tensor:
+    """The bound r, one a row of ``like``, ``(B,)``; infinite for ``None``."""
+    return torch.full_like(like[:, 0], float("inf") if value is None else float(value))

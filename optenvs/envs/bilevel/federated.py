@@ -36,14 +36,13 @@ from torch import Tensor
 from optenvs.core.env import Action, Answer, Instance, State
 from optenvs.core.errors import parts
 from optenvs.core.evaluations import Evaluations
+from optenvs.core.given import check_whole
 from optenvs.core.multi import MultiAgentEnv
 from optenvs.core.oracles import inside_transform, value_and_gradient
 from optenvs.core.random import Keys, bits, fold_in
 from optenvs.core.rewards import REWARDS, Progress
 from optenvs.core.spaces import box
 from optenvs.core.struct import struct, tree_map
-
-from .given import check_size
 
 GRADIENTS = ("inner_gradient", "upper_gradient", "lower_gradient")
 INNER, ALL = 1, 2
@@ -139,7 +138,7 @@ class Federated(MultiAgentEnv):
     # What it gets ------------------------------------------------------------------------------
 
     def __post_init__(self) -> None:
-        check_size("clients", self.clients)
+        check_whole("clients", self.clients)
         if not 0 < self.fraction <= 1:
             raise ValueError(f"fraction: expected a number in (0, 1], got {self.fraction!r}")
         super().__post_init__()

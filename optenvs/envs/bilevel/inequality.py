@@ -17,12 +17,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from optenvs.core.given import bound_of, check_bound, check_data, given
 from optenvs.core.random import Keys, uniform
 from optenvs.core.struct import struct
 
 from .base import Bilevel, Sizes
 from .geometry import Geometry
-from .given import bound_of, check_bound, check_data, given
 from .parts import Draw, Own, Smoothness, Solution
 
 END = 2.0

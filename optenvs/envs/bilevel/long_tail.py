@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from optenvs.core.given import check_choice, check_whole
 from optenvs.core.oracles import value_and_gradient
 from optenvs.core.random import Keys, bits, integers
 from optenvs.core.struct import struct
@@ -26,7 +27,6 @@ from optenvs.data.placed import Tensors, tensors
 from optenvs.models import Model, make_model
 
 from .federated import Federated
-from .given import check_choice, check_size
 
 CLASSES = 10
 
@@ -82,8 +82,8 @@ class BilevelLongTail(Federated):
             raise ValueError(f"ratio: expected a number in (0, 1], got {self.ratio!r}")
         check_choice("split", self.split, ("iid", "class"))
         if self.batch_size is not None:
-            check_size("batch_size", self.batch_size)
-        check_size("solve_steps", self.solve_steps)
+            check_whole("batch_size", self.batch_size)
+        check_whole("solve_steps", self.solve_steps)
         if not 0 < self.solve_rate < float("inf"):
             raise ValueError(f"solve_rate: expected a number > 0, got {self.solve_rate!r}")
         super().__post_init__()

@@ -19,13 +19,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from optenvs.core.given import bound_of, check_bound, check_choice, check_data, check_rows, check_whole, given
 from optenvs.core.linear import times
 from optenvs.core.random import Keys, normal, uniform
 from optenvs.core.struct import struct
 
 from .base import Bilevel, Sizes
 from .geometry import Affine, affine
-from .given import bound_of, check_bound, check_choice, check_data, check_rows, check_size, given
 from .parts import Draw, Own, Smoothness, Solution
 
 STARTS = ("normal", "tens")
@@ -67,9 +67,9 @@ class BilevelStrong(Bilevel):
 
     def __post_init__(self) -> None:
         n, p, e = self.dim, self.equations, self.upper_equations
-        check_size("dim", n, 2)
-        check_size("equations", p)
-        check_size("upper_equations", e)
+        check_whole("dim", n, 2)
+        check_whole("equations", p)
+        check_whole("upper_equations", e)
         for field, rows in (("equations", p), ("upper_equations", e)):
             if rows >= n:
                 raise ValueError(f"{field}: expected fewer than dim, {n}, got {rows}")

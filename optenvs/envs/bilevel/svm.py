@@ -37,6 +37,7 @@ from torch.nn.functional import leaky_relu
 
 from optenvs.core.env import State
 from optenvs.core.evaluations import Evaluations
+from optenvs.core.given import bound_of, check_bound, check_whole
 from optenvs.core.linear import times
 from optenvs.core.menu import Kind, Query
 from optenvs.core.offer import Function, Shape
@@ -47,7 +48,6 @@ from optenvs.core.struct import struct
 from . import hinge
 from .base import Bilevel, Sizes
 from .curvature import largest
-from .given import bound_of, check_bound, check_size
 from .margins import Margins
 from .parts import Draw, Own, Smoothness, Solution
 from .tables import Table, table
@@ -124,8 +124,8 @@ class BilevelSvm(Bilevel):
     painter = "optenvs.envs.bilevel.svm_picture:penalties"
 
     def __post_init__(self) -> None:
-        check_size("train", self.train, 2)
-        check_size("validation", self.validation)
+        check_whole("train", self.train, 2)
+        check_whole("validation", self.validation)
         check_bound(self.bound)
         if not -math.inf < self.low < self.high < 700:
             raise ValueError(f"low, high: expected low < high < 700, got {self.low!r} and {self.high!r}")

@@ -22,11 +22,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from optenvs.core.given import bound_of, check_bound, check_choice, check_data, check_whole, given
 from optenvs.core.random import Keys, normal
 
 from .base import Bilevel, Sizes
 from .geometry import Balance, Cubes
-from .given import bound_of, check_bound, check_choice, check_data, check_size, given
 from .parts import Draw, Own, Smoothness, Solution
 
 OBJECTIVES = ("matching", "bilinear")
@@ -61,7 +61,7 @@ class BilevelToy(Bilevel):
     bound: float | None = 10.0
 
     def __post_init__(self) -> None:
-        check_size("dim", self.dim)
+        check_whole("dim", self.dim)
         check_choice("objective", self.objective, OBJECTIVES)
         check_choice("coupling", self.coupling, COUPLINGS)
         check_choice("start", self.start, STARTS)

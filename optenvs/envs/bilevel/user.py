@@ -14,6 +14,7 @@ from torch import Tensor
 
 from optenvs.core.env import State
 from optenvs.core.evaluations import check_evaluations
+from optenvs.core.given import bound_of, check_bound
 from optenvs.core.oracles import jacobian
 from optenvs.core.random import Keys, integers, normal
 from optenvs.core.struct import tree_map
@@ -22,7 +23,6 @@ from . import kkt
 from .base import Bilevel, Sizes
 from .curvature import largest
 from .geometry import Affine, Geometry, Given, affine, keep
-from .given import bound_of, check_bound
 from .meanings import MEANINGS
 from .parts import Draw, Own, Smoothness, Solution
 from .user_checks import (

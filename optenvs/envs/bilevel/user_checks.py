@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from optenvs.core.errors import suggest
+from optenvs.core.given import check_whole
 from optenvs.core.oracles import jacobian, value_and_gradient
 from optenvs.core.random import keys_from_seed
 
 from .base import Bilevel
-from .given import check_size
 from .parts import Own
 
 LEVELS = ("upper", "lower")
@@ -28,13 +28,13 @@ def check_start(name: str, value: Any) -> None:
         if not value or not all(isinstance(v, float) and abs(v) < float("inf") for v in value):
             raise ValueError(f"{name}: expected finite numbers, or how many there are, got {value!r}")
         return
-    check_size(name, value)
+    check_whole(name, value)
 
 
 def check_samples(samples: Any, batch_size: Any) -> None:
     """Raise ``ValueError`` unless both say what mini-batches are drawn from."""
     if batch_size is not None:
-        check_size("batch_size", batch_size)
+        check_whole("batch_size", batch_size)
         if samples is None:
             raise ValueError("batch_size: expected samples with it, from which the batches are drawn")
     if samples is None:

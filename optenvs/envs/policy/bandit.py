@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from optenvs.core.given import check_data, check_whole, given
 from optenvs.core.random import Keys, normal
-from optenvs.envs.bilevel.given import check_data, check_size, given
 from optenvs.models.dense import Linear
 from optenvs.models.policies import Gaussian
 from optenvs.models.trajectories import Trajectories
@@ -44,7 +44,7 @@ class GaussBandit(Task):
             raise ValueError(f"episode_length: a bandit acts once, expected 1, got {self.episode_length}")
         if self.discount != 1:
             raise ValueError(f"discount: a bandit acts once, expected 1, got {self.discount!r}")
-        check_size("dim", self.dim)
+        check_whole("dim", self.dim)
         check_number("std", self.std, 0)
         check_data(self.data, self.shapes)
 

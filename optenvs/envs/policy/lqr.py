@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from optenvs.core.given import check_data, check_whole, given
 from optenvs.core.random import Keys, normal, uniform
 from optenvs.core.struct import struct
-from optenvs.envs.bilevel.given import check_data, check_size, given
 from optenvs.models.dense import Linear
 from optenvs.models.policies import Gaussian
 from optenvs.models.trajectories import Trajectories
@@ -63,8 +63,8 @@ class Lqr(Task):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_size("dim", self.dim)
-        check_size("actions", self.actions)
+        check_whole("dim", self.dim)
+        check_whole("actions", self.actions)
         check_number("std", self.std, 0)
         if self.discount == 1:
             raise ValueError("discount: expected a number in (0, 1) for lqr, whose cost never ends, got 1")

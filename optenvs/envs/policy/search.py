@@ -39,12 +39,12 @@ from torch import Tensor
 
 from optenvs.core.env import Instance, State
 from optenvs.core.evaluations import Evaluations
+from optenvs.core.given import check_choice, check_whole
 from optenvs.core.measured import with_merit
 from optenvs.core.menu import Judgement, Kind, MenuEnv, Query
 from optenvs.core.offer import Function, Shape
 from optenvs.core.oracles import hessian, value_and_gradient
 from optenvs.core.random import Keys
-from optenvs.envs.bilevel.given import check_choice, check_size
 from optenvs.models.policies import Categorical
 from optenvs.models.trajectories import BASELINES, CREDITS, Estimator, Trajectories
 
@@ -166,7 +166,7 @@ class PolicySearch(MenuEnv):
         process = self.process
         for name in ("trajectories", "product_trajectories", "test_episodes"):
             if getattr(self, name) is not None:
-                check_size(name, getattr(self, name))
+                check_whole(name, getattr(self, name))
         if self.test_episodes is not None and process.exact:
             raise ValueError(f"test_episodes: J of {self.task} is exact, expected None")
         check_choice("credit", self._choice("credit"), CREDITS)

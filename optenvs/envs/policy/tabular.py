@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from optenvs.core.given import check_data, check_whole, given
 from optenvs.core.random import Keys, normal, uniform
 from optenvs.core.struct import struct
-from optenvs.envs.bilevel.given import check_data, check_size, given
 from optenvs.models.dense import Linear
 from optenvs.models.policies import Categorical
 from optenvs.models.trajectories import Trajectories, units
@@ -58,9 +58,9 @@ class Tabular(Task):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_size("dim", self.dim, 2)
-        check_size("actions", self.actions, 2)
-        check_size("branches", self.branches)
+        check_whole("dim", self.dim, 2)
+        check_whole("actions", self.actions, 2)
+        check_whole("branches", self.branches)
         if self.branches > self.dim:
             raise ValueError(f"branches: expected at most dim, {self.dim}, got {self.branches}")
         if self.discount == 1:

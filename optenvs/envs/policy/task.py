@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from optenvs.core.given import check_whole
 from optenvs.core.random import Keys
-from optenvs.envs.bilevel.given import check_size
 from optenvs.models.trajectories import Policy, Trajectories
 
 Counter = Int64[Tensor, "B"] | None
@@ -46,7 +46,7 @@ class Task(abc.ABC):
     """How trajectories are used by default, see :class:`~.search.PolicySearch`."""
 
     def __post_init__(self) -> None:
-        check_size("episode_length", self.episode_length)
+        check_whole("episode_length", self.episode_length)
         if isinstance(self.discount, bool) or not 0 < self.discount <= 1:
             raise ValueError(f"discount: expected a number in (0, 1], got {self.discount!r}")
 
