@@ -144,6 +144,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "npg_hm": {"iterations": 2},
     # by default they move after ten queries
     **{name: {"batch": 2} for name in ("hapg", "srvr_pg", "storm_pg", "svrpg")},
+    "velo": {"lstm_hidden": 4, "bank": 4},
     "ipopt": {"bounded": False},  # with a box it asks points that differ in the last bit of float64
 }
 """Settings of agents in these tests, beside those that several have."""

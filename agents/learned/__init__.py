@@ -11,4 +11,5 @@ AGENTS = (
     AgentSpec("nn_adam", "nn_adam", "NNAdam", ("gradient",)),
     AgentSpec("nominal", "nominal", "Nominal", ("gradient",)),
     AgentSpec("rnn_mlp", "rnn_mlp", "RNNMLP", ("gradient", "value")),
+    AgentSpec("velo", "velo", "VeLO", ("gradient", "value")),
 )

@@ -11,6 +11,7 @@ from torch import nn
 
 import agents
 import optenvs
+from agents.learned.velo import Losses
 from optenvs.core import keys_from_seed
 from optenvs.core.random import normal
 
@@ -37,6 +38,14 @@ TINY: dict[str, dict[str, object]] = {
         "from_lstm": 3,
         "to_mlp": 2,
         "step_multiplier": 0.05,
+    },
+    # weights about 0.3, a hundredfold and in three layers, answer numbers about 1e4
+    "velo": {
+        "lstm_hidden": 4,
+        "bank": 3,
+        "hidden": 2,
+        "step_multiplier": 1e-6,
+        "exp_multiplier": 1e-6,
     },
 }
 """Settings with which a few steps show what a rule does; drawn weights are of float64."""
@@ -348,6 +357,124 @@ def test_rnn_mlp_clips_gradients_by_their_size_so_far() -> None:
     torch.testing.assert_close(after.norm, expected)
 
 
+# VeLO ------------------------------------------------------------------------------------------
+
+
+def _velo_inputs(monkeypatch: pytest.MonkeyPatch, agent: agents.Agent, seen: dict, problem: object) -> list:
+    """What the network is asked in two steps, with the gradient and then its double."""
+    told = []
+    run = agents.VeLO.run
+    monkeypatch.setattr(agents.VeLO, "run", lambda self, *x: told.append(x) or run(self, *x))
+    memory = agent.init(problem, seen, KEYS)
+    with torch.no_grad():
+        _, memory = agent.act(memory, seen)
+        told.append(agent.act(memory, seen | {"gradient": 2 * seen["gradient"]})[0])
+    return [*told, memory]
+
+
+def test_velo_is_what_is_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, seen, gradients = drawn()
+    seen |= {"value": torch.ones(2, 1, dtype=torch.float64), "N": torch.full_like(seen["k"], 20.0)}
+    agent = agents.VeLO(lstm_hidden=5, bank=7, dtype="float64")
+    assert sum(p.numel() for p in agent.net.bank.parameters()) == 159 * 7
+    moved(agent, 0.1)
+    _, asked, action, memory = _velo_inputs(monkeypatch, agent, seen, problem)
+    tensors, h, c, parameters, sizes = asked
+    assert (tensors.shape, parameters.shape) == ((2, 4, 30), (2, 34, 30))
+    assert torch.equal(h, memory.h)
+    assert not torch.equal(h, agent.net.starts.h.expand_as(h)), "the LSTM goes on"
+    points = [p.reshape(g.shape) for p, g in zip(seen["point"][1].split(sizes), gradients, strict=True)]
+    times = [math.tanh(10 * (7 / 20 - c)) for c in (0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0, 1.1)]
+    places = list(parameters[1].split(sizes))
+    for t, (g, p) in enumerate(zip(gradients, points, strict=True)):
+        unit = p.square().mean().sqrt()  # of the averages before the second gradient
+        momenta, rms = [x * g / unit for x in (0.1, 0.01, 0.001)], 0.001 * g**2 / unit
+        about = [(rms - m.mean()).square().mean() for m in momenta]
+        columns = [*times, *[0.0] * 9, 0.5 * _log(10 * rms.mean())]
+        columns += [float(sum(axis > 1 for axis in g.shape) == rank) for rank in range(5)]
+        columns += [0.5 * _log(10 * _variance(m)) for m in momenta] + [0.5 * _log(10 * x) for x in about]
+        torch.testing.assert_close(tensors[1, t], torch.tensor(columns, dtype=torch.float64))
+        rms, m = (0.999 + 4) * 0.001 * g**2, (0.9 + 2) * 0.1 * g
+        own = [
+            2 * g,
+            (2 * g).clamp(-0.1, 0.1),
+            p,
+            m,
+            rms,
+            m / (rms + 1e-6).sqrt(),
+            2 * g / (rms + 1e-6).sqrt(),
+        ]
+        for column, x in zip((0, 1, 2, 3, 6, 7, 14), own, strict=True):
+            x = (x / (1e-5 + x.square().mean()).sqrt()).flatten()
+            torch.testing.assert_close(places[t][:, column], x, rtol=1e-6, atol=1e-9)
+    # the hypernetwork, tensor by tensor
+    net = agent.net
+    with torch.no_grad():
+        mixed = net.enter(tensors) + torch.relu(net.mix(tensors)).max(1, keepdim=True).values
+        h, c = net.cell(mixed, h, c)
+        controls, rate = net.controls(h)[1], net.rate(h)[1, :, 0]
+        for t, p in enumerate(points):
+            x = places[t]
+            for layer in range(3):
+                bank, bias = (net.bank.get_parameter(f"{name}{layer}") for name in ("weight", "bias"))
+                weight = 100 * (controls[t, :, None, None] * bank).mean(0)
+                x = (x.relu() if layer else x) @ weight.T + 100 * (controls[t, :, None] * bias).mean(0)
+            size = (p.square().mean() + 1e-9).sqrt()
+            step = 1e-3 * rate[t] * x[:, 0] * torch.exp(1e-3 * x[:, 1]) * size
+            found = (seen["point"][1] - action[1]).split(sizes)[t]
+            torch.testing.assert_close(found, step)
+
+
+def test_velo_places_losses_between_their_least_and_slower_means() -> None:
+    """Ten means, written as the library writes them."""
+    steps = torch.tensor([[50.0]], dtype=torch.float64)
+    state = Losses(*(torch.full((1, 10), x, dtype=torch.float64) for x in (0.0, 1e12)), 0 * steps)
+    decays = torch.exp(-1 / torch.logspace(1, math.log10(50), 10, dtype=torch.float64))
+    means, least = torch.zeros(10, dtype=torch.float64), torch.full((10,), 1e12, dtype=torch.float64)
+    for k, loss in enumerate((3.0, 2.5, 100.0, 1.0, 1.5, 0.2)):
+        state = state.updated(torch.tensor([[loss]], dtype=torch.float64), steps)
+        most = 2 * (means / (1 - decays ** (k + 1))).max().abs()
+        loss = loss if k == 0 else min(loss, float(most))  # 100 is cut off
+        means = means * decays + loss * (1 - decays)
+        mean = means / (1 - decays ** (k + 1))
+        least = torch.minimum(least, mean)
+        placed = (mean[:-1] - least[:-1]) / (mean[1:] - least[:-1]).clamp_min(1e-8) - 1
+        expected = placed.clamp(-1, 1) if k >= 2 else torch.zeros(9, dtype=torch.float64)
+        torch.testing.assert_close(state.features(steps)[0], expected)
+        assert k < 2 or expected.abs().max() > 0
+
+
+def test_the_flags_of_velos_released_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, seen, _ = drawn()
+    seen |= {"value": torch.ones(2, 1, dtype=torch.float64), "N": torch.full_like(seen["k"], 1000.0)}
+    agent = moved(agents.VeLO(lstm_hidden=3, bank=2, dtype="float64", bugged_lstm_state=True))
+    _, asked, _, _ = _velo_inputs(monkeypatch, agent, seen, problem)
+    assert torch.equal(asked[1], agent.net.starts.h.detach().expand_as(asked[1]))
+    plain, bugged = (
+        agent.replace(bugged_loss_features=flag).act(agent.init(problem, seen, KEYS), seen)[1].losses.means
+        for flag in (False, True)
+    )
+    ten = torch.full((2, 10), 1 - math.exp(-0.1), dtype=torch.float64)
+    torch.testing.assert_close(bugged, ten)
+    torch.testing.assert_close(plain[:, 0], ten[:, 0])
+    torch.testing.assert_close(plain[:, 9], torch.full_like(ten[:, 0], 1 - math.exp(-0.001)))
+
+
+def test_velo_must_know_how_long_it_trains() -> None:
+    endless = QUADRATIC.replace(budget=None)
+    agent = tiny("velo")
+    with pytest.raises(ValueError, match="VeLO: steps: expected the number of steps N, which this problem"):
+        optenvs.rollout(endless, agent, steps=3)
+    told = optenvs.rollout(endless, agent.replace(steps=200), steps=3).merit
+    assert torch.equal(optenvs.rollout(QUADRATIC.replace(budget=201), agent, steps=3).merit, told)
+    other = optenvs.rollout(endless, agent.replace(steps=7), steps=3).merit
+    assert not torch.equal(other, told)
+    weight = nn.Parameter(torch.ones(3))
+    weight.grad = torch.ones(3)
+    with pytest.raises(ValueError, match="to_torch: steps=N"):
+        agents.to_torch(agent, [weight]).step(loss=1.0)
+
+
 # Anchors ---------------------------------------------------------------------------------------
 
 
@@ -408,6 +535,7 @@ def test_weights_of_anchors_are_logarithms() -> None:
         (lambda: agents.NNAdam(initial_lr=1e4), r"initial_lr: expected a number in \[1e-08, 1000\]"),
         (lambda: agents.NNAdam(initial_betas=(0.9, 1.0)), "initial_betas: expected two numbers in"),
         (lambda: agents.RNNMLP(to_mlp=0), "RNNMLP: to_mlp: expected a whole number >= 1, got 0"),
+        (lambda: agents.VeLO(lstm_hidden=2, bank=1, steps=0), "steps: expected a whole number >= 1 or None"),
         (lambda: agents.Nominal(decay_control=True), "decay_control: expected a weight_decay > 0 with it"),
     ],
 )
