@@ -2,7 +2,8 @@
 
 * Query: the places by name, and ``want``: 0 or 1 for each kind, in the menu's order.
 * Answer: each kind at the places, ``answered`` (0 or 1, in the same order), and the places. What was not
-  wanted, and what the rest of the row's budget does not pay, is zeros with ``answered`` 0.
+  wanted, and what the rest of the row's budget does not pay, is zeros with ``answered`` 0; a row that is
+  answered nothing keeps its metrics and its merit.
 * Bill: of what is answered, by row: one of the kind's own name, and what else the kind says.
 
 Eagerly on the CPU, what no row pays is not computed, and what is dear (see :class:`Kind`) is computed for the

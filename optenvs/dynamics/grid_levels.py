@@ -4,7 +4,8 @@ From the published tables of Jackson et al. 2024 (arXiv 2402.05828; code EmptyJa
 What those leave open: the walls of a level are distinct cells of the greatest grid, numbered with the level's
 own n, and those outside of it do nothing; a whole number drawn log-uniformly from lo to hi is
 min(hi, floor(exp(U(log lo, log(hi + 1))))); slot i holds an object of type i, and those in use are the first.
-Nobody looks whether there is a way from the start to an object.
+Nobody looks whether there is a way from the start to an object. Layouts of mazes are the project's own, see
+:mod:`.mazes`.
 """
 
 from __future__ import annotations

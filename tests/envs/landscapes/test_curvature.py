@@ -224,6 +224,11 @@ FAULTS: list[tuple[str, dict[str, Any], str]] = [
     ("LogisticRegression", {"data": "breast_cancer", "samples": 9}, "samples: 9 does not fit data"),
     ("LogisticRegression", {"mu": -1.0}, "mu: expected a number >= 0, got -1.0"),
     ("SoftmaxRegression", {"data": ([[1.0]], [0.5])}, "data: expected labels 0, 1, ..., got 0.5"),
+    (
+        "SoftmaxRegression",
+        {"data": ([[1.0], [2.0]], [1, 2])},
+        "all of them, got none of class 0 among 0 to 2",
+    ),
     ("SoftmaxRegression", {"classes": 1}, "classes: expected a whole number >= 2, got 1"),
     ("SoftmaxRegression", {"dim": 4}, r"dim: expected classes \* features = 15, or None, got 4"),
 ]

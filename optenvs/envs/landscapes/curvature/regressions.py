@@ -147,6 +147,12 @@ class SoftmaxRegression(OfSamples):
         if (labels < 0).any() or (labels != labels.astype(int)).any():
             odd = next(v for v in labels.tolist() if v < 0 or v != int(v))
             raise ValueError(f"data: expected labels 0, 1, ..., got {odd}")
+        there = set(labels.astype(int).tolist())
+        if absent := sorted(set(range(self.classes)) - there) if len(there) > 1 else []:
+            raise ValueError(
+                f"data: expected labels 0, 1, ..., all of them, got none of class {absent[0]} among 0 to "
+                f"{self.classes - 1}"
+            )
         return np.eye(self.classes)[labels.astype(int)]
 
     def sampled(self, inputs: Tensor, keys: Keys) -> Tensor:
