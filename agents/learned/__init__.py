@@ -11,5 +11,6 @@ AGENTS = (
     AgentSpec("nn_adam", "nn_adam", "NNAdam", ("gradient",)),
     AgentSpec("nominal", "nominal", "Nominal", ("gradient",)),
     AgentSpec("rnn_mlp", "rnn_mlp", "RNNMLP", ("gradient", "value")),
+    AgentSpec("sum", "summed", "Sum", ("gradient",)),
     AgentSpec("velo", "velo", "VeLO", ("gradient", "value")),
 )

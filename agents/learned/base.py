@@ -144,14 +144,17 @@ class LearnedAgent(Agent):
         """The meta-parameters, for an outer ``torch.optim`` optimizer."""
         return self.net.parameters()
 
+    def settings(self) -> dict[str, Any]:
+        """The hyper-parameters without the weights, as JSON has them."""
+        apart = ("net", "weights")
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in apart}
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights and hyper-parameters to one file (safetensors) under a checksum, atomically."""
-        apart = ("net", "weights")
-        settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in apart}
         tensors = {name: value.detach().clone().contiguous() for name, value in self.net.state_dict().items()}
         if self.weights is not None:
             tensors[_ROWS] = self.weights.detach().clone().contiguous()
-        metadata = {"format": _FORMAT, "agent": type(self).__name__, "settings": json.dumps(settings)}
+        metadata = {"format": _FORMAT, "agent": type(self).__name__, "settings": json.dumps(self.settings())}
         write_tensors(path, tensors, metadata)
 
     @classmethod

@@ -39,6 +39,7 @@ TINY: dict[str, dict[str, object]] = {
         "to_mlp": 2,
         "step_multiplier": 0.05,
     },
+    "sum": {"first": "adafac_mlp", "second": "learnable_adam"},
     # weights about 0.3, a hundredfold and in three layers, answer numbers about 1e4
     "velo": {
         "lstm_hidden": 4,
@@ -355,6 +356,24 @@ def test_rnn_mlp_clips_gradients_by_their_size_so_far() -> None:
     torch.testing.assert_close(after.momenta[..., 0].detach(), 5.0 * seen["gradient"].sign())
     expected = (0.99 * 0.01 + 0.01 * 10) * torch.ones_like(after.norm)
     torch.testing.assert_close(after.norm, expected)
+
+
+# Sums -----------------------------------------------------------------------------------------
+
+
+def test_a_sum_takes_both_steps() -> None:
+    problem, seen, _ = drawn()
+    parts = agents.Adam(lr=0.1), agents.LOLv2(dtype="float64")
+    both = agents.Sum(first=parts[0], second=parts[1])
+    assert torch.equal(both.flat, parts[1].flat)
+    with torch.no_grad():
+        found, _ = both.act(both.init(problem, seen, KEYS), seen)
+        steps = [part.act(part.init(problem, seen, KEYS), seen)[0] - seen["point"] for part in parts]
+    torch.testing.assert_close(found, seen["point"] + steps[0] + steps[1])
+    with pytest.raises(ValueError, match="Sum: second: expected a learned agent where the first is none"):
+        agents.Sum(first="adam", second="sgd")
+    with pytest.raises(TypeError, match="Sum: first: expected an agent with one set of weights or its name"):
+        agents.Sum(first=3)
 
 
 # VeLO ------------------------------------------------------------------------------------------
