@@ -26,7 +26,7 @@ from typing import Any, ClassVar
 
 import torch
 from gymnasium import spaces
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from optenvs.core.env import Action, Answer, Instance, OptimizationEnv, State
@@ -35,7 +35,7 @@ from optenvs.core.evaluations import Evaluations
 from optenvs.core.random import Keys, as_seed, fold_in, keys_from_seed
 from optenvs.core.rewards import REWARDS, Progress
 from optenvs.core.spaces import box
-from optenvs.core.struct import replace, struct, tree_map
+from optenvs.core.struct import replace, tree_map
 from optenvs.dynamics.grid_levels import Levels, log_integer
 from optenvs.dynamics.grid_value import normalised, optimum, policy_value
 from optenvs.envs.meta.meta_training import Known
@@ -44,27 +44,10 @@ from .life import Outcome, live
 from .lifetime import fixed_levels, life_range
 from .rulebook import make_rule
 from .rules import Optimiser, Rule
-from .surrogate import Learners, Setting, ask, begin, renewed
+from .surrogate import Learners, Memory, Setting, ask, begin, renewed
 
 ORACLES = ("fitness", "gradient")
 STARTS = ("normal", "zeros")
-
-
-@struct
-class Memory:
-    """What is kept from query to query.
-
-    Attributes:
-        weights: those that are judged, ``(B, D)``.
-        measured: whether they, or earlier ones, have been measured, ``(B,)``.
-        evaluation: the last measurement.
-        learners: of ``oracle="gradient"``, ``(B, P, ...)``.
-    """
-
-    weights: Float[Tensor, "B D"]
-    measured: Bool[Tensor, "B"]
-    evaluation: dict[str, Tensor]
-    learners: Learners | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

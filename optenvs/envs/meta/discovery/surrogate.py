@@ -79,6 +79,23 @@ class Learners:
 
 
 @struct
+class Memory:
+    """What is kept from query to query.
+
+    Attributes:
+        weights: those that are judged, ``(B, D)``.
+        measured: whether they, or earlier ones, have been measured, ``(B,)``.
+        evaluation: the last measurement.
+        learners: of ``oracle="gradient"``, ``(B, P, ...)``.
+    """
+
+    weights: Float[Tensor, "B D"]
+    measured: Bool[Tensor, "B"]
+    evaluation: dict[str, Tensor]
+    learners: Learners | None = None
+
+
+@struct
 class Found:
     """The answer, ``(B,)`` each but for the gradient.
 
