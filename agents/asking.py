@@ -150,7 +150,7 @@ class Notes:
 
 def _looks(x: Tensor) -> bool:
     """Whether the host may look at numbers."""
-    return x.device.type == "cpu" and not inside_transform(x)
+    return x.is_cpu and not inside_transform(x)
 
 
 def _alike(told: Bool[Tensor, "B kinds"]) -> list[bool | None] | None:

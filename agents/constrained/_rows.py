@@ -23,7 +23,7 @@ class Seen(NamedTuple):
 
 def look(mask: Bool[Tensor, "B"]) -> Seen:
     """What the host sees of a mask."""
-    if mask.device.type != "cpu" or inside_transform(mask):
+    if not mask.is_cpu or inside_transform(mask):
         return Seen(some=True, every=False)
     rows = mask.tolist()  # sooner read than summed up
     return Seen(True in rows, False not in rows)

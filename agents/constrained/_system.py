@@ -87,7 +87,8 @@ def bent(G: Float[Tensor, "B m n"], H: Float[Tensor, "B n n"], reduced: float) -
 
 def eigenvalues(matrix: Float[Tensor, "B n n"]) -> Float[Tensor, "B n"]:
     """Of a symmetric matrix, rising. One with a NaN has none: such a row gets any."""
-    return torch.linalg.eigvalsh(matrix.nan_to_num(0.0, 0.0, 0.0))
+    matrix = matrix.nan_to_num(0.0, 0.0, 0.0)
+    return matrix[..., 0] if matrix.shape[-1] == 1 else torch.linalg.eigvalsh(matrix)
 
 
 def norm(matrix: Float[Tensor, "B m n"]) -> Float[Tensor, "B"]:

@@ -36,7 +36,7 @@ from optenvs.core.struct import replace, select
 from ..asking import Notes
 from ..core import require
 from ._merit import FLOOR, Penalties, Slopes, Squares, first_done, merit, most_changes, stricter
-from ._rows import look, mixed
+from ._rows import look
 from ._search import Direction, LineSearch, SearchState
 from ._system import System, dot, norm, system
 from .gmres import length_of, times
@@ -172,8 +172,9 @@ class AdaSketchNewton(LineSearch):
     ) -> _Found:
         """The direction by factorisation, and the first penalties of which it is a direction of descent."""
         z, info = torch.linalg.solve_ex(at.A, at.b.unsqueeze(-1))
-        solved = info == 0
-        z = mixed(look(solved), solved, z.squeeze(-1), torch.full_like(at.b, torch.nan))
+        z, solved = z.squeeze(-1), info == 0
+        if not look(solved).every:
+            z = torch.where(solved.unsqueeze(-1), z, torch.nan)
         if self.hessian == "objective" or at.shifted:
             slopes = self._slopes(state, at, z)
         else:  # as A z = b says
