@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from optenvs.core.errors import check_oracles
+from optenvs.core.errors import check_oracles, explained
 from optenvs.core.multi import MultiAgentEnv
 from optenvs.core.rollout import SupportsActing, agent_keys
 from optenvs.core.stepper import finished
@@ -109,7 +109,10 @@ class Policy:
         if self._begun or not bool(first.any()):
             return
         episode = self._base.get_state().state
-        fresh = self.agent.init(episode.problem, seen, agent_keys(episode.key))
+        try:
+            fresh = self.agent.init(episode.problem, seen, agent_keys(episode.key))
+        except KeyError as error:
+            raise explained(error, self.agent, self._base.core.name, seen) from error
         self.state = fresh if bool(first.all()) else select(first, fresh, self.state)
         self._seen_one = self._begun = True
 

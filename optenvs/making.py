@@ -7,6 +7,8 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
+from gymnasium import spaces
+
 from envs_registry import ENVIRONMENTS, PLAIN, EnvSpec
 from optenvs import second_name
 from optenvs.core.env import OptimizationEnv
@@ -166,9 +168,12 @@ def make_sb3(env: OptimizationEnv | Any, num_envs: int = 1, **kwargs: Any) -> An
     options = {name: kwargs.pop(name) for name in _SB3_OPTIONS if name in kwargs}
     if isinstance(env, str):
         taken = {field.name for cls in accepted(env, **kwargs) for field in dataclasses.fields(cls)}
-        if "bounds" in taken:
-            kwargs = {"bounds": "domain"} | kwargs
-        env = make(env, **kwargs)
+        made = make(env, **kwargs)
+        actions = made.action_space  # those of a problem about another one may be finite by themselves
+        finite = isinstance(actions, spaces.Box) and actions.is_bounded()
+        if "bounds" in taken - kwargs.keys() and not finite:
+            made = make(env, bounds="domain", **kwargs)
+        env = made
     elif kwargs:
         check_keywords("make_sb3 of a made environment", kwargs, _SB3_OPTIONS)
     return SB3VecEnv(as_problem(env), num_envs, **options)

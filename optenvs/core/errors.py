@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from gymnasium.error import InvalidAction, NameNotFound
@@ -25,6 +25,13 @@ class UnknownKeyword(TypeError):
 
 class OracleMismatch(TypeError):
     """An agent needs an oracle that the environment does not answer."""
+
+
+class UnansweredField(OracleMismatch, KeyError):
+    """An agent reads a field that the answers of the environment have not. Also a ``KeyError``."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class BudgetSpent(RuntimeError):
@@ -80,14 +87,27 @@ def check_oracles(agent: str, needs: Iterable[str], environment: str, answers: I
         )
 
 
+def explained(error: KeyError, agent: object, environment: str, seen: Mapping[str, Any]) -> KeyError:
+    """What to raise for a ``KeyError`` of an agent: of a field that ``seen``, the answer, lacks."""
+    field = error.args[0] if error.args else None
+    if not isinstance(field, str) or not field.isidentifier() or field in seen:
+        return error
+    return UnansweredField(
+        f"agent {type(agent).__name__} reads {field!r} of an answer, but {environment} answers "
+        f"{', '.join(seen)}; it is for problems of another kind"
+    )
+
+
 __all__ = [
     "BudgetSpent",
     "InvalidAction",
     "OracleMismatch",
+    "UnansweredField",
     "UnknownKeyword",
     "UnknownName",
     "check_keywords",
     "check_oracles",
+    "explained",
     "only_part",
     "parts",
     "suggest",

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import suggest
+from .errors import check_keywords, suggest
 from .random import Keys
 
 Shapes = Mapping[str, tuple[int, ...]]
+
+
+def check_settings(owner: str, keywords: Mapping[str, Any], cls: type, taken: Iterable[str] = ()) -> None:
+    """Refuse keywords that an environment of ``cls`` does not take, and a dtype that is none, by their names.
+
+    Args:
+        owner: the function whose keywords they are.
+        keywords: those that it hands on.
+        cls: the environment's class, a dataclass.
+        taken: the fields that the function fills itself.
+
+    Raises:
+        UnknownKeyword: no such keyword. ValueError: ``dtype`` is not a name of one.
+    """
+    known = {field.name for field in dataclasses.fields(cls) if field.init}
+    check_keywords(owner, keywords, known - {*taken})
+    if "dtype" in keywords and keywords["dtype"] not in ("float32", "float64"):
+        raise ValueError(f"dtype: expected 'float32' or 'float64', got {keywords['dtype']!r}")
 
 
 def check_whole(name: str, value: Any, least: int = 1) -> None:

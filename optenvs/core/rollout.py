@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .configuration import check_origin
 from .env import Action, OptimizationEnv, State
-from .errors import check_oracles
+from .errors import check_oracles, explained
 from .evaluations import due, until_next
 from .ledger import Ledger
 from .problems import as_problem
@@ -290,7 +290,11 @@ def _begin(stepper: Stepper, seed: int, batch: int, keys: Keys | None, resume: R
     if keys is None:
         keys = keys_from_seed(seed, batch, env.torch_device)
     state = env.reset(keys)
-    return agent.init(state.problem, stepper.sight(state), agent_keys(keys)), state
+    sight = stepper.sight(state)
+    try:
+        return agent.init(state.problem, sight, agent_keys(keys)), state
+    except KeyError as error:
+        raise explained(error, agent, env.name, sight) from error
 
 
 def _limit(env: OptimizationEnv, steps: int | None) -> float:

@@ -14,6 +14,7 @@ from torch.utils import _pytree
 
 from .compiled import Program
 from .env import OptimizationEnv, State
+from .errors import explained
 from .offer import WANT
 from .oracles import inside_transform
 from .state import stopped
@@ -166,7 +167,11 @@ class Stepper:
 
     def step(self, agent_state: Any, state: State, over: bool) -> Trees:
         """One step; ``over`` says whether a row may be done."""
-        action, memory = self.agent.act(agent_state, self.sight(state))
+        sight = self.sight(state)
+        try:
+            action, memory = self.agent.act(agent_state, sight)
+        except KeyError as error:
+            raise explained(error, self.agent, self.env.name, sight) from error
         if over and isinstance(action, dict) and WANT in action:  # the answers to a row that is over count
             wanted = action[WANT]  # for nothing: on a menu it wants none
             action = action | {WANT: wanted.masked_fill(_beside(state.done, wanted), 0)}

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from optenvs.core.given import check_settings
+
 from .user import BilevelFunctions
 
 
@@ -86,6 +88,8 @@ def bilevel_from_functions(
             objective that is no scalar; a constraint that returns a scalar; more equalities than lower
             variables; a lower level that does not see x; what is not finite at the start.
     """
+    own = ("outer_function", "inner_function")
+    check_settings("bilevel_from_functions", keywords, BilevelFunctions, own)
     return BilevelFunctions(
         outer_function=upper,
         inner_function=lower,

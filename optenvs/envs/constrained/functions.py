@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from optenvs.core.given import check_settings
 from optenvs.core.oracles import jacobian
 from optenvs.core.random import Keys, normal
 
@@ -245,6 +246,7 @@ def constrained_from_functions(
             equations than variables; linear equations without a solution; bounds that are not ordered; a
             start outside of them.
     """
+    check_settings("constrained_from_functions", keywords, ConstrainedFunctions, ("function",))
     return ConstrainedFunctions(
         function=objective,
         equality=equality,

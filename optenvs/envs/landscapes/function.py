@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from optenvs.core.given import check_settings
 from optenvs.core.random import Keys, uniform
 
 from .base import Draw, Landscape
@@ -159,6 +160,7 @@ def from_function(
             torch cannot differentiate where gradients are asked; a numpy function without ``grad`` asked for
             them; a function that cannot be called on points of the environment's dtype, with the cause.
     """
+    check_settings("from_function", keywords, FunctionLandscape, ("function", "box"))
     if isinstance(dim, bool) or not isinstance(dim, int) or dim < 1:
         raise ValueError(f"dim: expected a whole number >= 1, got {dim!r}")
     try:

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from optenvs.core.env import Instance
+from optenvs.core.given import check_settings
 from optenvs.core.random import Keys, keys_from_seed
 from optenvs.core.struct import tree_map
 
@@ -218,6 +219,7 @@ def network_from_functions(
             nodes = len(each)
         elif isinstance(first, Tensor) and first.ndim:
             nodes = len(first)
+    check_settings("network_from_functions", keywords, NetworkFunctions)
     return NetworkFunctions(
         functions=each,
         data=data,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from optenvs.core.contents import digest
+from optenvs.core.given import check_settings
 from optenvs.core.random import Keys, uniform
 
 from .base import Surrogate
@@ -189,6 +190,7 @@ def surrogate_from_module(
         ValueError: module, objective or constraints that cannot be called, with the cause, or whose answer
             has another shape.
     """
+    check_settings("surrogate_from_module", keywords, ModuleSurrogate)
     return ModuleSurrogate(
         module=module,
         objective=objective,
