@@ -245,7 +245,7 @@ def to_torch(
     ``torch.optim`` optimizer stands: with parameter groups (which may also set hyper-parameters of the
     agent), learning-rate schedulers, ``GradScaler``, and a state dict that resumes bit for bit. Parameters in
     ``float16`` and ``bfloat16`` are kept as ``float32`` beside, so that small steps add up. Those without a
-    gradient stay as they are, and so does what is remembered of them.
+    gradient stay as they are, and so does what is remembered of each of their entries.
 
     Args:
         agent: one that needs no more than gradients and values.
