@@ -75,8 +75,9 @@ class BilevelStrong(Bilevel):
                 raise ValueError(f"{field}: expected fewer than dim, {n}, got {rows}")
         check_choice("start", self.start, STARTS)
         check_data(self.data, {"A": (p, n), "H": (p, n), "E": (e, n), "c": (n,), "d": (n,)})
-        for name in ("A", "E") if self.data is not None else ():
-            check_rows(name, self.data[name])
+        if self.data is not None:
+            for name in ("A", "E"):
+                check_rows(name, self.data[name])
         check_bound(self.bound)
         if not 0 < self.start_std < float("inf"):
             raise ValueError(f"start_std: expected a number > 0, got {self.start_std!r}")
