@@ -158,11 +158,14 @@ def _check_version(owner: str) -> None:
 
 
 def _check_options(owner: str, spec: Method, options: Mapping[str, Any]) -> None:
-    """Raise ``ValueError`` where the method does not know an option; scipy says so when it is called.
+    """Raise ``ValueError`` where the method knows no such option, or none of this type; scipy says so.
 
     What else it says of them depends on the problem, and is left to the run.
     """
     _check_version(owner)
+    for name, value in options.items():
+        if isinstance(value, str) and _is_numeric(value):  # some methods take it, others fail in the run
+            raise ValueError(f"{owner}: options: {name}: expected a number, got {value!r}")
     from scipy.optimize import OptimizeWarning, minimize
 
     slopes: dict[str, Any] = {"jac": lambda x: 2 * x} if spec.gradient else {}
@@ -176,5 +179,15 @@ def _check_options(owner: str, spec: Method, options: Mapping[str, Any]) -> None
             minimize(lambda x: float(x @ x), np.ones(1), method=spec.name, options=quiet, **slopes)
         except OptimizeWarning as error:
             raise ValueError(f"{owner}: options: {error}") from error
+        except TypeError as error:
+            raise ValueError(f"{owner}: options: got {dict(options)!r}: {error}") from error
         except Exception:  # noqa: BLE001, S110 - of another dimension it may be right
             pass
+
+
+def _is_numeric(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True

@@ -25,6 +25,7 @@ from .configuration import Configuration, configuration
 from .constants import Constants, constants_of
 from .errors import check_keywords, suggest
 from .evaluations import Evaluations, check_evaluations
+from .given import is_number
 from .ledger import Ledger, limits_of
 from .meanings import MEANINGS
 from .named import named
@@ -193,7 +194,7 @@ class OptimizationEnv(abc.ABC):
             raise ValueError(f"reward: log_improvement needs a known lower bound, which {self.name} lacks")
         if self.dtype not in ("float32", "float64"):
             raise ValueError(f"dtype: expected 'float32' or 'float64', got {self.dtype!r}")
-        if self.tolerance is not None and not self.tolerance >= 0:
+        if self.tolerance is not None and not (is_number(self.tolerance) and self.tolerance >= 0):
             raise ValueError(f"tolerance: expected a number >= 0 or None, got {self.tolerance!r}")
         try:
             device = torch.device(self.device)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -40,6 +42,34 @@ def check_whole(name: str, value: Any, least: int = 1) -> None:
         raise ValueError(f"{name}: expected a whole number >= {least}, got {value!r}")
 
 
+def is_number(value: Any) -> bool:
+    """Whether ``value`` is one real number, numpy's included; no bool, and no word."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def check_finite(name: str, value: Any, least: float = -math.inf) -> None:
+    """Raise ``ValueError`` unless ``value`` is a finite number of at least ``least``."""
+    if not (is_number(value) and least <= value < math.inf and value > -math.inf):
+        wanted = "a finite number" if least == -math.inf else f"a number >= {least:g}"
+        raise ValueError(f"{name}: expected {wanted}, got {value!r}")
+
+
+def numbers(value: Any) -> np.ndarray:
+    """A copy of what is given as float64: an array, a tensor of any dtype or device, or sequences.
+
+    Raises:
+        TypeError, ValueError: bools, words, complex numbers, or rows of several lengths.
+    """
+    if isinstance(value, Tensor):
+        value = value.detach().cpu()
+        value = value.double().numpy() if value.is_floating_point() else value.numpy()
+    found = np.asarray(value)
+    mixed = isinstance(value, list | tuple) and any(isinstance(part, bool | np.bool_) for part in value)
+    if found.dtype.kind not in "iufO" or mixed:
+        raise TypeError(f"expected real numbers, got {'bool' if mixed else found.dtype}")
+    return np.array(found, dtype=np.float64)
+
+
 def check_data(data: Any, shapes: Shapes) -> None:
     """Raise unless ``data`` is ``None`` or a mapping of finite arrays of these shapes, all of them.
 
@@ -57,7 +87,7 @@ def check_data(data: Any, shapes: Shapes) -> None:
         if name not in data:
             raise ValueError(f"data: {name}: missing; expected all of {', '.join(shapes)}")
         try:
-            array = np.asarray(data[name], dtype=float)
+            array = numbers(data[name])
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"data: {name}: expected numbers of shape {shape}, got {data[name]!r}"
@@ -69,7 +99,7 @@ def check_data(data: Any, shapes: Shapes) -> None:
 
 def check_rows(name: str, matrix: Any) -> None:
     """Raise ``ValueError`` unless the rows of a matrix that is given are independent."""
-    array = np.asarray(matrix, dtype=float)
+    array = numbers(matrix)
     rank = int(np.linalg.matrix_rank(array))
     if rank < len(array):
         raise ValueError(f"data: {name}: expected independent rows, {rank} of {len(array)} are")
@@ -77,7 +107,7 @@ def check_rows(name: str, matrix: Any) -> None:
 
 def given(data: Mapping[str, Any], name: str, keys: Keys, dtype: torch.dtype) -> Tensor:
     """One array for every instance, ``(B, *shape)``."""
-    array = torch.tensor(np.asarray(data[name], dtype=float), dtype=dtype, device=keys.device)
+    array = torch.tensor(numbers(data[name]), dtype=dtype, device=keys.device)
     return array.expand(len(keys), *array.shape)
 
 

@@ -242,16 +242,14 @@ class BilledFunction(AskedFunctions):
         return self._answers()
 
     def _judged(self, found: Solution) -> State:
-        """The last query of what was found: with its multipliers, else with any."""
+        """The last query of what was found: with its multipliers; without some the best one at its point."""
         x, given = self._rounded({self.form.place: found.x})[self.form.place], found.multipliers
         at = [s for s in self.history if np.array_equal(s.observation[self.form.place][0].cpu().numpy(), x)]
+        if given is None:
+            return min(reversed(at), key=lambda state: float(state.merit))
         for state in reversed(at):
             asked = state.observation.get(MULTIPLIERS)
-            if (
-                given is None
-                or asked is None
-                or np.allclose(asked[0].double().cpu().numpy(), given, rtol=1e-6)
-            ):
+            if asked is None or np.allclose(asked[0].double().cpu().numpy(), given, rtol=1e-6):
                 return state
         return at[-1]
 

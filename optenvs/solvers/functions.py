@@ -198,21 +198,28 @@ class AskedFunctions(Functions):
     def conclude(self, x: Any, multipliers: Any = None) -> None:
         """Ask what a solver has found, for one value, so that it is judged; nothing where it was asked.
 
+        The problem's own question is judged at the multipliers that the problem begins with, be they zeros,
+        and any other one without multipliers at the best ones: it does not count as asked.
+
         Args:
             x: the point, ``(n,)``.
             multipliers: of the constraints, ``(m,)``; ``None``, as zeros, where the solver says nothing.
         """
-        if multipliers is not None and MULTIPLIERS in self.form.places and np.any(multipliers):
-            self.multipliers = np.array(multipliers, np.float64)
-        elif self._key(self._rounded({self.form.place: x})) in self._asked:
-            return
-        whole = self._whole(self._rounded({self.form.place: x}))
-        if self._key(whole) not in self._asked:
-            self.ask("value", x, again=True)
+        places = {}
+        if MULTIPLIERS in self.form.places:
+            found = np.zeros(self.count) if multipliers is None else np.array(multipliers, np.float64) + 0.0
+            if np.any(found):
+                self.multipliers = found
+            places = {MULTIPLIERS: found}
+        if self._key(self._whole(self._rounded({self.form.place: x, **places}))) not in self._asked:
+            self.ask("value", x, again=True, **places)
 
     def hold_first(self, answers: Mapping[str, np.ndarray]) -> None:
         """Keep the answers to the problem's own question, at its start."""
-        self.hold(answers, self._whole(self._rounded({self.form.place: self.start})))
+        whole = self._whole(self._rounded({self.form.place: self.start}))
+        self.hold(answers, whole)
+        if MULTIPLIERS in whole and not whole[MULTIPLIERS].any():
+            self._asked.discard(self._key(whole))  # see conclude
 
     def hold(
         self, answers: Mapping[str, np.ndarray], places: Mapping[str, np.ndarray], written: Any = None
@@ -227,7 +234,7 @@ class AskedFunctions(Functions):
         if "constraints" in answers:
             self._constraints[x.tobytes()] = np.asarray(answers["constraints"], np.float64)
         if answers:
-            self._asked |= {self._key({self.form.place: x}), self._key(places)}
+            self._asked.add(self._key(places))
 
     def _key(self, places: Mapping[str, np.ndarray]) -> tuple[bytes, bytes]:
         pair = places[self.form.place], places.get(MULTIPLIERS)

@@ -87,3 +87,31 @@ def test_the_same_agents_say_it_of_every_row() -> None:
     for name in ("trust_constr", "cobyqa"):
         run = optenvs.rollout(never, agents.make(name), batch=2, steps=60)
         assert not run.state.terminated.any() and (run.best[-1] > 0.5).all()
+
+
+def test_a_start_that_is_the_solution_is_a_success() -> None:
+    line = lambda x: x.sum() - 3  # noqa: E731
+    square = lambda x: (x**2).sum()  # noqa: E731
+    there = optenvs.constrained_from_functions(square, line, start=(1.5, 1.5))
+    fixed = there.replace(lower=1.5, upper=1.5)
+    vertex = optenvs.constrained_from_functions(lambda x: x[0] + 2 * x[1], line, start=(3.0, 0.0), lower=0.0)
+    begun = there.replace(start_multipliers=(5.0,))  # which no method knows to be wrong
+    for name, env in {"there": there, "fixed": fixed, "vertex": vertex, "begun": begun}.items():
+        for method in ("COBYQA", "SLSQP"):
+            f = optenvs.as_function(env)
+            found = f.minimize(method)
+            assert found.success and found.merit < 1e-4, (name, method)
+            calls = f.calls["value"]
+            f.conclude(found.x, found.multipliers)
+            assert f.calls["value"] == calls, "it was asked"
+    run = optenvs.rollout(there, agents.make("cobyqa"), batch=2, steps=80)
+    assert run.state.terminated.all()
+
+
+def test_an_option_of_another_type_is_named() -> None:
+    for method in ("COBYQA", "SLSQP", "trust-constr"):
+        with pytest.raises(ValueError, match="options: maxiter: expected a number, got '3'"):
+            agents.from_scipy(method, maxiter="3")
+    with pytest.raises(ValueError, match="SLSQP: options: got .*maxiter"):
+        agents.SLSQP(options={"maxiter": None})
+    assert agents.TrustConstr(options={"factorization_method": "SVDFactorization"}).options

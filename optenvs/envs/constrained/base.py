@@ -66,6 +66,8 @@ class Constrained(MenuEnv):
     tolerance: float | None = 1e-4
     dtype: str = "float64"
 
+    begins_itself: ClassVar[bool] = False
+    """Whether :meth:`draw` begins at ``start``, or about it; else it is put in the place of what is drawn."""
     painter = "optenvs.envs.constrained.picture:program"
     meanings: ClassVar[dict[str, str]] = MEANINGS
 
@@ -257,7 +259,7 @@ class Constrained(MenuEnv):
         start, multipliers = draw.start, draw.multipliers
         if multipliers is None:
             multipliers = start.new_zeros(len(keys), self.count)
-        if self._begin[0] is not None:
+        if self._begin[0] is not None and not self.begins_itself:
             start = self._begin[0].expand_as(start)
         if self._begin[1] is not None:
             multipliers = self._begin[1].expand_as(multipliers)

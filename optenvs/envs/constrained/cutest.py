@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from optenvs.core.given import check_finite
 from optenvs.core.random import Keys, normal
 
 from .base import Constrained
@@ -61,8 +61,7 @@ class ConstrainedCutest(Constrained):
             raise ValueError(f"source: {self.problem!r} is not among those in torch: {', '.join(FORMULAS)}")
         if self.arguments is not None and self.formula is not None:
             raise ValueError(f"arguments: {self.problem} in torch takes none, got {self.arguments!r}")
-        if not 0 <= self.perturbation < math.inf:
-            raise ValueError(f"perturbation: expected a number >= 0, got {self.perturbation!r}")
+        check_finite("perturbation", self.perturbation, 0)
         if self.start is not None and self.perturbation:
             raise ValueError(f"perturbation: {self.perturbation!r} would have no effect beside start=")
         super().__post_init__()

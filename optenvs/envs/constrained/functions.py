@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,15 +11,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from optenvs.core.given import check_settings
+from optenvs.core.given import check_finite, check_settings
 from optenvs.core.oracles import jacobian
 from optenvs.core.random import Keys, normal
 
 from .base import Constrained
 from .given import array, consistent, limits
 from .parts import Draw
+from .trial import Function, answers, tried
 
-Function = Callable[[Tensor], Tensor]
+_ROUNDED = 1e-3
+"""By how much a minimiser that was copied from a paper may be off, relative to its coordinates."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -37,6 +37,8 @@ class ConstrainedFunctions(Constrained):
     minimiser: Any = None
     perturbation: float = 0.0
 
+    begins_itself = True
+
     def __post_init__(self) -> None:
         for name, function in self._functions.items():
             if not callable(function):
@@ -46,16 +48,17 @@ class ConstrainedFunctions(Constrained):
                 "equality, inequality: expected one of them; without constraints, or with bounds alone, "
                 "optenvs.from_function makes a landscape"
             )
-        if not 0 <= self.perturbation < math.inf:
-            raise ValueError(f"perturbation: expected a number >= 0, got {self.perturbation!r}")
+        check_finite("perturbation", self.perturbation, 0)
+        if self.minimum is not None:
+            check_finite("minimum", self.minimum)
         super().__post_init__()
-        self._given("minimiser", self.size)
         if self.equality_count > self.size:
             raise ValueError(
                 f"equality: expected at most as many equations as the {self.size} variables, got "
                 f"{self.equality_count}, whose gradients cannot be independent"
             )
         self._check_linear()
+        self._check_minimiser()
 
     @property
     def _functions(self) -> dict[str, Any]:
@@ -92,48 +95,9 @@ class ConstrainedFunctions(Constrained):
     @cached_property
     def _counts(self) -> tuple[int, int]:
         """How many equations and inequalities there are, by a call of each function at the start."""
-        trial = torch.stack((self._point, self._point + 0.01 * (1 + self._point.abs())))
-        trial = trial.to(self.torch_device, self.torch_dtype)
-        found = {name: self._tried(name, function, trial) for name, function in self._functions.items()}
-        counts = [found[name].shape[1] if name in found else 0 for name in ("equality", "inequality")]
-        return counts[0], counts[1]
-
-    def _tried(self, name: str, function: Function, trial: Float[Tensor, "2 n"]) -> Tensor:
-        """The function's answers at the start and beside it; what does not fit is an error now."""
-        point, slope = trial.clone().requires_grad_(), None
-        try:
-            with torch.enable_grad(), warnings.catch_warnings(action="ignore"):
-                found = self._call(name, function, point)
-                if found.requires_grad:
-                    (slope,) = torch.autograd.grad(found.sum(), point, allow_unused=True)
-        except Exception as error:
-            if isinstance(error, ValueError) and str(error).startswith(f"{name}: "):
-                raise
-            raise ValueError(
-                f"{name}: cannot be called on a {self.dtype} tensor of shape {tuple(trial.shape[1:])}, "
-                f"vectorised by torch.func.vmap and differentiated: {type(error).__name__}: {error}"
-            ) from error
-        if not bool(found[0].isfinite().all()):
-            raise ValueError(f"{name}: expected finite numbers at the start, got {found[0].tolist()}")
-        if not found.requires_grad and not torch.equal(found[0], found[1]):
-            raise ValueError(
-                f"{name}: its answer changes with x in a way that torch cannot differentiate (a comparison, "
-                "a detached tensor)"
-            )
-        if slope is not None and not bool(slope[0].isfinite().all()):
-            raise ValueError(f"{name}: expected a derivative at the start, got {slope[0].tolist()}")
-        return found
-
-    def _call(self, name: str, function: Function, x: Float[Tensor, "B n"]) -> Float[Tensor, "B _"]:
-        """The function at each row; a number is taken for a vector of one."""
-        answer = torch.func.vmap(function)(x)
-        came = tuple(answer.shape[1:]) if isinstance(answer, Tensor) else type(answer).__name__
-        if not isinstance(answer, Tensor) or answer.ndim > 2 or (name == "objective" and answer.ndim != 1):
-            wanted = "one number" if name == "objective" else "a vector of constraints, or one number"
-            raise ValueError(f"{name}: expected {wanted} for a point of {x.shape[1]} numbers, got {came}")
-        if answer.ndim == 2 and not answer.shape[1]:
-            raise ValueError(f"{name}: expected a constraint at least, got a vector of none")
-        return answer.reshape(len(x), -1).to(x.dtype)
+        start = self._point.to(self.torch_device, self.torch_dtype)
+        found = {name: tried(name, function, start) for name, function in self._functions.items()}
+        return found.get("equality", 0), found.get("inequality", 0)
 
     def _check_linear(self) -> None:
         """Raise ``ValueError`` where the equations that are linear have no solution."""
@@ -149,6 +113,29 @@ class ConstrainedFunctions(Constrained):
         linear = (J[0] - J[1]).abs().amax(-1) <= close * J.abs().amax((0, 2))
         rows = J[0][linear]
         consistent("equality: linear ones", rows, rows @ points[0].to(rows) - c[0][linear], 1e4 * close)
+
+    def _check_minimiser(self) -> None:
+        """Raise ``ValueError`` where it is infeasible by more than rounding to three digits explains."""
+        point, k = self._given("minimiser", self.size), self.equality_count
+        if point is None:
+            return
+        c, J = (part[0].double().cpu() for part in jacobian(lambda x: self.constraints(None, x), point[None]))
+        point = point.double().cpu()
+        over = torch.cat((c[:k].abs(), c[k:].clamp_min(0)))
+        allowed = _ROUNDED * (1 + J.abs() @ point.abs())
+        for row in torch.nonzero(~(over <= allowed)).flatten().tolist():  # a NaN is over, too
+            name, place = ("equality", row) if row < k else ("inequality", row - k)
+            raise ValueError(
+                f"minimiser: expected a point that satisfies the constraints, got {name} {float(c[row]):.6g} "
+                f"at {place}"
+            )
+        for name, end in zip(("lower", "upper"), self.known_bounds or (), strict=False):
+            beyond = end - point if name == "lower" else point - end
+            for place in torch.nonzero(beyond > _ROUNDED * (1 + point.abs())).flatten().tolist():
+                raise ValueError(
+                    f"minimiser: expected a point within the bounds, got {float(point[place]):g} at {place}, "
+                    f"where {name} is {float(end[place]):g}"
+                )
 
     @property
     def size(self) -> int:
@@ -182,11 +169,11 @@ class ConstrainedFunctions(Constrained):
         )
 
     def objective(self, data: Any, x: Float[Tensor, "B n"]) -> Float[Tensor, "B"]:
-        return self._call("objective", self.function, x).squeeze(1)
+        return answers("objective", self.function, x).squeeze(1)
 
     def constraints(self, data: Any, x: Float[Tensor, "B n"]) -> Float[Tensor, "B m"]:
         names = [name for name in self._functions if name != "objective"]
-        return torch.cat([self._call(name, self._functions[name], x) for name in names], -1)
+        return torch.cat([answers(name, self._functions[name], x) for name in names], -1)
 
 
 def constrained_from_functions(
@@ -229,22 +216,24 @@ def constrained_from_functions(
         objective: f, one number.
         equality: c_E, a vector; one number is taken for a vector of one.
         inequality: c_I, likewise, satisfied where <= 0 (scipy's are satisfied where >= 0).
-        start: where all instances begin, n numbers within the bounds.
+        start: where all instances begin, or about which with ``perturbation``: n numbers within the bounds.
         lower: a number, or one a variable, infinite where there is no bound. At most ``upper``; where they
             are equal, the variable is fixed.
         upper: likewise.
         minimum: the least value of a feasible point, if known: then ``gap`` is measured.
-        minimiser: where it is, if known: then ``distance`` is measured.
+        minimiser: where it is, if known, to three digits at least: then ``distance`` is measured.
         perturbation: standard deviation of a normal perturbation of each coordinate of the start, relative to
             max(1, its size), moved into the bounds; without one all instances begin alike.
         **keywords: those of :class:`optenvs.envs.constrained.base.Constrained`: ``start_multipliers``,
             ``nan``, ``tolerance``, ``budget``, ...
 
     Raises:
-        ValueError: a function that cannot be called, vectorised or differentiated, with the cause; one whose
-            answer is no vector (of a batch, say), or not finite at the start; no constraint at all; more
-            equations than variables; linear equations without a solution; bounds that are not ordered; a
-            start outside of them.
+        ValueError: a function that cannot be called, vectorised or differentiated, with the cause; one that
+            writes into its point; one of which torch's derivative is not that of central differences (partly
+            detached), or is zero where its values change (rounded), beside the start; one whose answer is no
+            vector (of a batch, say), or not finite at the start; no constraint at all; more equations than
+            variables; linear equations without a solution; bounds that are not ordered; a start outside of
+            them; a ``minimiser`` that breaks bounds or constraints.
     """
     check_settings("constrained_from_functions", keywords, ConstrainedFunctions, ("function",))
     return ConstrainedFunctions(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from optenvs.core.errors import suggest
+from optenvs.core.given import numbers
 
 
 def array(name: str, value: Any) -> Tensor:
@@ -19,23 +20,24 @@ def array(name: str, value: Any) -> Tensor:
         ValueError: no numbers, or one that is NaN.
     """
     try:
-        numbers = np.array(value.detach().cpu() if isinstance(value, Tensor) else value, dtype=np.float64)
+        found = numbers(value)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}: expected an array of numbers, got {type(value).__name__}") from error
-    if np.isnan(numbers).any():
-        raise ValueError(f"{name}: {int(np.isnan(numbers).sum())} of its {numbers.size} entries are NaN")
-    return torch.from_numpy(numbers)
+        came = repr(value) if isinstance(value, list | tuple | str) else type(value).__name__
+        raise ValueError(f"{name}: expected an array of numbers, got {came}: {error}") from error
+    if np.isnan(found).any():
+        raise ValueError(f"{name}: {int(np.isnan(found).sum())} of its {found.size} entries are NaN")
+    return torch.from_numpy(found)
 
 
 def vector(name: str, value: Any, size: int) -> Tensor:
     """``size`` finite numbers in float64 on the host."""
     try:
-        numbers = np.array(value.detach().cpu() if isinstance(value, Tensor) else value, dtype=np.float64)
+        found = numbers(value)
     except (TypeError, ValueError):
-        numbers = np.empty(0)  # words, or rows of several lengths
-    if numbers.shape != (size,) or not np.isfinite(numbers).all():
+        found = np.empty((0, 0))  # bools, words, or rows of several lengths
+    if found.shape != (size,) or not np.isfinite(found).all():
         raise ValueError(f"{name}: expected {size} finite numbers, got {value!r}")
-    return torch.from_numpy(numbers)
+    return torch.from_numpy(found)
 
 
 def arrays(keyword: str, given: Any, names: tuple[str, ...], more: tuple[str, ...] = ()) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from optenvs.core.env import State
-from optenvs.core.given import check_whole
+from optenvs.core.given import check_finite, check_whole
 from optenvs.core.random import Keys, normal, uniform
 from optenvs.core.struct import struct
 
@@ -77,8 +77,7 @@ class ConstrainedPde(Constrained):
         ends = self.kappa if isinstance(self.kappa, tuple | list) else (self.kappa, self.kappa)
         if len(ends) != 2 or not -math.inf < ends[0] <= ends[1] < math.inf:
             raise ValueError(f"kappa: expected a number or (low, high) with low <= high, got {self.kappa!r}")
-        if not 0 <= self.perturbation < math.inf:
-            raise ValueError(f"perturbation: expected a number >= 0, got {self.perturbation!r}")
+        check_finite("perturbation", self.perturbation, 0)
         if self.start is not None and self.perturbation:
             raise ValueError(f"perturbation: {self.perturbation!r} would have no effect beside start=")
         if self.data is not None and self.kappa != _KAPPA:

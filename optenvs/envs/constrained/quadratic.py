@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from optenvs.core.given import check_whole
+from optenvs.core.given import check_finite, check_whole
 from optenvs.core.linear import times
 from optenvs.core.random import Keys, normal, orthogonal, uniform
 from optenvs.core.struct import struct
@@ -77,10 +78,10 @@ class ConstrainedQuadratic(Constrained):
         check_whole("dim", self.dim, 1)
         for name in ("equalities", "inequalities"):
             check_whole(name, getattr(self, name), 0)
-        if not 1 <= self.condition < math.inf:
-            raise ValueError(f"condition: expected a number >= 1, got {self.condition!r}")
-        if not 0 <= self.scale < math.inf:
-            raise ValueError(f"scale: expected a number >= 0, got {self.scale!r}")
+        check_finite("condition", self.condition, 1)
+        check_finite("scale", self.scale, 0)
+        if self.start is not None and self.scale != type(self).scale:
+            raise ValueError(f"scale: {self.scale!r} would have no effect beside start=")
         if self.data is not None:
             self._check_data()
         elif self.equalities > self.dim:
@@ -111,17 +112,22 @@ class ConstrainedQuadratic(Constrained):
     def _given_data(self) -> dict[str, Tensor]:
         """The arrays of ``data`` in float64 on the host, all of them."""
         given = arrays("data", self.data, _MATRICES, _MORE)
-        n = len(given["q"]) if given["q"].ndim == 1 else 0
+        n = _variables(given)
         given.setdefault("G", torch.zeros(0, n, dtype=torch.float64))
         given.setdefault("h", torch.zeros(0, dtype=torch.float64))
         given.setdefault("lower", torch.full((n,), -math.inf, dtype=torch.float64))
         given.setdefault("upper", torch.full((n,), math.inf, dtype=torch.float64))
-        shapes = {"Q": (n, n), "q": (n,), "A": (len(given["b"]), n), "b": given["A"].shape[:1]}
-        shapes |= {"G": (len(given["h"]), n), "h": given["G"].shape[:1], "lower": (n,), "upper": (n,)}
+        square, row = f"({n}, {n})", f"({n},)"
+        shapes = {"Q": square, "q": row, "A": f"(k, {n})", "G": f"(p, {n})", "lower": row, "upper": row}
         for name, shape in shapes.items():
-            if not n or tuple(given[name].shape) != tuple(shape):
+            came = tuple(given[name].shape)
+            if not n or len(came) != 1 + (shape != row) or came[-1] != n or (name == "Q" and came[0] != n):
+                raise ValueError(f"data: {name}: expected shape {shape}, got {came}")
+        for name, rows in (("b", "A"), ("h", "G")):
+            count, came = len(given[rows]), tuple(given[name].shape)
+            if came != (count,):
                 raise ValueError(
-                    f"data: {name}: expected shape {tuple(shape)}, got {tuple(given[name].shape)}"
+                    f"data: {name}: expected shape {(count,)}, one for each row of {rows}, got {came}"
                 )
         limits("data: lower, upper", given["lower"], given["upper"])
         return given
@@ -237,3 +243,12 @@ class ConstrainedQuadratic(Constrained):
 
     def hessian_product(self, data: Program, x: Tensor, multipliers: Tensor, vector: Tensor) -> Tensor:
         return times(data.Q, vector)
+
+
+def _variables(given: dict[str, Tensor]) -> int:
+    """The number of variables by most of the arrays; one that says another is the wrong one."""
+    ends = {"Q": 2, "q": 1, "A": 2, "G": 2, "lower": 1, "upper": 1}
+    said = [
+        given[name].shape[-1] for name, axes in ends.items() if name in given and given[name].ndim == axes
+    ]
+    return Counter(said).most_common(1)[0][0] if said else 0

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from optenvs.core.given import check_settings
+from optenvs.core.given import check_finite, check_settings
 from optenvs.core.random import Keys, uniform
 
 from .base import Draw, Landscape
@@ -44,6 +44,8 @@ class FunctionLandscape(Landscape):
             raise ValueError(f"bounds: expected finite low < high, got {self.box!r}")
         if self.minimiser is not None and len(self.minimiser) != self.dim:
             raise ValueError(f"minimiser: expected {self.dim} numbers, got {self.minimiser!r}")
+        if self.minimum is not None:
+            check_finite("minimum", self.minimum)
         super().__post_init__()
         self._try()
 

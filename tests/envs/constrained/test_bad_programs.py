@@ -75,3 +75,30 @@ def test_more_equations_than_variables_and_starts_outside_are_refused() -> None:
     state = optenvs.make("ConstrainedQuadratic", data=many).reset(keys_from_seed(0, 1))
     assert state.metrics["singular"] == 1
     assert float(state.hidden.optimum) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"q": [[0.0], [0.0]]}, r"data: q: expected shape \(2,\), got \(2, 1\)"),
+        ({"q": [0.0, 0.0, 0.0]}, r"data: q: expected shape \(2,\), got \(3,\)"),
+        ({"Q": [[1.0]]}, r"data: Q: expected shape \(2, 2\), got \(1, 1\)"),
+        ({"A": [[1.0]]}, r"data: A: expected shape \(k, 2\), got \(1, 1\)"),
+        ({"A": [1.0, 1.0]}, r"data: A: expected shape \(k, 2\), got \(2,\)"),
+        ({"b": [1.0, 2.0]}, r"data: b: expected shape \(1,\), one for each row of A, got \(2,\)"),
+        ({"G": [[1.0, 0.0]]}, r"data: h: expected shape \(1,\), one for each row of G, got \(0,\)"),
+        ({"lower": [0.0]}, r"data: lower: expected shape \(2,\), got \(1,\)"),
+        ({"b": [True]}, "data: b: expected an array of numbers"),
+    ],
+)
+def test_the_array_that_is_wrong_is_named(changed: dict[str, Any], told: str) -> None:
+    data = {"Q": [[1.0, 0.0], [0.0, 1.0]], "q": [0.0, 0.0], "A": [[1.0, 1.0]], "b": [1.0]}
+    with pytest.raises(ValueError, match=told):
+        optenvs.make("ConstrainedQuadratic", data=data | changed)
+
+
+def test_a_scale_beside_a_start_has_no_effect() -> None:
+    with pytest.raises(ValueError, match=r"scale: 100.0 would have no effect beside start="):
+        optenvs.make("ConstrainedQuadratic", dim=2, equalities=1, start=(1.0, 2.0), scale=100.0)
+    with pytest.raises(ValueError, match="scale: expected a number >= 0, got '1'"):
+        optenvs.make("ConstrainedQuadratic", scale="1")

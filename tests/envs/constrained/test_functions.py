@@ -81,6 +81,40 @@ def test_a_number_is_a_vector_of_one() -> None:
             "start_multipliers: expected 1 finite",
         ),
         ({"equality": lambda x: x[0], "perturbation": -1.0}, "perturbation: expected a number >= 0"),
+        ({"equality": lambda x: x[0], "perturbation": "1"}, "perturbation: expected a number >= 0, got '1'"),
+        (
+            {"equality": lambda x: x[0], "tolerance": "1"},
+            "tolerance: expected a number >= 0 or None, got '1'",
+        ),
+        ({"equality": lambda x: x[0], "minimum": "3"}, "minimum: expected a finite number, got '3'"),
+        ({"equality": lambda x: x[0], "minimum": float("nan")}, "minimum: expected a finite number, got nan"),
+        ({"equality": lambda x: x[0], "minimum": -torch.inf}, "minimum: expected a finite number, got -inf"),
+        ({"equality": lambda x: x[0], "start": (True, False)}, r"start: expected .* got \(True, False\)"),
+        ({"equality": lambda x: x[0], "start": (True, 2.0)}, "start: expected an array of numbers"),
+        ({"equality": lambda x: x[0], "start": ("1", "2")}, "start: expected an array of numbers"),
+        ({"equality": lambda x: x[0], "start_multipliers": (True,)}, "start_multipliers: expected 1 finite"),
+        (
+            {"equality": lambda x: x.sum() - 3, "minimiser": (2.0, 2.0)},
+            "minimiser: expected a point that satisfies the constraints, got equality 1 at 0",
+        ),
+        (
+            {"inequality": lambda x: x - torch.tensor((4.0, 5.0)).to(x), "minimiser": (2.0, 7.0)},
+            "minimiser: expected a point that satisfies the constraints, got inequality 2 at 1",
+        ),
+        (
+            {"equality": lambda x: x.sum() - 3, "upper": 2.0, "minimiser": (3.0, 0.0)},
+            "minimiser: expected a point within the bounds, got 3 at 0, where upper is 2",
+        ),
+        ({"equality": lambda x: x.sub_(1).sum()}, "equality: writes into the point"),
+        ({"equality": lambda x: x.sum() + x.detach().sub_(1).sum()}, "equality: writes into the point"),
+        (
+            {"inequality": lambda x: torch.stack((x[0], x[0] * x[1].detach()))},
+            r"inequality: torch's derivative .* central differences say .* \(number 1 of the answer\)",
+        ),
+        (
+            {"inequality": lambda x: torch.stack((x[0], x.sum().round(decimals=2)))},
+            "inequality: its answer changes with x in a way",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_with_its_name(keywords: dict[str, Any], told: str) -> None:
@@ -93,6 +127,55 @@ def test_an_objective_must_be_one_number() -> None:
         ValueError, match=r"objective: expected one number for a point of 2 numbers, got \(2,\)"
     ):
         optenvs.constrained_from_functions(lambda x: x, lambda x: x[0], start=(1.0, 2.0))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_an_objective_must_be_differentiated_whole(dtype: str) -> None:
+    line, start = lambda x: x.sum() - 3, (1.0, 2.0)
+    for wrong in (lambda x: x[0] ** 2 + x[1].detach() ** 2, lambda x: 0.9 * x.sum() + 0.1 * x.detach().sum()):
+        with pytest.raises(ValueError, match="objective: torch's derivative beside the start is"):
+            optenvs.constrained_from_functions(wrong, line, start=start, dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rough_and_steep_functions_are_taken(dtype: str) -> None:
+    for name, rough in {
+        "a kink at the start": lambda x: torch.relu(x[0] - 1) + (2 * x[0] - x[1]).abs(),
+        "a large constant": lambda x: 1e6 + (x**2).sum(),
+        "steep": lambda x: torch.exp(50 * (x - 1)).sum(),
+        "waves": lambda x: torch.sin(200 * x).sum(),
+        "an end of its domain": lambda x: x.sum() + torch.sqrt(x[0] - 1 + 1e-9),
+        "a constant": lambda x: 3 + 0 * x.sum(),
+    }.items():
+        env = optenvs.constrained_from_functions(
+            rough, lambda x: x.sum() - 3, start=(1.0, 2.0), dtype=dtype, nan="diverge"
+        )
+        assert env.count == 1, name
+
+
+def test_instances_begin_about_the_start() -> None:
+    line = lambda x: x.sum() - 3  # noqa: E731
+    keys = keys_from_seed(0, 400)
+    begin = make(line, perturbation=0.5, lower=-100.0).reset(keys).observation["x"]
+    off = (begin - torch.tensor((1.0, 2.0))) / torch.tensor((1.0, 2.0))
+    assert off.mean(0).abs().max() < 0.1 and (off.std(0) - 0.5).abs().max() < 0.1
+    assert torch.equal(begin[:2], make(line, perturbation=0.5, lower=-100.0).reset(keys[:2]).observation["x"])
+    inside = make(line, perturbation=0.5, lower=0.9, upper=2.1).reset(keys).observation["x"]
+    assert (inside >= 0.9).all() and (inside <= 2.1).all() and inside.std(0).min() > 0
+    assert (make(line).reset(keys).observation["x"] == torch.tensor((1.0, 2.0))).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_whole_numbers_and_other_dtypes_are_a_start() -> None:
+    for start in (torch.tensor((1, 2)), torch.tensor((1, 2), dtype=torch.bfloat16), (1, 2)):
+        state = make(lambda x: x.sum() - 3, start=start).reset(keys_from_seed(0, 1))
+        assert state.observation["x"].tolist() == [[1.0, 2.0]]
+
+
+def test_a_minimiser_may_be_rounded() -> None:
+    circle = lambda x: (x**2).sum() - 2  # noqa: E731
+    assert make(circle, minimiser=(1.0, 0.999)).minimiser == (1.0, 0.999)
+    assert make(circle, minimiser=(1.0, 1.0), lower=1.0, upper=4.0).count == 1
 
 
 def test_constraints_that_say_one_thing_twice_are_told_of() -> None:

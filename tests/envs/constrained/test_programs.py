@@ -130,7 +130,7 @@ def test_a_given_quadratic_program_has_its_closed_form() -> None:
             {"lower": [1.0, 1.0], "upper": [2.0, 0.0]},
             "data: lower, upper: expected lower <= upper, got 1.0 and 0.0",
         ),
-        ({"b": [1.0, 2.0]}, r"data: A: expected shape \(2, 2\)"),
+        ({"b": [1.0, 2.0]}, r"data: b: expected shape \(1,\)"),
         ({"q": [np.nan, 0.0]}, "data: q: 1 of its 2 entries are NaN"),
         ({"c": 1}, "data: no array 'c'"),
     ],

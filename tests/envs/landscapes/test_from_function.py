@@ -80,6 +80,8 @@ def test_a_numpy_function_without_gradient_answers_values() -> None:
         ({"bounds": 3.0}, r"bounds: expected \(low, high\), each a number or 2 of them, got 3.0"),
         ({"dim": 0}, "dim: expected a whole number >= 1, got 0"),
         ({"minimiser": [1.0]}, "minimiser: expected 2 numbers"),
+        ({"minimum": "0"}, "minimum: expected a finite number, got '0'"),
+        ({"tolerance": "1"}, "tolerance: expected a number >= 0 or None, got '1'"),
         ({"backend": "jax"}, "backend: expected 'torch' or 'numpy', got 'jax'"),
     ],
 )
