@@ -25,7 +25,7 @@ from torch import Tensor
 from optenvs.core.random import Keys
 from optenvs.core.struct import replace, struct
 
-from ..core import Observation
+from ..core import Observation, require
 from ._levels import check, constants, rate, refuse, require_numbers, split, start_of
 from ._stages import Stage, Staged, StagedState, beginning, require_positive, require_whole, to_stage
 
@@ -55,7 +55,8 @@ class F2SA(Staged):
         multiplier: lambda_0; ``None`` for the ratio of the curvatures of F and f that it tells, 1 at least.
             The first step of y is gamma_0 / (2 lambda_0).
         xi: the step of x over that of y.
-        a, c: the powers; a = c keeps lambda.
+        a, c: the powers; a = c keeps lambda, and c > a, with which it would fall to 0 and leave
+            x to F alone, is refused.
         k0: what delays both.
         inner: T.
     """
@@ -75,6 +76,8 @@ class F2SA(Staged):
         require_positive(self, "gamma", "multiplier", "xi", "k0", none=("gamma", "multiplier"))
         for field in ("a", "c"):
             require_numbers(self, field, lambda v: (v >= 0) & v.isfinite(), "a finite number >= 0")
+        falls = torch.as_tensor(self.c) > torch.as_tensor(self.a)
+        require(self, "c", not bool(falls.any()), f"at most a, {self.a!r}: else the multiplier falls to 0")
         require_whole(self, "inner")
 
     def init(self, problem: Any, observation: Observation, keys: Keys) -> F2SAState:

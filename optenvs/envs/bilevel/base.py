@@ -14,12 +14,15 @@
   that by x first. Where the lower problem is solved exactly ``solution``, y*(x) with its multipliers behind
   it (m + p,), and ``hypergradient`` (n,), the gradient of Phi(x) = F(x, y*(x)).
 * Bill: 1 of each kind's own name, and ``derivatives``, the unit of a budget: 1 for a gradient, a pullback or
-  a hypergradient, 2 for a product. Where a solution is found step by step, its steps, too. Projections onto
-  X, Y, C and Z are known geometry (``problem.geometry``): agents compute them, and count them as work.
+  a hypergradient, 2 for a product. Where a solution is found step by step, its steps, too, in the same unit
+  or one of their own: a ``solution`` pays them, and so does a ``hypergradient``, which rests on one; who asks
+  both pays twice, as nobody could tell which of them a budget had left out. Projections onto X, Y, C and Z
+  are known geometry (``problem.geometry``): agents compute them, and count them as work.
 
 Metrics, exact and unbilled, at (x, y): ``upper_value`` F(x, y); ``infeasibility``, the largest violation of
 g; and of the exact lower solution at x, where there is one: ``value`` Phi(x) = F(x, y*(x)), ``distance`` of
-y from the set S(x) of solutions, ``lower_gap`` f(x, y) - f(x, y*(x)) (negative only where y is infeasible),
+y from the set S(x) of solutions, ``lower_gap`` f(x, y) - f(x, y*(x)) (negative only where y is infeasible;
+of a user's functions else ``unsolved`` says that y*(x) is no minimum),
 ``multiplier``, the largest |multiplier|, and ``short``, 1 where r of Z is smaller than that: then the
 reformulation with Z is another problem. With the optimum known ``gap`` = Phi(x) - Phi*, else ``residual``,
 the length of the projected gradient x - P_X(x - grad Phi(x)).
@@ -234,13 +237,14 @@ class Bilevel(MenuEnv):
         }
         if self.answers_solutions:
             price = dict(self.solution_price() or {})
+            slope = price | {"derivatives": _one_more(price.get("derivatives", 0))}
             dear = self.measures_merit  # else it is found to be judged, and shared
             kinds["solution"] = Kind((m + p,), self._solution, ("x",), price, dear=dear)
             kinds["hypergradient"] = Kind(
                 (n,),
                 lambda s, q: self.hypergradient(self._asked(s, q), q["x"]),
                 ("x",),
-                price | one,
+                slope,
                 dear=dear,
             )
         return kinds
@@ -378,6 +382,11 @@ class Bilevel(MenuEnv):
             merit, measured = self.measure(own, state.hidden.best, x, y, F, f)
             merit = _of_solved(merit, measured)
         return with_merit(self, state, merit, measured)
+
+
+def _one_more(price: int | Function) -> int | Function:
+    """A price and 1."""
+    return (lambda state, query: price(state, query) + 1) if callable(price) else price + 1
 
 
 def _of_solved(merit: Float[Tensor, "B"], metrics: Mapping[str, Tensor]) -> Float[Tensor, "B"]:

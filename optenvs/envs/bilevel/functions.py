@@ -31,7 +31,13 @@ def bilevel_from_functions(
     """An environment of two levels from torch functions of one instance: ledger, faces, checker inherited.
 
     The functions see one ``x`` (n,) and one ``y`` (m,), and are vectorised over instances by
-    ``torch.func.vmap``.
+    ``torch.func.vmap``. Answers of another floating dtype are cast to that of the environment.
+
+    Newton's method finds points that fulfil the first-order conditions. Where the lower level curves down
+    from one (along the constraints), or a feasible y that is asked is lower, it is no minimum, and the metric
+    ``unsolved`` is 1, as where none is found: there the merit is infinite and nothing is earned. Other
+    minima of a lower level that is not convex are not looked for.
+
     Without constraints, with the lower problem solved by Newton's method for the metrics::
 
         >>> import torch, optenvs, agents
@@ -71,12 +77,15 @@ def bilevel_from_functions(
             (y -> y, onto Y), ``joint`` ((x, y) -> (x, y), onto C), ``feasible`` ((x, y) -> y, onto the
             lower points feasible at x); ``"affine"``: both of the latter from the equalities, which are
             affine. Without it X and Y are whole spaces, and an agent that needs another projection says so.
-        solution: ``y*(x) -> (m,)``, or ``(y, multipliers)``, where it is known; torch differentiates it.
+        solution: ``y*(x) -> (m,)``, or ``(y, multipliers)``, where it is known; torch differentiates it. It
+            is tried where episodes begin; where a feasible y that is asked is lower, ``unsolved`` tells it.
+            Without multipliers they are 0.
         samples: by ``upper`` and ``lower``, see above.
         batch_size: how many of them answer a query; all by default.
         **keywords: ``solver``: ``"auto"`` is Newton's method on the lower conditions (unique solutions,
             convex problems) where there are at most 256 variables and constraints and Y is the whole space,
-            ``"newton"`` in any case, ``None`` never: the merit then is F + lower_residual + infeasibility.
+            ``"newton"`` whatever their number (an error where Y is not the whole space, and beside
+            ``solution``), ``None`` never: the merit then is F + lower_residual + infeasibility.
             ``evaluation_period``: how often what rests on Newton's method is measured. ``minimum``: the least
             Phi, if known. ``smoothness``: ``upper``, ``lower``, ``convexity``, ``jacobian``, what agents
             are told for their step sizes (by default curvatures at the start). ``bound``: r of the
@@ -86,7 +95,11 @@ def bilevel_from_functions(
     Raises:
         ValueError: a function that cannot be called on such points or differentiated, with the cause; an
             objective that is no scalar; a constraint that returns a scalar; more equalities than lower
-            variables; a lower level that does not see x; what is not finite at the start.
+            variables; a lower level that does not see x; what is not finite at the start; a function that
+            writes into its arguments, or answers no floating numbers; one of which torch's derivatives (the
+            second ones, too, but for ``upper``) are not those of its values, as central differences at a few
+            points tell: a part of it is detached; a ``solution`` that is none; ``solver="newton"`` where it
+            would have no effect.
     """
     own = ("outer_function", "inner_function")
     check_settings("bilevel_from_functions", keywords, BilevelFunctions, own)

@@ -104,6 +104,46 @@ def hypergradient(
     return by_x - vjp(lambda v: residual(v, both), x, along)[1]
 
 
+def falls(
+    residual: Residual,
+    x: Float[Tensor, "B n"],
+    both: Float[Tensor, "B mp"],
+    g: Float[Tensor, "B p"],
+    equal: Bool[Tensor, "B p"],
+    level: Float[Tensor, "B"],
+) -> Bool[Tensor, "B"]:
+    """Where the Lagrangian curves down along the constraints from a zero of ``residual``: no minimum.
+
+    The direction of least curvature among those that the equalities and the inequalities with multipliers
+    leave is looked at, if it, or its opposite, leaves no other active inequality. Where there is no curvature
+    at all nothing is said: a flat minimum is one.
+
+    Args:
+        residual: the conditions, as of :func:`conditions`.
+        x: the upper variable.
+        both: the zero.
+        g: the constraints there.
+        equal: which of them are equalities.
+        level: what a multiplier, or a constraint, counts as 0 below.
+    """
+    p, level = g.shape[1], level.unsqueeze(-1)
+    m = both.shape[1] - p
+    matrix = _linear(lambda v: residual(x, v), both)[1].nan_to_num()
+    bent, slopes = matrix[:, :m, :m], matrix[:, :m, m:].mT
+    held = equal | (both[:, m:] > level)
+    bent = (bent + bent.mT) / 2
+    size = bent.abs().amax((-2, -1))
+    if p:
+        rows = torch.where(held.unsqueeze(-1), slopes, 0.0)
+        eye = torch.eye(m, dtype=rows.dtype, device=rows.device)
+        along = eye - torch.linalg.pinv(rows) @ rows
+        bent = along @ bent @ along
+    values, vectors = torch.linalg.eigh(bent)
+    down = values[:, 0] < -(torch.finfo(size.dtype).eps ** 0.5) * size
+    moved = torch.where(held | (g < -level), 0.0, (slopes @ vectors[:, :, :1]).squeeze(-1))
+    return down & ((moved <= level).all(-1) | (moved >= -level).all(-1))
+
+
 def _linear(function: Callable[[Tensor], Tensor], at: Tensor) -> tuple[Tensor, Float[Tensor, "B k k"]]:
     """The value and the Jacobian, column by column: the function is a gradient itself."""
     return jacobian(function, at, forward=True)

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from optenvs.core.env import State
@@ -25,13 +25,14 @@ from .curvature import largest
 from .geometry import Affine, Geometry, Given, affine, keep
 from .meanings import MEANINGS
 from .parts import Draw, Own, Smoothness, Solution
+from .user_calls import floating, generic
 from .user_checks import (
     CONSTANTS,
     check_projections,
     check_samples,
+    check_solver,
     check_start,
     count,
-    generic,
     leaves,
     try_functions,
 )
@@ -63,7 +64,7 @@ class BilevelFunctions(Bilevel):
 
     meanings: ClassVar[Mapping[str, str]] = {
         **MEANINGS,
-        "unsolved": "1 where Newton's method finds no lower solution: is it feasible and convex?",
+        "unsolved": "1 where no lower solution is known: none found, or one that curves down or that y beats",
         "lower_residual": "the length of y - P(y - grad_y f(x, y)), with P onto what is feasible at x",
     }
 
@@ -71,14 +72,13 @@ class BilevelFunctions(Bilevel):
         for name in ("x", "y"):
             check_start(name, getattr(self, name))
         check_bound(self.bound)
-        if self.solver not in ("auto", "newton", None):
-            raise ValueError(f"solver: expected 'auto', 'newton' or None, got {self.solver!r}")
         check_evaluations(self.evaluation_period)
         check_samples(self.samples, self.batch_size)
         check_projections(self.project, *self.counts)
+        check_solver(self.solver, self.solution, "lower" in self._projections)
         if self.smoothness is not None and set(self.smoothness) != set(CONSTANTS):
             raise ValueError(f"smoothness: expected {', '.join(CONSTANTS)} by name, got {self.smoothness!r}")
-        try_functions(self, self.counts[0], self.project, self.solution)
+        try_functions(self, self._named, self.counts[0], self.project, self.solution)
         super().__post_init__()
 
     # What there is -----------------------------------------------------------------------------
@@ -166,7 +166,7 @@ class BilevelFunctions(Bilevel):
             value = torch.func.vmap(function)(x, y, own.data[level])
         if value.shape != (len(x),):
             raise ValueError(f"{level}: expected one number, got shape {tuple(value.shape[1:])}")
-        return value
+        return floating(level, value, x)
 
     def upper(self, own: Own, x: Tensor, y: Tensor) -> Float[Tensor, "B"]:
         return self._call("upper", own, x, y)
@@ -175,17 +175,31 @@ class BilevelFunctions(Bilevel):
         return self._call("lower", own, x, y)
 
     def constrain(self, own: Own, x: Tensor, y: Tensor) -> Float[Tensor, "B p"]:
-        functions = [f for f in (self.equality, self.inequality) if f is not None]
-        if not functions:
+        if not self._constraints_given:
             return y[:, :0]
-        return torch.cat([torch.func.vmap(f)(x, y) for f in functions], -1)
+        return torch.cat([self._constrain(name, x, y) for name in self._constraints_given], -1)
+
+    @property
+    def _constraints_given(self) -> dict[str, Callable[..., Tensor]]:
+        given = {"equality": self.equality, "inequality": self.inequality}
+        return {name: function for name, function in given.items() if function is not None}
+
+    def _constrain(self, name: str, x: Tensor, y: Tensor) -> Float[Tensor, "B _"]:
+        return floating(name, torch.func.vmap(self._constraints_given[name])(x, y), x)
+
+    @property
+    def _named(self) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
+        """Every function of batches, by the name of its keyword, with all samples."""
+        own = Own(known=None, data=None)
+        functions = {level: functools.partial(self._call, level, own) for level in ("upper", "lower")}
+        return functions | {n: functools.partial(self._constrain, n) for n in self._constraints_given}
 
     # Lower solutions ---------------------------------------------------------------------------
 
     def solve(self, own: Own, x: Tensor) -> Solution:
         if self.solution is not None:
             return self._given_solution(x)
-        both, steps = kkt.solve(self._residual(own), x.detach(), self._first(x))
+        both, steps = kkt.solve(self.residual(own), x.detach(), self._first(x))
         m = self.sizes.m
         return Solution(both[:, :m], both[:, m:], steps)
 
@@ -201,7 +215,8 @@ class BilevelFunctions(Bilevel):
         y = x.new_zeros(m) if isinstance(self.y, int) else x.new_tensor(self.y)
         return torch.cat((y, x.new_zeros(p))).expand(len(x), -1)
 
-    def _residual(self, own: Own) -> kkt.Residual:
+    def residual(self, own: Own) -> kkt.Residual:
+        """The first-order conditions of the lower problem; see :mod:`~optenvs.envs.bilevel.kkt`."""
         equal, m = self._equal(1), self.sizes.m
 
         def slope(x: Tensor, y: Tensor) -> Tensor:
@@ -209,13 +224,32 @@ class BilevelFunctions(Bilevel):
 
         return kkt.conditions(slope, lambda x, y: self.constrain(own, x, y), equal, m)
 
+    def curved(self, own: Own, x: Tensor, both: Tensor, level: Float[Tensor, "B"]) -> Bool[Tensor, "B"]:
+        """Where the lower problem falls away from a point that fulfils the conditions: it is no minimum."""
+        g = self.constrain(own, x, both[:, : self.sizes.m])
+        return kkt.falls(self.residual(own), x, both, g, self._equal(len(x)), level)
+
+    def _beaten(
+        self, own: Own, x: Tensor, y: Tensor, found: Solution, gap: Float[Tensor, "B"], size: Tensor
+    ) -> Bool[Tensor, "B"]:
+        """Where y is feasible, and lower than what is called the lower solution."""
+        known: Geometry = own.known
+        off = torch.linalg.vector_norm(y - known.lower(y), dim=-1)
+        slack = torch.zeros_like(gap)
+        if self.sizes.p:
+            g = self.constrain(own, x, y)
+            off, over = off + known.violation(g), torch.where(known.equal, g.abs(), g.clamp_min(0))
+            slack = (found.multipliers.abs() * over).sum(-1)  # what the violation may gain, to first order
+        feasible = off <= _SOLVED * (1 + torch.linalg.vector_norm(y, dim=-1))
+        return feasible & (gap + slack < -_SOLVED * (1 + size.abs()))
+
     def hypergradient(self, own: Own, x: Tensor) -> Float[Tensor, "B n"]:
         if not self.by_newton:
             return super().hypergradient(own, x)
         found = self.solve(own, x)
         both = torch.cat((found.y, found.multipliers), -1)
         return kkt.hypergradient(
-            self._residual(own), lambda u, v: self.upper(own, u, v), x, both, self.sizes.m
+            self.residual(own), lambda u, v: self.upper(own, u, v), x, both, self.sizes.m
         )
 
     def measure(
@@ -232,11 +266,13 @@ class BilevelFunctions(Bilevel):
         if self.solvable:
             found = self.solve(own, x) if solution is None else solution
             merit, metrics = super().measure(own, best, x, y, F, f, found)
+            lost = self._beaten(own, x, y, found, metrics["lower_gap"], f)
             if self.by_newton:
                 both = torch.cat((found.y, found.multipliers), -1)
-                left = torch.linalg.vector_norm(self._residual(own)(x, both), dim=-1)
+                left = torch.linalg.vector_norm(self.residual(own)(x, both), dim=-1)
                 small = _SOLVED * (1 + torch.linalg.vector_norm(both, dim=-1))
-                metrics["unsolved"] = (~(left <= small)).to(left)
+                lost = lost | ~(left <= small) | self.curved(own, x, both, small)
+            metrics["unsolved"] = lost.to(merit)
             return merit, metrics
         geometry, n = own.known, self.sizes.n
         violation = geometry.violation(self.constrain(own, x, y))

@@ -15,6 +15,9 @@ from optenvs.core.random import keys_from_seed
 
 from .base import Bilevel
 from .parts import Own
+from .user_calls import cannot, check_reads, floating, generic, named, told
+from .user_slopes import check_slopes
+from .user_solution import check_conditions, check_shapes
 
 LEVELS = ("upper", "lower")
 PROJECTIONS = ("upper", "lower", "joint", "feasible")
@@ -70,7 +73,7 @@ def count(name: str, function: Callable[..., Any] | None, x: Tensor, y: Tensor) 
     if function is None:
         return 0
     try:
-        answer = function(x, y)
+        answer = function(x.clone(), y.clone())
     except Exception as error:
         raise ValueError(f"{name}: {cannot(x, y)}: {told(error)}") from error
     if not isinstance(answer, Tensor) or answer.ndim != 1 or not len(answer):
@@ -79,11 +82,39 @@ def count(name: str, function: Callable[..., Any] | None, x: Tensor, y: Tensor) 
             f"{name}: expected a tensor (p,) with one number a constraint, got {came}; for one constraint "
             "write g.reshape(1)"
         )
+    floating(name, answer, x)
     return len(answer)
 
 
-def try_functions(env: Bilevel, equalities: int, project: Any, solution: Callable[..., Any] | None) -> None:
-    """Call everything once, so that what does not fit is an error now."""
+def check_solver(solver: str | None, solution: Any, bounded: bool) -> None:
+    """Raise ``ValueError`` for a ``solver`` that is none, or that something given beside it would replace."""
+    if solver not in ("auto", "newton", None):
+        raise ValueError(f"solver: expected 'auto', 'newton' or None, got {solver!r}")
+    if solver == "newton" and solution is not None:
+        raise ValueError("solver: 'newton' would have no effect beside solution=")
+    if solver == "newton" and bounded:
+        raise ValueError(
+            "solver: 'newton' would have no effect beside a projection of y (project: lower): it knows no Y "
+            "but the whole space; say what confines y by inequality="
+        )
+
+
+def try_functions(
+    env: Bilevel,
+    functions: Mapping[str, Callable[[Tensor, Tensor], Tensor]],
+    equalities: int,
+    project: Any,
+    solution: Callable[..., Any] | None,
+) -> None:
+    """Call everything once, so that what does not fit is an error now.
+
+    Args:
+        env: the environment.
+        functions: by name, of batches: ``upper``, ``lower``, and the constraints that there are.
+        equalities: their number.
+        project: as given.
+        solution: as given.
+    """
     n, m, _ = env.sizes
     if equalities > m:
         raise ValueError(f"equality: {equalities} equations cannot hold for {m} lower variables")
@@ -91,21 +122,26 @@ def try_functions(env: Bilevel, equalities: int, project: Any, solution: Callabl
     x, y = (points.to(env.torch_device, env.torch_dtype) for points in (x, y))
     own = Own(known=None, data=None)
     slopes = {}
-    for level, function in (("upper", env.upper), ("lower", env.lower)):
-        try:
-            _, slopes[level] = value_and_gradient(lambda a, b, f=function: f(own, a, b), (x, y))
-        except Exception as error:
-            if isinstance(error, ValueError) and str(error).startswith(f"{level}: "):
-                raise
-            raise ValueError(f"{level}: {cannot(x[0], y[0])} and differentiated: {told(error)}") from error
+    for name, function in functions.items():
+        check_reads(name, function, x, y)
+        if name in LEVELS:
+            with named(name, x, y, "differentiated"):
+                slopes[name] = value_and_gradient(function, (x, y))[1]
     _check_coupling(env, own, x, y, slopes)
     if project == "affine":
         _check_affine(env, own, x, y)
-    _check_solution(env, solution, x)
+    if solution is not None:
+        check_shapes(env, solution, x)
     _check_projected(env, project, x, y)
     state = env.draw(keys_from_seed(0, 2, env.torch_device))
     known = Own(known=state.geometry, data=None)
     _check_begun(env, known, state.x, state.y)
+    near = [torch.cat((points, begun + 0.01 * points[:2])) for points, begun in ((x, state.x), (y, state.y))]
+    for name, function in functions.items():
+        check_slopes(name, function, *near, twice=name != "upper")
+    if solution is not None:
+        single = not isinstance(solution(state.x[0]), tuple)
+        check_conditions(env, known, state.x, single)
 
 
 def _check_begun(env: Bilevel, own: Own, x: Tensor, y: Tensor) -> None:
@@ -135,10 +171,7 @@ def _check_projected(env: Bilevel, project: Any, x: Tensor, y: Tensor) -> None:
     arguments = {"upper": (x,), "lower": (y,), "joint": (x, y), "feasible": (x, y)}
     expected = {"upper": (x,), "lower": (y,), "joint": (x, y), "feasible": (y,)}
     for name, function in named.items():
-        try:
-            found = torch.func.vmap(function)(*arguments[name])
-        except Exception as error:
-            raise ValueError(f"project: {name}: {cannot(x[0], y[0])}: {told(error)}") from error
+        found = check_reads(f"project: {name}", torch.func.vmap(function), *arguments[name])
         parts = found if isinstance(found, tuple) else (found,)
         shapes = [tuple(part.shape[1:]) for part in parts]
         wanted = [tuple(part.shape[1:]) for part in expected[name]]
@@ -162,20 +195,6 @@ def _check_coupling(
         )
 
 
-def _check_solution(env: Bilevel, solution: Callable[..., Any] | None, x: Tensor) -> None:
-    if solution is None:
-        return
-    _, m, p = env.sizes
-    try:
-        found = torch.func.vmap(solution)(x)
-    except Exception as error:
-        raise ValueError(f"solution: cannot be called on x {tuple(x[0].shape)}: {told(error)}") from error
-    parts = found if isinstance(found, tuple) else (found,)
-    shapes = [tuple(part.shape[1:]) for part in parts]
-    if shapes not in ([(m,)], [(m,), (p,)]):
-        raise ValueError(f"solution: expected y ({m},), or (y, multipliers ({p},)), got shapes {shapes}")
-
-
 def _check_affine(env: Bilevel, own: Own, x: Tensor, y: Tensor) -> None:
     """Whether the constraints are those of their slopes at 0 elsewhere, too, and independent in y."""
     n, _, p = env.sizes
@@ -196,12 +215,6 @@ def _check_affine(env: Bilevel, own: Own, x: Tensor, y: Tensor) -> None:
         )
 
 
-def generic(size: int, rows: int) -> Tensor:
-    """Points that are special in no coordinate, ``(rows, size)``, in float64."""
-    index = torch.arange(1, rows * size + 1, dtype=torch.float64).reshape(rows, size)
-    return 0.25 + 0.5 * (0.618034 * index % 1)
-
-
 def leaves(part: Any) -> list[Any]:
     """The tensors of samples: a tensor, or a tuple, list or mapping of them."""
     if isinstance(part, Mapping):
@@ -209,15 +222,3 @@ def leaves(part: Any) -> list[Any]:
     if isinstance(part, tuple | list):
         return [leaf for value in part for leaf in leaves(value)]
     return [part]
-
-
-def cannot(x: Tensor, y: Tensor) -> str:
-    """What could not be done, for messages."""
-    kind = str(x.dtype).removeprefix("torch.")
-    return f"cannot be called on {kind} tensors x {tuple(x.shape)} and y {tuple(y.shape)}"
-
-
-def told(error: Exception) -> str:
-    """An error in one line."""
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0] if text else 'without a message'}"
