@@ -203,7 +203,9 @@ def refusals() -> dict[str, tuple[str, Any, type[Exception], str]]:
     for name in NAMES:
         cls = type(agents.make(name)).__name__
         found[f"{name}, many"] = name, toy, TypeError, f"{cls} needs a lower problem with one solution"
-        bounded = made(project={"lower": half}, solution=lambda x: torch.linalg.solve(A, x).clamp_min(0))
+        bounded = made(
+            inner=lambda x, y: ((y - x) ** 2).sum(), project={"lower": half}, solution=lambda x: half(x)
+        )
         found[f"{name}, Y"] = name, bounded, TypeError, f"{cls} needs a lower variable in the whole space"
     inequality = optenvs.make("BilevelInequality")
     name, cls = "implicit_gradient", "ImplicitGradient"

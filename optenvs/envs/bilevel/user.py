@@ -20,7 +20,7 @@ from optenvs.core.random import Keys, integers, normal
 from optenvs.core.struct import tree_map
 
 from . import kkt
-from .base import Bilevel, Sizes
+from .base import Sizes
 from .curvature import largest
 from .geometry import Affine, Geometry, Given, affine, keep
 from .meanings import MEANINGS
@@ -36,6 +36,7 @@ from .user_checks import (
     leaves,
     try_functions,
 )
+from .user_solution import Conditioned
 
 LARGEST = 256
 """Lower variables and constraints up to which Newton's method is the choice of its own."""
@@ -43,7 +44,7 @@ _SOLVED = 1e-5
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class BilevelFunctions(Bilevel):
+class BilevelFunctions(Conditioned):
     """Two levels of the user's; :func:`bilevel_from_functions` makes one and says what the fields mean."""
 
     outer_function: Callable[..., Tensor]
@@ -216,7 +217,6 @@ class BilevelFunctions(Bilevel):
         return torch.cat((y, x.new_zeros(p))).expand(len(x), -1)
 
     def residual(self, own: Own) -> kkt.Residual:
-        """The first-order conditions of the lower problem; see :mod:`~optenvs.envs.bilevel.kkt`."""
         equal, m = self._equal(1), self.sizes.m
 
         def slope(x: Tensor, y: Tensor) -> Tensor:
@@ -225,7 +225,6 @@ class BilevelFunctions(Bilevel):
         return kkt.conditions(slope, lambda x, y: self.constrain(own, x, y), equal, m)
 
     def curved(self, own: Own, x: Tensor, both: Tensor, level: Float[Tensor, "B"]) -> Bool[Tensor, "B"]:
-        """Where the lower problem falls away from a point that fulfils the conditions: it is no minimum."""
         g = self.constrain(own, x, both[:, : self.sizes.m])
         return kkt.falls(self.residual(own), x, both, g, self._equal(len(x)), level)
 

@@ -17,7 +17,7 @@ from .base import Bilevel
 from .parts import Own
 from .user_calls import cannot, check_reads, floating, generic, named, told
 from .user_slopes import check_slopes
-from .user_solution import check_conditions, check_shapes
+from .user_solution import Conditioned, check_conditions, check_shapes
 
 LEVELS = ("upper", "lower")
 PROJECTIONS = ("upper", "lower", "joint", "feasible")
@@ -100,7 +100,7 @@ def check_solver(solver: str | None, solution: Any, bounded: bool) -> None:
 
 
 def try_functions(
-    env: Bilevel,
+    env: Conditioned,
     functions: Mapping[str, Callable[[Tensor, Tensor], Tensor]],
     equalities: int,
     project: Any,

@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from . import kkt
-from .parts import Own, Sizes, Solution
+from .base import Bilevel
+from .parts import Own
 from .user_calls import check_reads, generic
 from .user_slopes import check_solution_slope
 
 
-class Solved(Protocol):
-    """What is asked of the environment: see :class:`~.user.BilevelFunctions`."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Conditioned(Bilevel):
+    """Two levels of which the first-order conditions of the lower one are known."""
 
-    @property
-    def sizes(self) -> Sizes: ...
+    @abc.abstractmethod
+    def residual(self, own: Own) -> kkt.Residual:
+        """The conditions; see :mod:`~optenvs.envs.bilevel.kkt`."""
 
-    def solve(self, own: Own, x: Tensor) -> Solution: ...
-
-    def constrain(self, own: Own, x: Tensor, y: Tensor) -> Tensor: ...
-
-    def lower_slope(self, own: Own, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]: ...
-
-    def residual(self, own: Own) -> kkt.Residual: ...
-
-    def curved(self, own: Own, x: Tensor, both: Tensor, level: Float[Tensor, "B"]) -> Bool[Tensor, "B"]: ...
+    @abc.abstractmethod
+    def curved(
+        self, own: Own, x: Float[Tensor, "B n"], both: Float[Tensor, "B mp"], level: Float[Tensor, "B"]
+    ) -> Bool[Tensor, "B"]:
+        """Where the lower problem falls away from a point that fulfils them: it is no minimum."""
 
 
-def check_shapes(env: Solved, solution: Callable[..., Any], x: Tensor) -> None:
+def check_shapes(env: Conditioned, solution: Callable[..., Any], x: Tensor) -> None:
     """Whether it can be called, reads x alone, and answers what it should."""
     _, m, p = env.sizes
     found = check_reads("solution", torch.func.vmap(solution), x)
@@ -42,7 +43,7 @@ def check_shapes(env: Solved, solution: Callable[..., Any], x: Tensor) -> None:
         raise ValueError(f"solution: expected y ({m},), or (y, multipliers ({p},)), got shapes {shapes}")
 
 
-def check_conditions(env: Solved, own: Own, x: Float[Tensor, "B n"], single: bool) -> None:
+def check_conditions(env: Conditioned, own: Own, x: Float[Tensor, "B n"], single: bool) -> None:
     """Raise ``ValueError`` unless it solves the lower conditions at ``x``, or beside it.
 
     Args:
@@ -70,7 +71,7 @@ def check_conditions(env: Solved, own: Own, x: Float[Tensor, "B n"], single: boo
         raise ValueError("solution: expected a minimum of the lower problem, which curves down from y*(x)")
 
 
-def _left(env: Solved, own: Own, x: Float[Tensor, "B n"]) -> Float[Tensor, "B"]:
+def _left(env: Conditioned, own: Own, x: Float[Tensor, "B n"]) -> Float[Tensor, "B"]:
     """By how much y*(x) fails the conditions, relative to what they are elsewhere; 0 where nobody knows."""
     found, (n, _, p) = env.solve(own, x), env.sizes
     y = found.y

@@ -213,7 +213,7 @@ def test_f2sa_refuses_a_multiplier_that_falls() -> None:
 
 
 def test_a_hypergradient_costs_more_than_the_solution_it_rests_on() -> None:
-    env = optenvs.make("BilevelSvm", train=5, validation=4)
+    env: Any = optenvs.make("BilevelSvm", train=5, validation=4)
     state = env.reset(keys_from_seed(0, 1), evaluate=False)
     costs = {}
     for kind in ("solution", "hypergradient"):
