@@ -4,10 +4,11 @@
 
 A bill counts derivatives as the problems do: 1 for a gradient or a pullback, 2 for a product with the lower
 Hessian, 1 for an exact hypergradient; an exact lower solution is free where it is a closed form, and costs 15
-where it is a support vector machine. All methods start with their defaults, from the same random starts.
-Drawn, and printed at two bills, is the median over the instances of Phi(x) - Phi*, the best so far as a share
-of that at the start: F at the exact lower solution of the x that the method stands behind, whatever its own y
-is. Where Phi* is unknown it is the least Phi that any of the methods has found for that instance.
+where it is a support vector machine, as does, beside that 1, the hypergradient there, which rests on it. All
+methods start with their defaults, from the same random starts. Drawn, and printed at two bills, is the median
+over the instances of Phi(x) - Phi*, the best so far as a share of that at the start: F at the exact lower
+solution of the x that the method stands behind, whatever its own y is. Where Phi* is unknown it is the least
+Phi that any of the methods has found for that instance.
 
 With ``--bill 300 --batch 4``, at bills of 50 and 300 (the whole table at the default size is to be measured):
 

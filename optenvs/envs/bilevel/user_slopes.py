@@ -57,7 +57,7 @@ def check_solution_slope(solution: Callable[[Tensor], Tensor], x: Float[Tensor, 
 
 
 def _compare(name: str, what: str, read: Scalar, slope: Tensor, at: Tensor, way: Tensor) -> None:
-    """Raise ``ValueError`` where differences of two step sizes agree along ``way``, and ``slope`` does not."""
+    """Raise ``ValueError`` where differences of two step sizes agree on ``way``, and ``slope`` does not."""
     eps = torch.finfo(at.dtype).eps
     found, step = (slope * way).sum(-1), eps ** (1 / 3) * at.abs().amax(-1).clamp_min(1)
     with torch.no_grad():
