@@ -6,6 +6,7 @@ import gc
 import signal
 import threading
 
+import pytest
 import torch
 import typechecking
 
@@ -23,3 +24,18 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(7_000, 10, 50)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--ci``: the dearest checks too, which ``.ci/run`` makes."""
+    parser.addoption("--ci", action="store_true", help="run also what is marked ci")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked ``ci``, which the summary counts as deselected; a test that is named runs."""
+    named = any("::" in argument for argument in config.args)
+    if config.getoption("--ci") or named or config.getoption("-m"):
+        return
+    dear = [item for item in items if item.get_closest_marker("ci")]
+    config.hook.pytest_deselected(items=dear)
+    items[:] = [item for item in items if not item.get_closest_marker("ci")]

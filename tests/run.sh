@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # All tests, from a clean clone on a machine that has only Python: makes the environment, installs, runs.
 #   bash tests/run.sh [arguments of pytest]     for example: bash tests/run.sh tests/core -k ledger
+#     --ci runs the dearest checks, too, which .ci/run does: some minutes more
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../.ci/environment.sh"
 source "$root/.ci/data.sh"

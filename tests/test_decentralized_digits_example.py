@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 def test_it_trains_and_draws(tmp_path: Path) -> None:
     script, picture = ROOT / "examples" / "decentralized_digits.py", tmp_path / "picture.png"

@@ -139,6 +139,7 @@ def test_attacks_alone_stop_on_the_diagonal() -> None:
     assert run.agent_state.best.point[0].tolist() == pytest.approx([0.473406, 0.440073], abs=2e-6)
 
 
+@pytest.mark.ci
 @pytest.mark.slow  # ten runs of several hundred points, each of two hundred steps of Runge and Kutta
 def test_the_hybrid_leads_early() -> None:
     run = reactor(agents.DirectionalAttack(), batch=10, steps=270, budget=500)

@@ -31,6 +31,7 @@ def design(run: Any) -> Tensor:
     return run.state.hidden.best_point
 
 
+@pytest.mark.ci
 @pytest.mark.slow  # NOMAD's models take half a minute
 def test_nomad_converges_to_the_corner() -> None:
     pytest.importorskip("PyNomad")

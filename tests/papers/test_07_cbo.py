@@ -251,6 +251,7 @@ def test_rastrigin(particles: int, variance: float, least: float, most: float) -
 MINIBATCHES, BLOCKS = 23, 10
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 def test_digits() -> None:
     """The recipe is there after 6 of its 20 epochs; the example ``particles_digits.py`` takes all."""

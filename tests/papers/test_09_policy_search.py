@@ -276,6 +276,7 @@ def test_a4_the_bandit_is_as_printed() -> None:
     assert float(state.hidden.best) == pytest.approx(0.8, abs=1e-12)
 
 
+@pytest.mark.ci
 @pytest.mark.slow  # twenty thousand iterations, one after the other
 def test_a4_gaps_after_ten_thousand_iterations() -> None:
     igt = Course(agents.NPGIGT(lr=0.3), 400)
@@ -357,6 +358,7 @@ def test_a5_sampled_gradients_and_products_have_these_means() -> None:
 # A7: cart-pole -----------------------------------------------------------------------------------
 
 
+@pytest.mark.ci
 @pytest.mark.slow  # thirty thousand steps of the dynamics, one after the other
 @pytest.mark.parametrize(
     ("trajectories", "lr", "steps", "batch", "least"), [(4, 0.3, 100, 16, 175), (25, 1.0, 50, 8, 185)]

@@ -238,6 +238,7 @@ def ratios(env: Network, batch: int = 1) -> torch.Tensor:
     return slopes(run, env.t_max) / -bounds
 
 
+@pytest.mark.ci
 @pytest.mark.paper
 def test_the_rate_is_that_of_the_theorem_on_all_six_graphs() -> None:
     found = {

@@ -223,6 +223,7 @@ def test_a_search_never_goes_up_and_costs_what_it_shows(function: str) -> None:
     assert torch.equal(done.calls["ranking"][-1], torch.full((5,), 1002))
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("row", TABLE)
 def test_the_table(row: str) -> None:
     _, *expected = TABLE[row]
