@@ -26,6 +26,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from optenvs.core.env import Action
+from optenvs.core.given import is_number, numbers
 from optenvs.core.offer import ANSWERED
 from optenvs.core.random import Keys
 from optenvs.core.struct import replace, static, struct
@@ -113,7 +114,9 @@ class CalledBackAgent(Agent):
         """What the method can do."""
 
     def __post_init__(self) -> None:
-        require(self, "tol", self.tol is None or self.tol > 0, "a number > 0 or None")
+        require(
+            self, "tol", self.tol is None or (is_number(self.tol) and self.tol > 0), "a number > 0 or None"
+        )
         taken = ("auto", *self.spec.hessian)
         require(self, "hessian", self.hessian in taken, f"one of {', '.join(taken)}")
         require(self, "options", isinstance(self.options, Mapping), "a dict of the solver's options")
@@ -150,7 +153,10 @@ class CalledBackAgent(Agent):
         value = getattr(self, name)
         if value is None:
             return usual
-        found = torch.as_tensor(value).to(usual)
+        try:
+            found = torch.from_numpy(numbers(value)).to(usual)
+        except (TypeError, ValueError):
+            found = usual.new_full((), torch.nan)  # bools, words, or rows of several lengths
         if found.shape not in (usual.shape, usual.shape[1:]) or not bool(found.isfinite().all()):
             raise ValueError(
                 f"{type(self).__name__}: {name}: expected finite numbers, {tuple(usual.shape[1:])} or "

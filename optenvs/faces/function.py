@@ -14,6 +14,7 @@ from gymnasium import spaces
 
 from optenvs.core.env import OptimizationEnv, State
 from optenvs.core.errors import BudgetSpent
+from optenvs.core.given import numbers
 from optenvs.core.offer import ANSWERED, WANT
 from optenvs.core.random import keys_from_seed
 from optenvs.core.spaces import as_action, check_action
@@ -173,7 +174,10 @@ class BilledFunction(AskedFunctions):
             ValueError, OracleMismatch: the method does not fit the problem.
         """
         if multipliers is not None:
-            given = np.array(multipliers, np.float64)
+            try:
+                given = numbers(multipliers)
+            except (TypeError, ValueError):
+                given = np.full(self.count, np.nan)  # bools, or words
             if given.shape != (self.count,) or not np.isfinite(given).all():
                 raise ValueError(f"multipliers: expected {self.count} finite numbers, got {multipliers!r}")
             self.multipliers = given

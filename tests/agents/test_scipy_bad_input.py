@@ -115,3 +115,14 @@ def test_an_option_of_another_type_is_named() -> None:
     with pytest.raises(ValueError, match="SLSQP: options: got .*maxiter"):
         agents.SLSQP(options={"maxiter": None})
     assert agents.TrustConstr(options={"factorization_method": "SVDFactorization"}).options
+
+
+def test_words_are_no_numbers() -> None:
+    env = optenvs.constrained_from_functions(lambda x: (x**2).sum(), lambda x: x.sum() - 3, start=(1.0, 2.0))
+    with pytest.raises(ValueError, match="SLSQP: tol: expected a number > 0 or None, got '1'"):
+        agents.SLSQP(tol="1")  # type: ignore[arg-type]
+    for start in ("here", (True, False)):
+        with pytest.raises(ValueError, match="SLSQP: start: expected finite numbers"):
+            optenvs.rollout(env, agents.SLSQP(start=start), steps=1)
+    with pytest.raises(ValueError, match="multipliers: expected 1 finite numbers, got 'one'"):
+        optenvs.as_function(env).minimize("SLSQP", multipliers="one")
