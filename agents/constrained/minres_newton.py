@@ -15,7 +15,7 @@ Here delta is the accuracy of the residual: the bound psi on the inverse of A, b
 it the direction's, needs matrices. Where the products end (``cap``, or the space of Krylov has no more), the
 penalties are the first of which z is a direction of descent. The multipliers of a row whose b is not in the
 range of A do not settle: it ends as ``singular``. A trial asks value, constraints, gradient and one product
-with the transposed Jacobian. It computes on the host; products are on its own ledger.
+with the transposed Jacobian. Products are on its own ledger.
 """
 
 from __future__ import annotations
@@ -89,7 +89,6 @@ class MinresNewton(LineSearch):
     theta: float | None = 1.0
     reduced: float | None = 0.05
 
-    on_host = True
     tried: ClassVar[tuple[str, ...]] = ("value", "constraints", "gradient", "adjoint_product")
     counts = ("products",)
     needs = (
