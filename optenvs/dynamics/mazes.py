@@ -6,20 +6,30 @@ are not here. ``tests/dynamics/test_mazes.py`` holds the digest of those that ar
 
 from __future__ import annotations
 
-import random
+import hashlib
+from collections.abc import Iterator
 
 SIZE = 13
 Cells = set[tuple[int, int]]
 
 
+def draws(seed: int) -> Iterator[float]:
+    """Numbers in [0, 1), the same on every machine and in every version."""
+    count = 0
+    while True:
+        word = hashlib.blake2b(f"maze {seed} {count}".encode(), digest_size=6).digest()
+        yield int.from_bytes(word, "little") / 2**48
+        count += 1
+
+
 def rooms(seed: int) -> Cells:
     """Walls of sixteen rooms, with a door between each two that lie side by side."""
-    draw = random.Random(seed)  # noqa: S311  # no secret
+    draw = draws(seed)
     lines, walls = (3, 6, 9), set[tuple[int, int]]()
     spans = [(0, 3), (4, 6), (7, 9), (10, SIZE)]
     for line in lines:
         for low, high in spans:
-            door = low + int(draw.random() * (high - low)), low + int(draw.random() * (high - low))
+            door = low + int(next(draw) * (high - low)), low + int(next(draw) * (high - low))
             walls |= {(line, i) for i in range(low, high) if i != door[0]}
             walls |= {(i, line) for i in range(low, high) if i != door[1]}
     return walls | {(i, j) for i in lines for j in lines}
@@ -27,20 +37,20 @@ def rooms(seed: int) -> Cells:
 
 def labyrinth(seed: int) -> Cells:
     """Walls of three rings, one inside the other, each with a gap."""
-    draw, walls = random.Random(seed), set[tuple[int, int]]()  # noqa: S311
+    draw, walls = draws(seed), set[tuple[int, int]]()
     for ring in (1, 3, 5):
         low, high = ring, SIZE - 1 - ring
         sides = [(low, i) for i in range(low, high)] + [(i, high) for i in range(low, high)]
         sides += [(high, i) for i in range(high, low, -1)] + [(i, low) for i in range(high, low, -1)]
         corners = {(low, low), (low, high), (high, low), (high, high)}
         gaps = [cell for cell in sides if cell not in corners]
-        walls |= {*sides} - {gaps[int(draw.random() * len(gaps))]}
+        walls |= {*sides} - {gaps[int(next(draw) * len(gaps))]}
     return walls
 
 
 def perfect(seed: int) -> Cells:
     """Walls of a maze in which one way alone joins any two cells, by depth-first search."""
-    draw = random.Random(seed)  # noqa: S311
+    draw = draws(seed)
     free, path = {(0, 0)}, [(0, 0)]
     while path:
         i, j = path[-1]
@@ -49,7 +59,7 @@ def perfect(seed: int) -> Cells:
         if not steps:
             path.pop()
             continue
-        k, m = steps[int(draw.random() * len(steps))]
+        k, m = steps[int(next(draw) * len(steps))]
         free |= {((i + k) // 2, (j + m) // 2), (k, m)}
         path.append((k, m))
     return {(i, j) for i in range(SIZE) for j in range(SIZE)} - free

@@ -9,7 +9,7 @@ import pytest
 
 from optenvs.dynamics.mazes import MAZES, SIZE
 
-DIGEST = "b03382d898608e268f3aa6dc0bdc5f083b8f3ec34f8f69c3d9b219c148a52424"
+DIGEST = "849416a62e77a927893a0dbd7560ebd29df859c516f3e039cc6d6162c48aee90"
 
 
 def test_they_are_what_they_were() -> None:
