@@ -106,7 +106,11 @@ def test_an_episode_of_the_host_ends_where_the_task_ends() -> None:
         (ValueError, "test_episodes: expected a whole number >= 1", {"test_episodes": 0}),
         (ValueError, "start_std: expected a number >= 0", {"start_std": math.inf}),
         (ValueError, "disturbance: expected a number >= 0", {"disturbance": -1.0}),
-        (ValueError, "disturbance: only acrobot, cartpole, pendulum", {"task": "MountainCarContinuous-v0", "disturbance": 1.0}),
+        (
+            ValueError,
+            "disturbance: only acrobot, cartpole, pendulum",
+            {"task": "MountainCarContinuous-v0", "disturbance": 1.0},
+        ),
     ],
 )
 def test_it_says_what_is_wrong(error: type[Exception], message: str, keywords: dict[str, Any]) -> None:
