@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from .checkpoint import Window, check_checkpoint
 from .configuration import check_origin
 from .env import Action, OptimizationEnv, State
 from .errors import check_oracles, explained
@@ -19,7 +20,7 @@ from .evaluations import due, until_next
 from .ledger import Ledger
 from .problems import as_problem
 from .random import Keys, fold_in, keys_from_seed
-from .stepper import Entry, Fused, History, Idle, Place, Stepper, Trees, finished, first_order
+from .stepper import Entry, Fused, History, Idle, Place, Stepper, Trees, finished, first_order, may_hold
 from .struct import Named, detach, replace, struct, tree_map
 from .threads import Threads
 from .work import Path, find, ledger_at
@@ -96,11 +97,6 @@ def agent_keys(keys: Keys) -> Keys:
     return fold_in(keys, _AGENT_STREAM)
 
 
-def _any(mask: Tensor) -> bool:
-    """Whether to expect a set row. On an accelerator: always, because looking would wait for it."""
-    return bool(mask.any()) if mask.device.type == "cpu" else True
-
-
 def rollout(
     env: OptimizationEnv | Any,
     agent: SupportsActing,
@@ -163,28 +159,39 @@ def unroll(
     resume: Run | None = None,
     second_order: bool = True,
     on_step: Callable[[int, State], None] | None = None,
+    checkpoint: int = 0,
 ) -> Run:
     """:func:`rollout` with an autograd graph from the agent's parameters to metrics and rewards.
 
     With ``second_order=False`` the oracle's answers enter the agent as constants (the usual first-order
     choice of learned optimizers; the point itself keeps its gradient). For long episodes see
-    :func:`unroll_windows`. A backward pass runs on as many threads as the episode did within
-    ``optenvs.core.Threads(env, batch)``.
+    :func:`unroll_windows`, and ``checkpoint``. A backward pass runs on as many threads as the episode did
+    within ``optenvs.core.Threads(env, batch)``.
 
     Where a row diverges, the gradient of parameters that rows share is seldom finite, even of a loss that
     leaves that row out: its slopes overflow, and 0 times infinity is no number. Parameters with one set a row
     keep it apart: give the agent ``weights.expand(batch, -1)``, which learned agents take as well,
     differentiate by that, and add up the rows ``~run.diverged``. It is so in :mod:`optenvs.core.nested`, too.
 
+    With ``checkpoint`` so many steps at a time are computed again in the backward pass, for the same gradient
+    (to rounding) from less memory: only what is known between such windows is kept, and the graph of one of
+    them. The least memory is at about the root of ``steps``; a gradient then takes about twice as long, and
+    cannot be differentiated again. ``on_step`` is called once a window, whose steps share its ``seconds``.
+
     Raises:
-        TypeError: the environment is not differentiable.
+        TypeError: the environment is not differentiable; with ``checkpoint``, an agent that computes on the
+            host, or a transform of ``torch.func``. ValueError: a negative ``checkpoint``.
+        RuntimeError: in a backward pass with ``checkpoint``, of an agent or environment that is not pure.
     """
     env = as_problem(env)
     if not env.differentiable:
         raise TypeError(f"{env.name} is not differentiable; train by evolution strategies or RL")
+    check_checkpoint(checkpoint, agent)
     seen = None if second_order else first_order(env)
     with torch.enable_grad(), Threads(env, _rows(batch, keys, resume)):
-        return _drive(env, agent, seed, batch, steps, keys, record, resume, on_step, seen=seen)
+        return _drive(
+            env, agent, seed, batch, steps, keys, record, resume, on_step, seen=seen, checkpoint=checkpoint
+        )
 
 
 def unroll_windows(
@@ -227,6 +234,7 @@ def _drive(
     on_step: Callable[[int, State], None] | None,
     seen: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
     compile: int = 0,
+    checkpoint: int = 0,
 ) -> Run:
     stepper = Stepper(env, agent, record, seen)
     place = Place(_begin(stepper, seed, batch, keys, resume))
@@ -246,7 +254,7 @@ def _drive(
     step = 0
     while step < limit:
         done = history.last.done
-        over = _any(done)
+        over = may_hold(done)
         if over and (limit == math.inf or done.device.type == "cpu") and _all_done(done, step):
             break
         room = min(limit - step, until_next(moments, clock + step))
@@ -257,13 +265,16 @@ def _drive(
         start = time.perf_counter()
         if at_once:
             place, entries = fused[over](place)
+        elif checkpoint:
+            most = int(min(checkpoint, limit - step))
+            place, entries = Window(stepper, clock + step, most).checkpointed(place)
         else:
             place = Place(stepper.step(*place.trees, over))
             entries = [stepper.entry(place.trees)]
         spent, begun = spent + time.perf_counter() - start, spent
         seconds += [begun + (spent - begun) * (i + 1) / len(entries) for i in range(len(entries))]
         step += len(entries)
-        if due(moments, clock + step):
+        if not checkpoint and due(moments, clock + step):
             place = Place((place.trees[0], env.evaluate(place.state)))
             entries[-1] = stepper.entry(place.trees)
         history.extend(entries)

@@ -86,6 +86,11 @@ def _none(mask: Tensor) -> bool:
     return mask.device.type == "cpu" and not inside_transform(mask) and not bool(mask.any())
 
 
+def may_hold(mask: Tensor) -> bool:
+    """Whether to expect a set row. On an accelerator: always, because looking would wait for it."""
+    return bool(mask.any()) if mask.device.type == "cpu" else True
+
+
 def _beside(mask: Tensor, part: Tensor) -> Tensor:
     return mask.reshape(mask.shape + (1,) * (part.ndim - mask.ndim))
 
