@@ -12,7 +12,7 @@ reads each answer into them, looks up what it knows, and asks what is missing::
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool
@@ -48,6 +48,8 @@ class Notes:
     refused: Bool[Tensor, "B"]
     wanted: Tensor
     offer: Offer = static()
+
+    second_axis: ClassVar[dict[str, str]] = {"wanted": "whole"}
 
     @classmethod
     def begin(cls, agent: Agent, problem: Any, observation: Observation) -> Notes:

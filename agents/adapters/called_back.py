@@ -18,7 +18,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -75,6 +75,10 @@ class CalledBackState:
     status: Int64[Tensor, "B"]
     finished: Bool[Tensor, "B"]
     form: Form = static()
+
+    second_axis: ClassVar[dict[str, str]] = dict.fromkeys(  # a conversation is whole, or cannot be rebuilt
+        ("known", "begin", "asked", "told", "layout", "paid", "k", "found", "multipliers"), "whole"
+    )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

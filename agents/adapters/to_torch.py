@@ -21,6 +21,7 @@ from optenvs.core.random import Keys, as_seed, fold_in, keys_from_seed
 from optenvs.core.struct import struct, tensors, tree_map
 
 from ..core import Agent, Observation
+from ._resting import kept, resting
 
 _OWN = ("params", "param_names", "lr", "initial_lr")
 _KINDS = frozenset({"gradient", "value"})
@@ -166,10 +167,9 @@ class AgentOptimizer(torch.optim.Optimizer):
             action = point + float(group["lr"]) * (action - point)
         absent = [p.grad is None for p in parameters]
         if any(absent):  # as in torch.optim: neither they nor what is remembered of them moves
-            sizes = torch.tensor([p.numel() for p in parameters], device=point.device)
-            still = torch.repeat_interleave(torch.tensor(absent, device=point.device), sizes).unsqueeze(0)
-            action = torch.where(still, point, action)
-            after = _kept(still, memory, after)
+            masks = resting(absent, tuple(tuple(p.shape) for p in parameters), point.device)
+            action = torch.where(masks["entries"], point, action)
+            after = kept(masks, memory, after)
         for parameter, part in _parts(parameters, action):
             if parameter.grad is not None:
                 parameter.copy_(part)
@@ -245,7 +245,8 @@ def to_torch(
     ``torch.optim`` optimizer stands: with parameter groups (which may also set hyper-parameters of the
     agent), learning-rate schedulers, ``GradScaler``, and a state dict that resumes bit for bit. Parameters in
     ``float16`` and ``bfloat16`` are kept as ``float32`` beside, so that small steps add up. Those without a
-    gradient stay as they are, and so does what is remembered of each of their entries.
+    gradient stay as they are, and so does what is remembered of them: of their entries, of the tensor, and of
+    its rows and columns (see :mod:`agents.adapters._resting` for memories of other forms).
 
     Args:
         agent: one that needs no more than gradients and values.
@@ -358,17 +359,6 @@ def _parts(parameters: list[Tensor], point: Tensor) -> Iterable[tuple[Tensor, Te
     """Each parameter and its part of a point."""
     pieces = point[0].split([p.numel() for p in parameters])
     return [(p, piece.view(p.shape)) for p, piece in zip(parameters, pieces, strict=True)]
-
-
-def _kept(still: Tensor, before: Any, after: Any) -> Any:
-    """What is remembered of the coordinates ``still``, ``(1, n)``, as before: of memory of one entry each."""
-
-    def choose(new: Tensor, old: Tensor) -> Tensor:
-        if new.ndim < 2 or new.shape[1] != still.shape[1] or new.shape != old.shape:
-            return new
-        return torch.where(still.reshape(still.shape + (1,) * (new.ndim - 2)), old, new)
-
-    return tree_map(choose, after, before)
 
 
 def _filled(fresh: Memory, told: dict[str, Tensor]) -> Memory:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -23,6 +25,8 @@ class Pairs:
     steps: Float[Tensor, "B m n"]
     slopes: Float[Tensor, "B m n"]
     curvature: Float[Tensor, "B m"]
+
+    second_axis: ClassVar[dict[str, str]] = dict.fromkeys(("steps", "slopes", "curvature"), "whole")
 
     @classmethod
     def empty(cls, like: Float[Tensor, "B n"], count: int) -> Pairs:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -105,6 +105,8 @@ class Averages:
     rows: Float[Tensor, "B R F"]
     columns: Float[Tensor, "B C F"]
     shapes: Shapes = static()
+
+    second_axis: ClassVar[dict[str, str]] = {"rows": "rows", "columns": "columns"}
 
     @classmethod
     def begin(cls, problem: Any, point: Float[Tensor, "B n"], counts: tuple[int, int, int]) -> Averages:

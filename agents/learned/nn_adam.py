@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -55,6 +55,8 @@ class NNAdamState:
     h: Float[Tensor, "B t H"]
     c: Float[Tensor, "B t H"]
     shapes: Shapes = static()
+
+    second_axis: ClassVar[dict[str, str]] = dict.fromkeys(("controls", "h", "c"), "tensors")
 
 
 class NNAdamNet(nn.Module):

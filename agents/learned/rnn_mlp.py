@@ -69,6 +69,11 @@ class RNNMLPState:
     count: Float[Tensor, "B 1"]
     shapes: Shapes = static()
 
+    second_axis: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(("h", "c", "from_mlp"), "tensors"),
+        **dict.fromkeys(("from_lstm", "loss", "variance", "norm", "count"), "whole"),
+    }
+
 
 class RNNMLPNet(nn.Module):
     """Both networks, what they send each other, and where that starts."""

@@ -76,6 +76,8 @@ class Losses:
     least: Float[Tensor, "B 10"]
     count: Float[Tensor, "B 1"]
 
+    second_axis: ClassVar[dict[str, str]] = dict.fromkeys(("means", "least", "count"), "whole")
+
     def updated(self, loss: Float[Tensor, "B 1"], steps: Float[Tensor, "B 1"]) -> Losses:
         """With a loss, of a training of so many steps."""
         rates, count = half_rates(steps), self.count + 1
@@ -108,6 +110,8 @@ class VeLOState:
     losses: Losses
     h: Float[Tensor, "B t H"]
     c: Float[Tensor, "B t H"]
+
+    second_axis: ClassVar[dict[str, str]] = {"h": "tensors", "c": "tensors"}
 
 
 class VeLONet(nn.Module):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import agents
 import optenvs
 from optenvs.core.errors import OracleMismatch, UnknownKeyword
+from optenvs.core.struct import tensors
 
 INPUTS = torch.linspace(-1, 1, 24).reshape(8, 3)
 TARGETS = INPUTS.square().sum(-1, keepdim=True)
@@ -230,6 +231,38 @@ def test_parameters_without_a_gradient_rest_and_so_does_their_memory() -> None:
             net[0].requires_grad_(turn not in (2, 3))
             trained(net, optimizer, steps=1)
     same(one, other, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["adafac_mlp", "nominal", "nn_adam", "rnn_mlp", "velo", "lstm_optimizer"])
+def test_memory_of_tensors_rows_and_columns_rests_with_its_parameter(name: str) -> None:
+    """Weights (5, 3), (5,), (1, 5), (1,): the second and the third have no gradient in the last step."""
+    settings = {"velo": {"lstm_hidden": 10, "bank": 2}, "rnn_mlp": {"from_lstm": 26}}
+    net = module(dtype=torch.float64)
+    parameters = list(net.parameters())
+    agent = agents.make(name, dtype="float64", **settings.get(name, {}))
+    optimizer = agents.to_torch(agent, parameters, steps=9)
+
+    def memory() -> dict[str, Tensor]:
+        loss_of(net).backward()
+        for still in () if len(optimizer.state) == 0 else (1, 2):
+            parameters[still].grad = None
+        optimizer.step(loss=loss_of(net).detach())
+        return tensors(optimizer.state[parameters[0]]["memory"].agent)
+
+    before = memory()
+    after = memory()
+    ends = {26: (15, 25), 4: (1, 3)}  # entries and tensors; rows are 3 + 5 + 1 + 1, columns 5 + 0 + 5 + 0
+    for path, value in after.items():
+        field = path.rpartition(".")[2]
+        first, last = {"rows": (3, 9), "columns": (5, 10)}.get(field, ends.get(value.shape[1], (0, 0)))
+        if field in ("from_lstm", "means", "least"):  # of the loss, or of all tensors at once
+            first = last = 0
+        moved = (value != before[path]).reshape(1, value.shape[1], -1).any(-1)[0]
+        resting = torch.zeros_like(moved)
+        resting[first:last] = True
+        assert not bool(moved[resting].any()), path
+        if field in ("momenta", "rows", "columns", "c", "from_mlp", "from_lstm", "means"):
+            assert bool(moved[~resting].all()), path
 
 
 def test_frozen_and_tied_weights() -> None:
