@@ -10,6 +10,7 @@ AGENTS = (
     AgentSpec("lstm_optimizer", "lstm", "LSTMOptimizer", ("gradient",)),
     AgentSpec("nn_adam", "nn_adam", "NNAdam", ("gradient",)),
     AgentSpec("nominal", "nominal", "Nominal", ("gradient",)),
+    AgentSpec("open", "open_rl", "OPEN", ("gradient",)),
     AgentSpec("rnn_mlp", "rnn_mlp", "RNNMLP", ("gradient", "value")),
     AgentSpec("sum", "summed", "Sum", ("gradient",)),
     AgentSpec("velo", "velo", "VeLO", ("gradient", "value")),

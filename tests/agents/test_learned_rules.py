@@ -31,6 +31,7 @@ TINY: dict[str, dict[str, object]] = {
         "decay_control": True,
         "exp_multiplier": 0.1,
     },
+    "open": {"memory": 3, "hidden": 2, "noise": False, "step_multiplier": 0.05},
     "rnn_mlp": {
         "hidden": 3,
         "lstm_hidden": 4,
