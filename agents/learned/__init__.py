@@ -6,6 +6,7 @@ AGENTS = (
     AgentSpec("adafac_mlp", "adafac", "AdafacMLP", ("gradient",)),
     AgentSpec("learnable_adam", "learnable", "LearnableAdam", ("gradient",)),
     AgentSpec("learnable_sgd", "learnable", "LearnableSGD", ("gradient",)),
+    AgentSpec("li_malik", "li_malik", "LiMalik", ("gradient", "value")),
     AgentSpec("lolv2", "lolv2", "LOLv2", ("gradient",)),
     AgentSpec("lstm_optimizer", "lstm", "LSTMOptimizer", ("gradient",)),
     AgentSpec("nn_adam", "nn_adam", "NNAdam", ("gradient",)),

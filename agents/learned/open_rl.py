@@ -86,20 +86,23 @@ class OPENNet(nn.Module):
         self.out = Affine(hidden, 3, dtype)
 
     def forward(self, x: Float[Tensor, "B n F"], carry: Float[Tensor, "B n H"]) -> tuple[Tensor, Tensor]:
-        width = carry.shape[-1]
-        entering, kept = self.enter(x), carry @ self.numbers.carry.mT
+        width, own = carry.shape[-1], self._own
+        entering, kept = self.enter(x), carry @ own("carry").mT
         reset, update = torch.sigmoid((entering + kept)[..., : 2 * width]).chunk(2, -1)
-        new_bias = self.numbers.new_bias.unsqueeze(-2)
-        new = torch.tanh(entering[..., 2 * width :] + reset * (kept[..., 2 * width :] + new_bias))
+        bent = kept[..., 2 * width :] + own("new_bias").unsqueeze(-2)
+        new = torch.tanh(entering[..., 2 * width :] + reset * bent)
         carry = new + update * (carry - new)
         seen = carry
         for i, layer in enumerate(self.layers):
-            scale, shift = (getattr(self.numbers, f"{name}{i}").unsqueeze(-2) for name in ("scale", "shift"))
+            scale, shift = (own(f"{name}{i}").unsqueeze(-2) for name in ("scale", "shift"))
             seen = layer(seen)
             centred = seen - seen.mean(-1, keepdim=True)
             seen = centred * torch.rsqrt(centred.square().mean(-1, keepdim=True) + _NORM)
             seen = torch.relu(scale * seen + shift)
         return self.out(seen), carry
+
+    def _own(self, name: str) -> Tensor:
+        return getattr(self.numbers, name)  # a tensor, where each row has its own
 
 
 @dataclass(frozen=True, eq=False)

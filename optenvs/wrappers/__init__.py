@@ -5,6 +5,7 @@ from .displacement import Displacement
 from .features import CoordinateFeatures, TimeFeatures
 from .reparam import Reparametrise
 from .spread import Spread
+from .step_control import StepControl
 from .step_size import StepSizeControl
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Displacement",
     "Reparametrise",
     "Spread",
+    "StepControl",
     "StepSizeControl",
     "TimeFeatures",
     "Wrapper",

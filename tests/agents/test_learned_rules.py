@@ -31,6 +31,7 @@ TINY: dict[str, dict[str, object]] = {
         "decay_control": True,
         "exp_multiplier": 0.1,
     },
+    "li_malik": {"hidden": 3, "history": 2, "sample": False, "scale": 0.01},
     "open": {"memory": 3, "hidden": 2, "noise": False, "step_multiplier": 0.05},
     "rnn_mlp": {
         "hidden": 3,
