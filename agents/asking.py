@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from optenvs.core.errors import check_oracles
@@ -86,34 +86,44 @@ class Notes:
     def read(self, observation: Observation) -> Notes:
         """The notes with the answers of ``observation``."""
         answers, places, known, always = {}, {}, {}, None
-        told = observation[ANSWERED] > 0
-        columns, alike = told.unbind(-1), _alike(told)
+        told = observation[ANSWERED]
+        alike = _alike(told)
         for kind, before in self.answers.items():
             column = self.offer.kinds.index(kind)
-            new = columns[column]
-            if alike is None or alike[column] is None:
+            every = None if alike is None else alike[column]
+            if every is None:
+                new = told[:, column] > 0
                 answers[kind] = _rows(new, observation[kind], before)
                 places[kind] = {at: _rows(new, observation[at], x) for at, x in self.places[kind].items()}
                 known[kind] = new | self.known[kind]
-            elif alike[column]:
-                always = new if always is None else always  # one tensor for all: `ask` compares it once
+            elif every:
+                # one tensor for all: `ask` compares it once
+                always = torch.ones_like(self.refused) if always is None else always
                 answers[kind], known[kind] = observation[kind], always
                 places[kind] = {at: observation[at] for at in self.places[kind]}
             else:
                 answers[kind], places[kind], known[kind] = before, self.places[kind], self.known[kind]
-        refused = (self.wanted > observation[ANSWERED]).any(-1)
+        if alike is not None and torch.equal(self.wanted, told):  # the usual case
+            refused = torch.zeros_like(self.refused)
+        else:
+            refused = (self.wanted > told).any(-1)
         return replace(self, answers=answers, places=places, known=known, refused=refused)
 
     def holds(self, kind: str, **places: Tensor) -> Bool[Tensor, "B"]:
         """Whether the last answer of a kind was given at these very places."""
+        held = self.held(kind, **places)
+        return torch.zeros_like(self.known[kind]) if held is None else held
+
+    def held(self, kind: str, **places: Tensor) -> Bool[Tensor, "B"] | None:
+        """The same; ``None`` where the host sees that it holds in no row."""
         self._check(kind)
         self.offer.check_places(places)
-        held = self.known[kind]
+        held: Mask = self.known[kind]
         looks = _looks(held)
         for at, place in self.places[kind].items():
-            if at in places and (same := _same(place, places[at], looks)) is not True:
-                held = held & same
-        return held
+            if at in places:
+                held = _both(held, _same(place, places[at], looks))
+        return None if isinstance(held, bool) else held
 
     def ask(self, wanted: Mapping[str, Mask], **places: Tensor) -> tuple[dict[str, Tensor], Notes]:
         """The query that wants some kinds at some places, but for what is held there already.
@@ -155,13 +165,14 @@ def _looks(x: Tensor) -> bool:
     return x.is_cpu and not inside_transform(x)
 
 
-def _alike(told: Bool[Tensor, "B kinds"]) -> list[bool | None] | None:
+def _alike(told: Int64[Tensor, "B kinds"]) -> list[bool | None] | None:
     """By kind, what holds in all rows, ``None`` where they differ; ``None`` where nobody may look."""
     if not _looks(told):
         return None
     if told.shape[0] == 1:
-        return told[0].tolist()
-    pairs = zip(told.all(0).tolist(), told.any(0).tolist(), strict=True)
+        return [paid > 0 for paid in told.tolist()[0]]
+    paid = told > 0
+    pairs = zip(paid.all(0).tolist(), paid.any(0).tolist(), strict=True)
     return [every if every == some else None for every, some in pairs]
 
 

@@ -120,8 +120,7 @@ class L1Search(LineSearch):
     def work(self, at: System, found: Inner) -> dict[str, Any]:
         """What was done."""
         room = at.G.shape[-2] < at.G.shape[-1]
-        reduced = torch.full_like(found.products, int(self.reduced is not None and room))
-        return {"products": found.products, "reductions": reduced}
+        return {"products": found.products, "reductions": int(self.reduced is not None and room)}
 
 
 @struct

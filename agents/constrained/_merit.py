@@ -31,7 +31,7 @@ class Penalties:
 
     Attributes:
         eta1, eta2: the penalties of the merit function, ``(B,)``.
-        delta: the accuracy of the direction, ``(B,)``.
+        delta: the accuracy that is asked of the direction, ``(B,)``.
         psi: the bound on the inverse of A in the last round, ``(B,)``; 1 where there is none.
         shift: t in the last round, ``(B,)``.
     """
@@ -44,7 +44,7 @@ class Penalties:
 
 
 class Slopes(NamedTuple):
-    """The slope along a direction, ``(B,)`` each: what comes without eta, times eta1, and times eta2."""
+    """The slope along a direction, ``(B,)`` each: the part without eta, less eta1 and eta2 times the rest."""
 
     plain: Float[Tensor, "*B"]
     first: Float[Tensor, "*B"]
@@ -52,15 +52,17 @@ class Slopes(NamedTuple):
 
     def at(self, own: Penalties) -> Float[Tensor, "*B"]:
         """The slope with these penalties."""
-        return self.plain + own.eta1 * self.first + own.eta2 * self.second
-
-    def fall(self, own: Penalties, square: Float[Tensor, "*B"]) -> Bool[Tensor, "*B"]:
-        """Whether the direction falls; ``square`` is |b|^2."""
-        return self.at(own) <= own.eta2 * (square * -0.5)
+        slope = torch.addcmul(self.plain, own.eta1, self.first, value=-1)
+        return torch.addcmul(slope, own.eta2, self.second, value=-1)
 
     def done(self, own: Penalties, square: Float[Tensor, "*B"]) -> Bool[Tensor, "*B"]:
-        """Whether the direction falls, or the penalties change no more."""
-        return self.fall(own, square) | (own.eta1 > MOST) | (own.eta2 < LEAST)
+        """Whether the direction falls, or the penalties change no more; ``square`` is |b|^2."""
+        return falls(self.at(own), own, square) | (own.eta1 > MOST) | (own.eta2 < LEAST)
+
+
+def falls(slope: Float[Tensor, "*B"], own: Penalties, square: Float[Tensor, "*B"]) -> Bool[Tensor, "*B"]:
+    """Whether a direction with this slope falls; ``square`` is |b|^2."""
+    return torch.addcmul(slope, own.eta2, square, value=0.5) <= 0
 
 
 class Squares(NamedTuple):
@@ -81,7 +83,8 @@ class Squares(NamedTuple):
 
 def merit(own: Penalties, lagrangian: Float[Tensor, "B"], squares: Squares) -> Float[Tensor, "B"]:
     """L_eta."""
-    return lagrangian + (own.eta1 * squares.c + own.eta2 * squares.slope) / 2
+    feasible = torch.addcmul(lagrangian, own.eta1, squares.c, value=0.5)
+    return torch.addcmul(feasible, own.eta2, squares.slope, value=0.5)
 
 
 def stricter(own: Penalties, nu: float) -> Penalties:
@@ -95,8 +98,12 @@ def most_changes(eta1: float, eta2: float, nu: float) -> int:
     return max(0, math.ceil(min(first, second))) + 2
 
 
-def first_done(own: Penalties, slopes: Slopes, square: Float[Tensor, "B"], nu: float, most: int) -> Penalties:
-    """The first of all the penalties to come that are done, in closed form; delta falls by nu^4 a time.
+def first_done(
+    own: Penalties, slopes: Slopes, square: Float[Tensor, "B"], nu: float, most: int
+) -> tuple[Penalties, Float[Tensor, "B"]]:
+    """The first of all the penalties to come that are done, in closed form, and the slope with them.
+
+    Delta falls by nu^4 a time.
 
     Args:
         own: the penalties.
@@ -105,8 +112,9 @@ def first_done(own: Penalties, slopes: Slopes, square: Float[Tensor, "B"], nu: f
         nu: how they change.
         most: of :func:`most_changes`.
     """
-    if look(slopes.fall(own, square)).every:
-        return own
+    slope = slopes.at(own)
+    if look(falls(slope, own, square)).every:
+        return own, slope
     j = torch.arange(most, dtype=square.dtype, device=square.device)
     later = replace(own, eta1=own.eta1.unsqueeze(-1) * nu ** (2 * j), eta2=own.eta2.unsqueeze(-1) * nu**-j)
     parts = (part.unsqueeze(-1).expand_as(later.eta1) for part in (*slopes, square))
@@ -114,9 +122,10 @@ def first_done(own: Penalties, slopes: Slopes, square: Float[Tensor, "B"], nu: f
     first = done.to(square.dtype).argmax(-1, keepdim=True)
     # the other bound on delta falls more slowly than by nu^-4, and is not met again
     delta = (own.delta.unsqueeze(-1) * nu ** (-4 * first)).clamp_min(FLOOR)
-    return replace(
+    own = replace(
         own,
         eta1=later.eta1.gather(-1, first).squeeze(-1),
         eta2=later.eta2.gather(-1, first).squeeze(-1),
         delta=delta.squeeze(-1),
     )
+    return own, slopes.at(own)

@@ -36,6 +36,15 @@ def mixed(seen: Seen, mask: Bool[Tensor, "B"], yes: T, no: T) -> T:
     return select(mask, yes, no) if seen.some else no
 
 
+def union(*masks: Bool[Tensor, "B"] | None) -> Bool[Tensor, "B"] | None:
+    """The rows of any of the masks but those that the host sees to be empty; ``None`` where all are."""
+    found = None
+    for mask in masks:
+        if mask is not None and look(mask).some:
+            found = mask if found is None else found | mask
+    return found
+
+
 def cat(one: Float[Tensor, "B n"], other: Float[Tensor, "B m"]) -> Float[Tensor, "B N"]:
     """Both parts as one vector."""
     return torch.cat((one, other), -1)

@@ -11,6 +11,7 @@ up to its rounding. A trial asks what the merit function needs. What an answer h
 from __future__ import annotations
 
 import abc
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -20,13 +21,14 @@ from torch import Tensor
 
 from optenvs.core.env import Action
 from optenvs.core.ledger import Ledger
+from optenvs.core.oracles import inside_transform
 from optenvs.core.random import Keys
 from optenvs.core.struct import replace, select, struct
 
 from ..asking import Notes
 from ..core import Agent, Observation, require
-from ._rows import Seen, cat, look, mixed
-from .gmres import length_of, times
+from ._rows import Seen, cat, look, mixed, union
+from .gmres import length_of
 
 
 @struct
@@ -42,6 +44,8 @@ class SearchState:
         merit, slope: the merit function where it stands, and its slope along the direction, ``(B,)``.
         rounding: differences of the merit function that say nothing, ``(B,)``.
         trying: whether the last query was a trial, ``(B,)``.
+        here: what the method keeps of where it stands (see :meth:`LineSearch.measured`), and
+        told: whether it is known, ``(B,)``.
         iterations: steps taken, ``(B,)``.
         step: the length of the last of them, ``(B,)``.
         singular: whether it has stopped because the constraints' gradients depend on each other, ``(B,)``.
@@ -62,6 +66,8 @@ class SearchState:
     slope: Float[Tensor, "B"]
     rounding: Float[Tensor, "B"]
     trying: Bool[Tensor, "B"]
+    here: Any
+    told: Bool[Tensor, "B"]
     iterations: Int64[Tensor, "B"]
     step: Float[Tensor, "B"]
     singular: Bool[Tensor, "B"]
@@ -75,25 +81,24 @@ class Direction(NamedTuple):
     """What a method makes of the derivatives.
 
     Attributes:
-        dx, dmultipliers: the direction.
+        z: the direction, dx and dmultipliers as one vector.
         merit, slope: the merit function where it stands, and its slope along the direction.
         own: what the method keeps.
-        singular: rows that cannot go on, ``(B,)``.
-        capped: rows whose inner solver has stopped short of its aim, ``(B,)``.
-        work: what that has done, by kind, ``(B,)`` each.
+        singular: rows that cannot go on, ``(B,)``; ``None`` for none.
+        work: what the inner solver has done, by kind, ``(B,)``, or a number of every row that is ready.
+        capped: rows in which it has stopped short of its aim, ``(B,)``; ``None`` for none.
         multipliers: new ones, in rows that then need derivatives anew and have no direction; and
         moved: which those are, ``(B,)``; ``None`` where a method has no such thing.
         ended: rows that finish, ``(B,)``.
     """
 
-    dx: Float[Tensor, "B n"]
-    dmultipliers: Float[Tensor, "B m"]
+    z: Float[Tensor, "B N"]
     merit: Float[Tensor, "B"]
     slope: Float[Tensor, "B"]
     own: Any
-    singular: Bool[Tensor, "B"]
-    capped: Bool[Tensor, "B"]
-    work: dict[str, Tensor]
+    singular: Bool[Tensor, "B"] | None
+    work: dict[str, int | Tensor]
+    capped: Bool[Tensor, "B"] | None = None
     multipliers: Float[Tensor, "B m"] | None = None
     moved: Bool[Tensor, "B"] | None = None
     ended: Bool[Tensor, "B"] | None = None
@@ -137,6 +142,12 @@ class LineSearch(Agent):
     def direction(self, state: SearchState, ready: Bool[Tensor, "B"]) -> Direction:
         """The direction in the rows that are ready: all derivatives are known where they stand."""
 
+    def measured(
+        self, state: SearchState, multipliers: Float[Tensor, "B m"]
+    ) -> tuple[Float[Tensor, "B"], Any]:
+        """The merit function, and what of the last answers :meth:`direction` is to find in ``state.here``."""
+        return self.merit(state, multipliers), None
+
     def asked_at(self, state: SearchState) -> Float[Tensor, "B m"]:
         """The multipliers of the Hessian that it needs where it stands."""
         return state.multipliers
@@ -145,22 +156,26 @@ class LineSearch(Agent):
         """Rows where the residual may end the run."""
         return ~state.trying
 
-    def prepared(self, state: SearchState) -> tuple[SearchState, Bool[Tensor, "B"]]:
-        """The state with what the answers say of a direction, and the rows that have all for one."""
-        at = {"x": state.x, "multipliers": self.asked_at(state)}
+    def prepared(self, state: SearchState) -> tuple[SearchState, Bool[Tensor, "B"] | None]:
+        """The state with what the answers say of a direction, and the rows that have all for one, if any."""
         # whatever else is needed there is asked no later than the Hessian
-        return state, ~state.trying & ~state.finished & state.notes.holds("hessian", **at)
+        held = state.notes.held("hessian", x=state.x, multipliers=self.asked_at(state))
+        busy = None if held is None else union(state.trying, state.finished)
+        return state, held if held is None or busy is None else held & ~busy
 
-    def asked(self, state: SearchState) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """What is asked next, by kind, and the places."""
+    def asked(
+        self, state: SearchState, first: dict[str, Tensor] | None
+    ) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """What is asked next, by kind, and the places; ``first``: the trials, where all rows begin one."""
         seen = look(state.trying)
         resting = ~state.trying if seen.some and not seen.every else not seen.some
         wanted = {kind: True if kind in self.tried else resting for kind in self.needs}
-        return wanted, self.places(state, seen, self.asked_at(state))
+        return wanted, self.places(state, seen, self.asked_at(state), first)
 
     def slope(self, notes: Notes, multipliers: Float[Tensor, "B m"]) -> Float[Tensor, "B n"]:
         """grad_x L at the last answers."""
-        return notes["gradient"] + times(notes["jacobian"].mT, multipliers)
+        gradient, along = notes["gradient"].unsqueeze(1), multipliers.unsqueeze(1)
+        return torch.baddbmm(gradient, along, notes["jacobian"]).squeeze(1)
 
     def slope_known(self, state: SearchState) -> Bool[Tensor, "B"]:
         """Whether they were given where it stands."""
@@ -173,7 +188,8 @@ class LineSearch(Agent):
         notes = Notes.begin(self, problem, observation)
         x, multipliers = observation["x"], observation["multipliers"]
         nothing, none = torch.zeros_like(x[:, 0]), torch.zeros_like(keys)
-        return SearchState(
+        told = [notes.holds(kind, x=x) for kind in self.tried]
+        state = SearchState(
             notes=notes,
             keys=keys,
             x=x,
@@ -185,6 +201,8 @@ class LineSearch(Agent):
             slope=nothing - torch.inf,
             rounding=nothing,
             trying=none > 0,
+            here=None,
+            told=torch.stack(told).all(0),
             iterations=none,
             step=nothing,
             singular=none > 0,
@@ -193,36 +211,54 @@ class LineSearch(Agent):
             own=self.begin(notes, multipliers),
             work=Ledger.empty(self.counts, len(keys), keys.device),
         )
+        return replace(state, here=self.measured(state, multipliers)[1])
 
     def act(self, state: SearchState, observation: Observation) -> tuple[Action, SearchState]:
         notes = state.notes.read(observation)
-        state = replace(state, notes=notes, finished=state.finished | notes.refused)
-        if look(state.trying).some:
-            state = self._judged(state, observation)
+        over, tried, first = union(state.finished, notes.refused), look(state.trying), None
+        state = replace(state, notes=notes, finished=state.finished if over is None else over)
+        if tried.some:
+            state = self._judged(state, observation, tried)
         if self.tolerance:
             state = replace(state, finished=state.finished | (self.settled(state) & self._within(state)))
         state, ready = self.prepared(state)
-        seen = look(ready)
-        if seen.some:
-            state = self._turned(state, ready, seen)
-        wanted, places = self.asked(state)
+        if ready is not None and (seen := look(ready)).some:
+            state, first = self._turned(self._known(state, ready), ready, seen)
+        wanted, places = self.asked(state, first)
         action, notes = state.notes.ask(wanted, **places)
         return action, replace(state, notes=notes)
 
-    def places(self, state: SearchState, seen: Seen, resting: Float[Tensor, "B m"]) -> dict[str, Tensor]:
+    def places(
+        self, state: SearchState, seen: Seen, resting: Float[Tensor, "B m"], first: dict[str, Tensor] | None
+    ) -> dict[str, Tensor]:
         """The next trial, where ``seen`` says so, or where it stands, with the multipliers ``resting``."""
+        if first is not None:
+            return first
         if not seen.some:  # copies: the memory is nobody else's
             return {"x": state.x.clone(), "multipliers": resting.clone()}
         length = state.length.unsqueeze(-1)
-        x, multipliers = state.x + length * state.dx, state.multipliers + length * state.dmultipliers
+        x = torch.addcmul(state.x, length, state.dx)
+        multipliers = torch.addcmul(state.multipliers, length, state.dmultipliers)
         here = {"x": state.x, "multipliers": resting}
         return mixed(seen, state.trying, {"x": x, "multipliers": multipliers}, here)
 
-    def _judged(self, state: SearchState, observation: Observation) -> SearchState:
+    def _known(self, state: SearchState, ready: Bool[Tensor, "B"]) -> SearchState:
+        """The state with what is kept of where it stands; no trial told it where the first answer did not."""
+        if look(state.told).every:
+            return state
+        new = ready & ~state.told
+        here = self.measured(state, state.multipliers)[1]
+        return replace(state, here=select(new, here, state.here), told=state.told | new)
+
+    def _judged(self, state: SearchState, observation: Observation, tried: Seen) -> SearchState:
         """Whether trials are accepted, and how long the next ones are."""
-        most = state.merit + self.armijo * state.length * state.slope + state.rounding
-        passed = state.trying & (self.merit(state, observation["multipliers"]) <= most)
-        failed, seen = state.trying & ~passed, look(passed)
+        most = torch.addcmul(state.merit + state.rounding, state.length, state.slope, value=self.armijo)
+        merit, measured = self.measured(state, observation["multipliers"])
+        passed = merit <= most
+        failed = ~passed
+        if not tried.every:
+            passed, failed = state.trying & passed, state.trying & failed
+        seen = look(passed)
         length, finished = state.length, state.finished
         if not seen.every:
             length = torch.where(failed, length / 2, length)
@@ -231,32 +267,32 @@ class LineSearch(Agent):
         here = {"x": state.x, "multipliers": state.multipliers, "step": state.step}
         return replace(
             state,
-            **mixed(seen, passed, there, here),
+            **mixed(seen, passed, there | {"here": measured}, here | {"here": state.here}),
             length=length,
             trying=failed,
             iterations=state.iterations + passed,
             finished=finished,
         )
 
-    def _turned(self, state: SearchState, ready: Bool[Tensor, "B"], seen: Seen) -> SearchState:
-        """The state with a direction in rows that are ready."""
-        found = self.direction(state, ready)
+    def _turned(
+        self, state: SearchState, ready: Bool[Tensor, "B"], seen: Seen
+    ) -> tuple[SearchState, dict[str, Tensor] | None]:
+        """The state with a direction in rows that are ready, and the first trials where all have one."""
+        found, n = self.direction(state, ready), state.x.shape[-1]
         moved = None if found.moved is None else ready & found.moved
         new = ready if moved is None else ready & ~moved
-        z, at = cat(found.dx, found.dmultipliers), cat(state.x, state.multipliers)
-        # of z that is no number a sum is none, too
-        singular = found.singular | ~(z.sum(-1).abs() < torch.inf)
-        rounding = _rounding(found.merit, state)
+        dx, dmultipliers, rounding = found.z[:, :n], found.z[:, n:], _rounding(found.merit, state)
+        first = {"x": state.x + dx, "multipliers": state.multipliers + dmultipliers}
+        singular = union(found.singular, _no_numbers(found.z))
         # the slope falls from step to step, until rounding is all that is left of it
-        lost = (found.slope.abs() <= rounding) & (found.slope <= state.slope)
-        over = singular | lost | ((at + z) == at).all(-1)
-        if found.ended is not None:
-            over = over | found.ended
-        tries, none = new & ~over, torch.zeros_like(state.iterations)
+        small = union(found.slope.abs() <= rounding)
+        lost = None if small is None else small & (found.slope <= state.slope)
+        over = union(singular, lost, _unmoved(state, first), found.ended)
+        tries = new if over is None else new & ~over
         going = look(tries)
         there = {
-            "dx": found.dx,
-            "dmultipliers": found.dmultipliers,
+            "dx": dx,
+            "dmultipliers": dmultipliers,
             "length": torch.ones_like(state.length),
             "merit": found.merit,
             "slope": found.slope,
@@ -266,22 +302,24 @@ class LineSearch(Agent):
             state,
             **mixed(going, tries, there, {name: getattr(state, name) for name in there}),
             own=mixed(seen, ready, found.own, state.own),
-            trying=state.trying | tries,
-            capped=state.capped + (ready & found.capped),
-            work=state.work.bill(mixed(seen, ready, found.work, dict.fromkeys(found.work, none))),
+            trying=tries if going.every else state.trying | tries,
+            capped=state.capped if found.capped is None else state.capped + (ready & found.capped),
+            work=_billed(state.work, found.work, ready, seen),
         )
-        if not going.every:
+        if going.every:
+            return state, first
+        if over is not None:
             ended = new & over if found.ended is None else (new & over) | (ready & found.ended)
-            state = replace(
-                state, singular=state.singular | (new & singular), finished=state.finished | ended
-            )
+            state = replace(state, finished=state.finished | ended)
+        if singular is not None:
+            state = replace(state, singular=state.singular | (new & singular))
         if moved is not None and found.multipliers is not None:
             state = replace(
                 state,
                 multipliers=select(moved, found.multipliers, state.multipliers),
                 slope=torch.where(moved, -torch.inf, state.slope),  # of another function
             )
-        return state
+        return state, None
 
     def _within(self, state: SearchState) -> Bool[Tensor, "B"]:
         """Whether the residual is known where it stands, and within the tolerance."""
@@ -292,8 +330,33 @@ class LineSearch(Agent):
 
 def _rounding(merit: Float[Tensor, "B"], state: SearchState) -> Float[Tensor, "B"]:
     """What rounding makes of the merit function and of f, the terms of which may cancel each other."""
-    terms = length_of(state.notes["gradient"]) * length_of(state.x)
-    return 4 * torch.finfo(merit.dtype).eps * (merit.abs() + terms)
+    terms = torch.addcmul(merit.abs(), length_of(state.notes["gradient"]), length_of(state.x))
+    return 4 * torch.finfo(merit.dtype).eps * terms
+
+
+def _no_numbers(z: Float[Tensor, "B N"]) -> Bool[Tensor, "B"] | None:
+    """Where a direction is no number; ``None`` where the host sees none. The sum is then none, too."""
+    if z.is_cpu and not inside_transform(z) and math.isfinite(z.sum().item()):
+        return None
+    return ~(z.sum(-1).abs() < torch.inf)
+
+
+def _unmoved(state: SearchState, first: dict[str, Tensor]) -> Bool[Tensor, "B"] | None:
+    """Where the first trial is where it stands; ``None`` where there is one row, and it moves."""
+    x, multipliers = first["x"], first["multipliers"]
+    if len(x) == 1 and x.is_cpu and not inside_transform(x) and not torch.equal(x, state.x):
+        return None
+    return (x == state.x).all(-1) & (multipliers == state.multipliers).all(-1)
+
+
+def _billed(work: Ledger, found: dict[str, int | Tensor], ready: Bool[Tensor, "B"], seen: Seen) -> Ledger:
+    """The ledger with what was done in the rows that are ready."""
+    amounts = [found.get(kind, 0) for kind in work.kinds]
+    if seen.every and not any(isinstance(amount, Tensor) for amount in amounts):
+        return work.bill(torch.tensor(amounts))
+    none = torch.zeros_like(ready, dtype=torch.int64)
+    rows = {kind: none + amount for kind, amount in zip(work.kinds, amounts, strict=True)}
+    return work.bill(mixed(seen, ready, rows, dict.fromkeys(rows, none)))
 
 
 def _refuse(agent: Agent, problem: Any) -> None:

@@ -8,7 +8,7 @@ else 0. Norms of matrices are Frobenius's.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,43 +16,97 @@ from torch import Tensor
 
 from ..asking import Notes
 from ._rows import cat, look
-from .gmres import length_of, times
+from .gmres import times
 
 
-class System(NamedTuple):
-    """The system and what it is made of.
+class System:
+    """The system and what it is made of; what a method does not ask for is not computed.
 
     Attributes:
         slope: grad_x L, ``(B, n)``.
         c, G, H: constraints, Jacobian, the Lagrangian's Hessian.
-        B: the modified Hessian.
-        shift: t.
-        shifted: whether it is more than 0 in a row, as far as the host may look.
-        size, modified: |H| and |B|, ``(B,)``.
-        least: the least eigenvalue of G G', ``(B,)``.
-        A, b: the system.
+        bent: where the Hessian is modified, ``(B,)``; ``None`` in no row, as far as the host may look.
+        xi: what the shift adds to the Hessian's norm.
     """
 
-    slope: Float[Tensor, "B n"]
-    c: Float[Tensor, "B m"]
-    G: Float[Tensor, "B m n"]
-    H: Float[Tensor, "B n n"]
-    B: Float[Tensor, "B n n"]
-    shift: Float[Tensor, "B"]
-    shifted: bool
-    size: Float[Tensor, "B"]
-    modified: Float[Tensor, "B"]
-    least: Float[Tensor, "B"]
-    A: Float[Tensor, "B N N"]
-    b: Float[Tensor, "B N"]
+    def __init__(
+        self,
+        slope: Float[Tensor, "B n"],
+        c: Float[Tensor, "B m"],
+        G: Float[Tensor, "B m n"],
+        H: Float[Tensor, "B n n"],
+        bent: Bool[Tensor, "B"] | None,
+        xi: float,
+    ) -> None:
+        self.slope, self.c, self.G, self.H, self.bent, self.xi = slope, c, G, H, bent, xi
+
+    @cached_property
+    def size(self) -> Float[Tensor, "B"]:
+        """|H|."""
+        return norm(self.H)
+
+    @cached_property
+    def shift(self) -> Float[Tensor, "B"]:
+        """The shift t."""
+        if self.bent is None:
+            return self.c.new_zeros(len(self.c))
+        return torch.where(self.bent, self.xi + self.size, 0.0)
+
+    @cached_property
+    def B(self) -> Float[Tensor, "B n n"]:  # noqa: N802
+        """The modified Hessian."""
+        if self.bent is None:
+            return self.H
+        return self.H + torch.diag_embed(self.shift.unsqueeze(-1).expand_as(self.slope))
+
+    @cached_property
+    def modified(self) -> Float[Tensor, "B"]:
+        """|B|."""
+        return self.size if self.bent is None else norm(self.B)
+
+    @cached_property
+    def least(self) -> Float[Tensor, "B"]:
+        """The least eigenvalue of G G'."""
+        return eigenvalues(torch.bmm(self.G, self.G.mT))[:, 0]
+
+    @cached_property
+    def A(self) -> Float[Tensor, "B N N"]:  # noqa: N802
+        """The matrix."""
+        above = torch.cat((self.B, self.G.mT), -1)
+        return torch.cat((above, torch.nn.functional.pad(self.G, (0, self.c.shape[-1]))), -2)
+
+    @cached_property
+    def left(self) -> Float[Tensor, "B N"]:
+        """(grad_x L, c)."""
+        return cat(self.slope, self.c)
+
+    @cached_property
+    def b(self) -> Float[Tensor, "B N"]:
+        """The right-hand side."""
+        return -self.left
 
     def parts(self, z: Float[Tensor, "B N"]) -> tuple[Float[Tensor, "B n"], Float[Tensor, "B m"]]:
         """Both parts of z: dx and dmultipliers."""
         n = self.slope.shape[-1]
         return z[:, :n], z[:, n:]
 
+    def dependent(self, threshold: float) -> Bool[Tensor, "B"]:
+        """Where an eigenvalue of G G' is below the threshold, or none is a number.
 
-def system(notes: Notes, multipliers: Float[Tensor, "B m"], xi: float, reduced: float | None) -> System:
+        Cholesky's factorisation says it in half the time that the eigenvalues take.
+        """
+        gram = torch.bmm(self.G, self.G.mT)
+        gram.diagonal(dim1=-2, dim2=-1).sub_(threshold)
+        return torch.linalg.cholesky_ex(gram)[1] != 0
+
+
+def system(
+    notes: Notes,
+    multipliers: Float[Tensor, "B m"],
+    xi: float,
+    reduced: float | None,
+    slope: Float[Tensor, "B n"] | None = None,
+) -> System:
     """The system at the last answers.
 
     Args:
@@ -60,20 +114,13 @@ def system(notes: Notes, multipliers: Float[Tensor, "B m"], xi: float, reduced: 
         multipliers: where the Hessian was asked.
         xi: what the shift adds to the Hessian's norm.
         reduced: the threshold of the reduced Hessian's eigenvalues; ``None`` for no shift.
+        slope: grad_x L, where it is known.
     """
     c, G, H = notes["constraints"], notes["jacobian"], notes["hessian"]
-    slope = notes["gradient"] + times(G.mT, multipliers)
-    least, size = eigenvalues(torch.bmm(G, G.mT))[:, 0], norm(H)
+    if slope is None:
+        slope = notes["gradient"] + times(G.mT, multipliers)
     low = None if reduced is None else bent(G, H, reduced)
-    B, modified, shift = H, size, torch.zeros_like(size)
-    shifted = low is not None and look(low).some
-    if low is not None and shifted:
-        shift = torch.where(low, xi + size, 0.0)
-        B = H + torch.diag_embed(shift.unsqueeze(-1).expand_as(slope))
-        modified = norm(B)
-    corner = G.new_zeros(*c.shape, c.shape[-1])
-    A = torch.cat((torch.cat((B, G.mT), -1), torch.cat((G, corner), -1)), -2)
-    return System(slope, c, G, H, B, shift, shifted, size, modified, least, A, -cat(slope, c))
+    return System(slope, c, G, H, low if low is not None and look(low).some else None, xi)
 
 
 def bent(G: Float[Tensor, "B m n"], H: Float[Tensor, "B n n"], reduced: float) -> Bool[Tensor, "B"] | None:
@@ -87,15 +134,16 @@ def bent(G: Float[Tensor, "B m n"], H: Float[Tensor, "B n n"], reduced: float) -
 
 def eigenvalues(matrix: Float[Tensor, "B n n"]) -> Float[Tensor, "B n"]:
     """Of a symmetric matrix, rising. One with a NaN has none: such a row gets any."""
-    matrix = matrix.nan_to_num(0.0, 0.0, 0.0)
-    return matrix[..., 0] if matrix.shape[-1] == 1 else torch.linalg.eigvalsh(matrix)
+    if matrix.shape[-1] == 1:
+        return matrix[..., 0]
+    return torch.linalg.eigvalsh(matrix.nan_to_num(0.0, 0.0, 0.0))
 
 
 def norm(matrix: Float[Tensor, "B m n"]) -> Float[Tensor, "B"]:
     """Frobenius's."""
-    return length_of(matrix.flatten(1))
+    return torch.linalg.vector_norm(matrix, dim=(-2, -1))
 
 
 def dot(one: Float[Tensor, "B n"], other: Float[Tensor, "B n"]) -> Float[Tensor, "B"]:
     """The scalar products."""
-    return (one * other).sum(-1)
+    return torch.linalg.vecdot(one, other)

@@ -19,6 +19,8 @@ eta1, eta2 and delta persist; z is kept where they change. psi bounds the invers
 the accuracy asked is 1e-9 or less, and the cap of sketches decides where A is badly conditioned. A trial asks
 value, constraints, gradient and Jacobian, an accepted point the Hessian.
 
+An exact solve needs neither psi nor delta, and does not compute them.
+
 Sketches, factorisations (exact solves) and reductions (of the Hessian to the null space) are on its own
 ledger. Unless ``solve`` is ``exact`` it computes on the host.
 """
@@ -26,6 +28,7 @@ ledger. Unless ``solve`` is ``exact`` it computes on the host.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -36,7 +39,7 @@ from optenvs.core.struct import replace, select
 from ..asking import Notes
 from ..core import require
 from ._merit import FLOOR, Penalties, Slopes, Squares, first_done, merit, most_changes, stricter
-from ._rows import look
+from ._rows import look, union
 from ._search import Direction, LineSearch, SearchState
 from ._system import System, dot, norm, system
 from .gmres import length_of, times
@@ -45,8 +48,16 @@ from .sketching import WEIGHTS, Sketches, sketch_and_project
 SOLVES = ("gaussian", "kaczmarz", "block", "exact")
 HESSIANS = ("lagrangian", "objective")
 STARTS = ("residual", "published")
-_Found = tuple[Tensor, Slopes, Penalties, dict[str, Tensor], Tensor]
+_Found = tuple[Tensor, Tensor, Penalties, dict[str, int | Tensor], Tensor | None]
 """A direction, the slope along it, penalties, what was done, and where sketches fell short."""
+
+
+class Here(NamedTuple):
+    """What the merit function is made of: grad_x L, the Lagrangian, and squares."""
+
+    slope: Float[Tensor, "B n"]
+    lagrangian: Float[Tensor, "B"]
+    squares: Squares
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,32 +136,35 @@ class AdaSketchNewton(LineSearch):
         return Penalties(self.eta1 * one, self.eta2 * one, self.delta * one, one, 0 * one)
 
     def merit(self, state: SearchState, multipliers: Float[Tensor, "B m"]) -> Float[Tensor, "B"]:
+        return self.measured(state, multipliers)[0]
+
+    def measured(
+        self, state: SearchState, multipliers: Float[Tensor, "B m"]
+    ) -> tuple[Float[Tensor, "B"], Here]:
         notes = state.notes
         c, slope = notes["constraints"], self.slope(notes, multipliers)
         lagrangian = notes["value"].squeeze(-1) + dot(multipliers, c)
-        return merit(state.own, lagrangian, Squares.of(c, slope))
+        squares = Squares.of(c, slope)
+        return merit(state.own, lagrangian, squares), Here(slope, lagrangian, squares)
 
     def direction(self, state: SearchState, ready: Bool[Tensor, "B"]) -> Direction:
-        at = system(state.notes, state.multipliers, self.xi, self.reduced)
-        squares = Squares.of(at.c, at.slope)
-        singular = ~(at.least >= self.singular)
-        psi = at.modified.square().clamp_min(1) / (at.least.clamp_max(1) * min(self.xi, 1.0))
-        own = replace(state.own, psi=20 * psi, shift=at.shift)
-        own = replace(own, delta=torch.minimum(own.delta, self._trial(own, at)).clamp_min(FLOOR))
-        inner = self._exact if self.solve == "exact" else self._sketched
-        z, slopes, own, work, capped = inner(state, at, own, squares, ready & ~singular)
-        dx, dmultipliers = at.parts(z)
-        lagrangian = state.notes["value"].squeeze(-1) + dot(state.multipliers, at.c)
-        reductions = int(self.reduced is not None and _room(at))
+        here: Here = state.here
+        at = system(state.notes, state.multipliers, self.xi, self.reduced, here.slope)
+        own = replace(state.own, shift=at.shift)
+        if self.solve == "exact":
+            singular, inner = union(at.dependent(self.singular)), self._exact
+        else:
+            singular, inner = ~(at.least >= self.singular), self._sketched
+        ready = ready if singular is None else ready & ~singular
+        z, slope, own, work, capped = inner(state, at, own, here.squares, ready)
         return Direction(
-            dx=dx,
-            dmultipliers=dmultipliers,
-            merit=merit(own, lagrangian, squares),
-            slope=slopes.at(own),
+            z=z,
+            merit=merit(own, here.lagrangian, here.squares),
+            slope=slope,
             own=own,
             singular=singular,
             capped=capped,
-            work=work | {"reductions": torch.full_like(state.iterations, reductions)},
+            work=work | {"reductions": int(self.reduced is not None and _room(at))},
         )
 
     def _trial(self, own: Penalties, at: System) -> Float[Tensor, "B"]:
@@ -165,28 +179,30 @@ class AdaSketchNewton(LineSearch):
         H = state.notes["objective_hessian"] if self.hessian == "objective" else at.H
         rate = times(at.G, dx)
         turned = times(H, dx) + times(at.G.mT, dmultipliers)
-        return Slopes(dot(at.slope, dx) + dot(at.c, dmultipliers), dot(at.c, rate), dot(at.slope, turned))
+        return Slopes(dot(at.slope, dx) + dot(at.c, dmultipliers), -dot(at.c, rate), -dot(at.slope, turned))
 
     def _exact(
         self, state: SearchState, at: System, own: Penalties, squares: Squares, ready: Bool[Tensor, "B"]
     ) -> _Found:
         """The direction by factorisation, and the first penalties of which it is a direction of descent."""
-        z, info = torch.linalg.solve_ex(at.A, at.b.unsqueeze(-1))
-        z, solved = z.squeeze(-1), info == 0
-        if not look(solved).every:
-            z = torch.where(solved.unsqueeze(-1), z, torch.nan)
-        if self.hessian == "objective" or at.shifted:
+        z, info = torch.linalg.solve_ex(at.A, at.b)
+        if (failed := union(info != 0)) is not None:
+            z = torch.where(failed.unsqueeze(-1), torch.nan, z)
+        if self.hessian == "objective" or at.bent is not None:
             slopes = self._slopes(state, at, z)
         else:  # as A z = b says
-            slopes = Slopes(-dot(at.b, z), -squares.c, -squares.slope)
-        own = first_done(own, slopes, squares.both, self.nu, most_changes(self.eta1, self.eta2, self.nu))
-        nothing = torch.zeros_like(state.iterations)
-        return z, slopes, own, {"sketches": nothing, "factorisations": ready.long()}, nothing > 0
+            slopes = Slopes(dot(at.left, z), squares.c, squares.slope)
+        most = most_changes(self.eta1, self.eta2, self.nu)
+        own, slope = first_done(own, slopes, squares.both, self.nu, most)
+        return z, slope, own, {"factorisations": 1 if look(ready).every else ready.long()}, None
 
     def _sketched(
         self, state: SearchState, at: System, own: Penalties, squares: Squares, ready: Bool[Tensor, "B"]
     ) -> _Found:
         """The direction by sketches."""
+        psi = at.modified.square().clamp_min(1) / (at.least.clamp_max(1) * min(self.xi, 1.0))
+        own = replace(own, psi=20 * psi)
+        own = replace(own, delta=torch.minimum(own.delta, self._trial(own, at)).clamp_min(FLOOR))
         z, made, capped = torch.zeros_like(at.b), torch.zeros_like(state.iterations), torch.zeros_like(ready)
         before, size = state.work["sketches"], length_of(at.b)
         theta = size.clamp_max(1) if self.theta is None else self.theta
@@ -211,7 +227,7 @@ class AdaSketchNewton(LineSearch):
             going = going & ~slopes.done(own, squares.both)
             own = select(going, self._stricter(own, at), own)
             sketches = self._sketches(False)
-        return z, slopes, own, {"sketches": made, "factorisations": torch.zeros_like(made)}, capped
+        return z, slopes.at(own), own, {"sketches": made}, capped
 
     def _stricter(self, own: Penalties, at: System) -> Penalties:
         own = stricter(own, self.nu)

@@ -31,6 +31,7 @@ from optenvs.core.struct import replace, struct
 from ..asking import Notes
 from ..core import require
 from ._l1 import call, inner
+from ._rows import cat
 from ._search import Direction, LineSearch, SearchState
 from ._system import dot, eigenvalues
 from .gmres import length_of, times
@@ -127,8 +128,7 @@ class AugmentedLagrangian(LineSearch):
         ended = ~solved & (own.steps >= self.steps)
         ended = ended | (solved & (length_of(torch.cat((gradient, c), -1)) <= self.tolerance))
         return Direction(
-            dx=dx,
-            dmultipliers=torch.zeros_like(new),
+            z=cat(dx, torch.zeros_like(new)),
             merit=self.merit(state, state.multipliers),
             slope=dot(gradient, dx),
             own=replace(
@@ -138,7 +138,7 @@ class AugmentedLagrangian(LineSearch):
                 rounds=own.rounds + solved,
                 steps=torch.where(solved, 0, own.steps + 1),
             ),
-            singular=torch.zeros_like(ready),
+            singular=None,
             capped=capped,
             work={"products": products, "factorisations": (~solved & (self.solve == "exact")).long()},
             multipliers=new,

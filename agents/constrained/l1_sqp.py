@@ -79,7 +79,7 @@ class L1Sqp(L1Search):
     def direction(self, state: SearchState, ready: Bool[Tensor, "B"]) -> Direction:
         at, mu, sigma = self.system(state), state.own.mu, self.tau * (1 - self.epsilon)
         gradient = state.notes["gradient"]
-        singular = ~(at.least >= self.singular)
+        singular = at.dependent(self.singular)
         found, going = inner(at.b, self.products), ready & ~singular
         capped = torch.zeros_like(ready)
         while bool(going.any()):
@@ -91,10 +91,8 @@ class L1Sqp(L1Search):
         said = model(at, gradient, found.z)
         needed = (said.descent + said.curved) / ((1 - self.tau) * (said.before - said.after))
         mu = torch.where(said.enough(mu, sigma), mu, torch.fmax(mu, needed) + 1e-4)
-        dx, dmultipliers = at.parts(found.z)
         return Direction(
-            dx=dx,
-            dmultipliers=dmultipliers,
+            z=found.z,
             merit=self.penalised(state.notes, mu),
             slope=said.slope(mu),
             own=replace(state.own, mu=mu),

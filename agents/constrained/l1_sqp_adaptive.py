@@ -70,7 +70,7 @@ class L1SqpAdaptive(L1Search):
     def direction(self, state: SearchState, ready: Bool[Tensor, "B"]) -> Direction:
         at, own = self.system(state), state.own
         gradient, size = state.notes["gradient"], one_norm(at.b)
-        singular = ~(at.least >= self.singular)
+        singular = at.dependent(self.singular)
         found, going = inner(at.b, self.products), ready & ~singular
         capped = torch.zeros_like(ready)
         while bool(going.any()):
@@ -82,10 +82,8 @@ class L1SqpAdaptive(L1Search):
             capped = capped | (going & found.stuck)
             going = going & ~found.stuck
             own = select(going, Adapted(own.mu * self.nu, own.kappa / self.nu**2), own)
-        dx, dmultipliers = at.parts(found.z)
         return Direction(
-            dx=dx,
-            dmultipliers=dmultipliers,
+            z=found.z,
             merit=self.penalised(state.notes, own.mu),
             slope=model(at, gradient, found.z).slope(own.mu),
             own=own,

@@ -183,7 +183,7 @@ class MinresNewton(LineSearch):
         (dx, dmultipliers), (top, rate), (down, lack) = (self._parts(v, n) for v in (z, image, own.b))
         square = dot(dx, dx)
         turned = dot(down, top) - own.penalties.shift * dot(down, dx)  # down = -grad_x L, lack = -c
-        slopes = Slopes(-dot(own.b, z), -dot(lack, rate), -turned)
+        slopes = Slopes(-dot(own.b, z), dot(lack, rate), turned)
         return slopes, dot(dx, top) - dot(dmultipliers, rate), square
 
     def _aim(self, own: Solving) -> Float[Tensor, "B"]:
@@ -204,7 +204,7 @@ class MinresNewton(LineSearch):
         whole, before = dot(own.b, own.b), own.penalties
         failed = met & ~slopes.done(before, whole)
         bent = failed & (own.made < self.cap) & self._bent(own, bend, square, n)
-        last = first_done(before, slopes, whole, self.nu, most_changes(self.eta1, self.eta2, self.nu))
+        last, _ = first_done(before, slopes, whole, self.nu, most_changes(self.eta1, self.eta2, self.nu))
         next_ = stricter(before, self.nu)
         next_ = replace(next_, delta=(before.delta / self.nu**4).clamp_min(_FLOOR))
         more = replace(before, shift=(_GROWTH * before.shift).clamp_min(self.xi))
@@ -222,14 +222,12 @@ class MinresNewton(LineSearch):
     def direction(self, state: SearchState, ready: Bool[Tensor, "B"]) -> Direction:
         own: Solving = state.own
         n = state.x.shape[1]
-        dx, dmultipliers = self._parts(own.inner.z, n)
         down, lack = self._parts(own.b, n)
         slopes, _, _ = self._slopes(own, n)
         lagrangian = state.notes["value"].squeeze(-1) - dot(state.multipliers, lack)
         short = own.inner.size > self._aim(own)
         return Direction(
-            dx=dx,
-            dmultipliers=dmultipliers,
+            z=own.inner.z,
             merit=merit(own.penalties, lagrangian, Squares.of(lack, down)),
             slope=slopes.at(own.penalties),
             own=replace(own, solving=own.solving & ~ready),
@@ -238,9 +236,11 @@ class MinresNewton(LineSearch):
             work={"products": own.made},
         )
 
-    def asked(self, state: SearchState) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    def asked(
+        self, state: SearchState, first: dict[str, Tensor] | None
+    ) -> tuple[dict[str, Any], dict[str, Tensor]]:
         solving = ~state.trying & state.own.solving
-        places = self.places(state, look(state.trying), state.multipliers)
+        places = self.places(state, look(state.trying), state.multipliers, first)
         vector, covector = self._parts(state.own.inner.vector, state.x.shape[1])
         places["vector"] = vector.clone()
         places["covector"] = torch.where(solving.unsqueeze(-1), covector, places["multipliers"])

@@ -16,6 +16,7 @@ from .env import State
 from .errors import suggest
 from .struct import rows
 from .tracing import tracing
+from .zeros import zeros
 
 T = TypeVar("T")
 Shape = tuple[int, ...]
@@ -80,6 +81,8 @@ class Kind:
         dear: whether an answer costs more than a copy of what the function reads. Where the host may look and
             some rows do not pay, the function is then given those that do: a query with them alone, and of
             the state its fields, to read and for nothing else.
+        fresh: whether the function makes its answer anew, in memory that is nobody else's: nothing of the
+            instance, of the query, or of another answer. Then it is told as it is, and else copied.
     """
 
     shape: Shape | spaces.Box
@@ -91,6 +94,7 @@ class Kind:
     by: str | None = None
     times: str | None = None
     dear: bool = False
+    fresh: bool = False
 
 
 class Judgement(NamedTuple):
@@ -138,7 +142,7 @@ class Offer:
         parts = {}
         for name, shape, dtype in self.places:
             kept = real if dtype.startswith("float") else getattr(torch, dtype)
-            parts[name] = places[name] if name in places else like.new_zeros(len(like), *shape, dtype=kept)
+            parts[name] = places[name] if name in places else zeros((len(like), *shape), kept, like.device)
         return parts
 
     def want(self, wanted: Mapping[str, bool | Bool[Tensor, "B"]], like: Tensor) -> Tensor:
@@ -146,27 +150,33 @@ class Offer:
         for name in wanted:
             if name not in self.kinds:
                 raise ValueError(f"wanted: no kind {name!r}{suggest(name, self.kinds)}")
-        if like.device.type == "cpu" and not tracing() and all(isinstance(w, bool) for w in wanted.values()):
-            same = _row(tuple(int(wanted.get(kind, False)) for kind in self.kinds))
-            return same.expand(len(like), -1).clone()  # `repeat` takes five times as long
+        by_kind = tuple(wanted.get(kind, False) for kind in self.kinds)
+        if like.is_cpu and not any(isinstance(w, Tensor) for w in by_kind) and not tracing():
+            return _row(by_kind).expand(len(like), -1).clone()  # `repeat` takes five times as long
         none = torch.zeros(len(like), dtype=torch.bool, device=like.device)
         columns = [wanted.get(kind, none) for kind in self.kinds]
         return torch.stack([c if isinstance(c, Tensor) else none + c for c in columns], -1).long()
 
     def check_places(self, given: Mapping[str, Any]) -> None:
         """Raise ``ValueError`` for a place that is not on offer, or is no tensor of its shape."""
-        shapes = {name: tuple(shape) for name, shape, _ in self.places}
+        shapes = _shapes(self.places)
         for name, place in given.items():
             if name not in shapes:
                 raise ValueError(f"places: no place {name!r}{suggest(name, shapes)}")
-            if not isinstance(place, Tensor) or tuple(place.shape[1:]) != shapes[name]:
+            if not isinstance(place, Tensor) or place.shape[1:] != shapes[name]:
                 came = tuple(place.shape) if isinstance(place, Tensor) else type(place).__name__
                 wanted = ", ".join(map(str, ("B", *shapes[name])))
                 raise ValueError(f"{name}: expected a tensor ({wanted}), got {came}")
 
 
 @functools.lru_cache(maxsize=256)
-def _row(wanted: tuple[int, ...]) -> Tensor:
+def _shapes(places: tuple[tuple[str, Shape, str], ...]) -> dict[str, Shape]:
+    """The shape of each place."""
+    return {name: tuple(shape) for name, shape, _ in places}
+
+
+@functools.lru_cache(maxsize=256)
+def _row(wanted: tuple[bool, ...]) -> Tensor:
     """What all rows want, on the CPU; made once, outside inference mode, so that everybody may use it."""
     with torch.inference_mode(False):
-        return torch.tensor([wanted], dtype=torch.int64)
+        return torch.tensor([wanted]).long()
