@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from optenvs.processes.run import run_processes as run_processes
     from optenvs.processes.spawn import spawn_processes as spawn_processes
     from optenvs.processes.watch import NodeFailure as NodeFailure
+    from optenvs.scoring.result import Score as Score
+    from optenvs.scoring.scores import score as score
+    from optenvs.scoring.splits import list_splits as list_splits
     from optenvs.wrappers.spread import Spread as Spread
     from optenvs.zoo import aec_env as aec_env
     from optenvs.zoo import parallel_env as parallel_env
@@ -58,6 +61,7 @@ if TYPE_CHECKING:
 _LAZY = {
     "EnvSpec": "envs_registry",
     "GymEnv": "optenvs.faces.single",
+    "Score": "optenvs.scoring.result",
     "Spread": "optenvs.wrappers.spread",
     "NodeFailure": "optenvs.processes.watch",
     "NumpyVectorEnv": "optenvs.faces.arrays",
@@ -69,6 +73,7 @@ _LAZY = {
     "check": "optenvs.core.checker",
     "constrained_from_functions": "optenvs.envs.constrained.functions",
     "from_function": "optenvs.envs.landscapes.function",
+    "list_splits": "optenvs.scoring.splits",
     "load": "optenvs.core.snapshot",
     "make": "optenvs.making",
     "network_from_functions": "optenvs.envs.network.functions",
@@ -78,6 +83,7 @@ _LAZY = {
     "rollout": "optenvs.core.rollout",
     "run_processes": "optenvs.processes.run",
     "save": "optenvs.core.snapshot",
+    "score": "optenvs.scoring.scores",
     "spawn_processes": "optenvs.processes.spawn",
     "surrogate_from_module": "optenvs.envs.surrogate.module",
     "unroll": "optenvs.core.rollout",

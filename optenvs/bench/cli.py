@@ -1,4 +1,4 @@
-"""The command line: ``optenvs list | agents | info | check | bench | report | rank``.
+"""The command line: ``optenvs list | agents | info | check | bench | report | score | splits | rank``.
 
 Only what a command needs is imported, and only when it runs: ``optenvs list`` loads no torch. A mistake is
 one line on standard error and exit code 2; a check that fails, or a run that raised, is exit code 1.
@@ -11,15 +11,12 @@ import dataclasses
 import io
 import shutil
 import sys
-import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 try:
     import typer
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 except ModuleNotFoundError as error:
@@ -27,6 +24,8 @@ except ModuleNotFoundError as error:
 
 import optenvs
 from envs_registry import ENVIRONMENTS, PLAIN
+from optenvs.bench.scoring import score, splits
+from optenvs.bench.terminal import keywords_of, new_console, one_line
 from optenvs.program import raise_again
 
 if TYPE_CHECKING:
@@ -43,7 +42,6 @@ main = typer.Typer(
     rich_markup_mode=None,
 )
 
-_PIPE_WIDTH = 160  # of a table that no terminal limits
 _SIGNS = {"∞": "inf", "–": "-", "é": "e"}
 
 EnvironmentId = Annotated[
@@ -89,43 +87,11 @@ def common(
         sys.path.append(str(Path.cwd()))  # last: a folder here must not stand for an installed package
 
 
-def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False)
-
-
-_MISTAKES = (ValueError, TypeError, LookupError, OSError, ImportError)
-
-
-@contextmanager
-def _one_line(kinds: tuple[type[Exception], ...] = _MISTAKES) -> Iterator[None]:
-    """A mistake of the user's (an unknown name, a bad value, absent data) is one line and exit code 2."""
-    try:
-        yield
-    except kinds as error:
-        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
-        raise typer.Exit(2) from error
-
-
 def _known(option: str, value: str | None, known: set[str]) -> None:
     if value is not None and value not in known:
         from optenvs.core.errors import suggest  # loads torch
 
         raise ValueError(f"{option}: no {value!r}{suggest(value, known)}")
-
-
-def _keywords(settings: list[str] | None, option: str = "--set") -> dict[str, Any]:
-    """``["dim=10", "oracle=hvp"]`` as keywords; a value that is no TOML is text."""
-    keywords: dict[str, Any] = {}
-    for setting in settings or ():
-        name, equals, text = setting.partition("=")
-        if not (equals and name.isidentifier()):
-            raise ValueError(f"{option}: expected KEY=VALUE, got {setting!r}")
-        try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = text
-        keywords[name] = tuple(value) if isinstance(value, list) else value
-    return keywords
 
 
 @main.command(name="list")
@@ -134,7 +100,7 @@ def list_environments(
     oracle: Annotated[str | None, typer.Option(help="Only those that can answer this.")] = None,
 ) -> None:
     """List the environments."""
-    with _one_line():
+    with one_line():
         _known("--family", family, {spec.family for spec in ENVIRONMENTS.values()})
         _known("--oracle", oracle, {kind for spec in ENVIRONMENTS.values() for kind in spec.oracles})
     table = Table("id", "family", "oracles", "summary", box=None, pad_edge=False)
@@ -144,7 +110,7 @@ def list_environments(
         spec = (ENVIRONMENTS | PLAIN)[env_id]
         oracles = ", ".join(spec.oracles) or "none: plain Gymnasium"
         table.add_row(env_id, spec.family, oracles, escape(spec.summary))
-    _console().print(table)
+    new_console().print(table)
 
 
 @main.command(name="agents")
@@ -160,7 +126,7 @@ def list_agents(
 
     entries = {name: agents.entry(name) for name in agents.list_agents()}
     every = "|".join(kind for *_, kinds in entries.values() for kind in kinds)
-    with _one_line():
+    with one_line():
         _known("--needs", needs, {*every.split("|")})
     table = Table("name", "needs", "summary", box=None, pad_edge=False)
     table.columns[0].no_wrap = True
@@ -168,17 +134,17 @@ def list_agents(
         module, cls, kinds = entries[name]
         text = escape(first_line(module, cls))
         table.add_row(name, ", ".join(kinds).replace("|", " or "), text)
-    _console().print(table)
+    new_console().print(table)
 
 
 @main.command()
 def info(env_id: EnvironmentId, settings: Settings = None) -> None:
     """Say what an environment is, asks and answers, and its keywords."""
-    with _one_line():
+    with one_line():
         from optenvs.bench.describe import describe
 
-        found = describe(env_id, **_keywords(settings))
-    console, spec = _console(), found.declared
+        found = describe(env_id, **keywords_of(settings))
+    console, spec = new_console(), found.declared
     console.print(f"[bold]{spec.id}[/bold]  {escape(spec.summary)}\n")
     console.print(escape(found.text) + "\n")
     facts = Table("", "", box=None, show_header=False, pad_edge=False)
@@ -208,10 +174,10 @@ def info(env_id: EnvironmentId, settings: Settings = None) -> None:
 @main.command()
 def check(env_id: EnvironmentId, settings: Settings = None) -> None:
     """Hold an environment to the contract; exit code 1 if it breaks it."""
-    with _one_line():
+    with one_line():
         from optenvs.core.checker import CheckFailed
 
-        env = optenvs.make(env_id, **_keywords(settings))
+        env = optenvs.make(env_id, **keywords_of(settings))
     try:
         typer.echo(str(optenvs.check(env)))
     except CheckFailed as failure:
@@ -233,7 +199,7 @@ def bench(
     from optenvs.bench.interrupt import ends_at_once
 
     with ends_at_once("interrupted; the same command goes on from here", _kill_workers):
-        with _one_line():
+        with one_line():
             try:
                 from optenvs.bench import report as reporting
                 from optenvs.bench import runner
@@ -246,9 +212,9 @@ def bench(
             folder = out or Path("results") / experiment.name
             plan = build(experiment)
             usable(folder)
-        with _one_line((OSError,)):
+        with one_line((OSError,)):
             outcome = runner.run(plan, folder, progress=True, source=config)
-        with _one_line():
+        with one_line():
             paths = reporting.report(folder, manifest=outcome.manifest)
         _print_table(paths[1])
     typer.echo(f"{outcome.computed} runs computed, {outcome.reused} found, in {outcome.seconds:.0f} s")
@@ -277,7 +243,7 @@ def report(
     """Write the tables, the figures and the page of a folder of results."""
     from optenvs.bench.interrupt import ends_at_once
 
-    with ends_at_once("interrupted; an earlier report is as it was"), _one_line():
+    with ends_at_once("interrupted; an earlier report is as it was"), one_line():
         if not directory.is_dir():
             raise FileNotFoundError(f"no folder {directory}")
         from optenvs.bench import report as reporting
@@ -311,7 +277,7 @@ def rank(
         "environment": env_id, "agent": agent, "seed": seed, "question": question, "rounds": rounds,
         "keywords": _given(settings, "--set"), "hyperparameters": _given(hyperparameters, "--param"),
     }  # fmt: skip
-    with _one_line():
+    with one_line():
         from optenvs.human.command import prepare
         from optenvs.human.page import serve
 
@@ -329,9 +295,13 @@ def rank(
         typer.echo("ended; the same command goes on from here")
 
 
+main.command()(score)
+main.command()(splits)
+
+
 def _given(settings: list[str] | None, option: str) -> dict[str, Any] | None:
-    with _one_line():
-        return _keywords(settings, option) if settings else None
+    with one_line():
+        return keywords_of(settings, option) if settings else None
 
 
 def _experiment(config: str, jobs: int | None) -> Experiment:
@@ -372,7 +342,7 @@ def _print_table(path: Path) -> None:
             f"{row['failures']}/{row['runs']}",
             escape(row["hyperparameters"]),
         )
-    _console().print(table)
+    new_console().print(table)
 
 
 if __name__ == "__main__":

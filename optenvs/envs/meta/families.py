@@ -57,32 +57,44 @@ class Split:
     tasks: tuple[Any, ...] = ()
 
 
+_FUNCTIONS = (
+    {"env": "optenvs/Rosenbrock-v0", "dim": 4},
+    {"env": "optenvs/StyblinskiTang-v0", "dim": 4},
+    {"env": "optenvs/Ackley-v0", "dim": 4},
+    {"env": "optenvs/LogisticRegression-v0", "dim": 4, "oracle": "gradient"},
+)
+_NETWORKS = (
+    {"env": "optenvs/TrainDigits-v0", "widths": (16,), "batch_size": 32},
+    {"env": "optenvs/TrainDigits-v0", "widths": (16, 16), "activation": "tanh", "batch_size": 32},
+    {"env": "optenvs/TrainBreastCancer-v0", "batch_size": 32},
+)
+_QUADRATICS = (
+    {"env": "optenvs/LeastSquares-v0", "dim": 5},
+    {"env": "optenvs/LeastSquares-v0", "dim": 20},
+    {"env": "optenvs/Quadratic-v0", "spectrum": "wishart"},
+)
 SPLITS: dict[str, Split] = {
     "seeds": Split(),
     "horizons": Split(seed=1_000_003, stretch=5),
-    "functions": Split(
-        seed=1_000_033,
-        tasks=(
-            {"env": "optenvs/Rosenbrock-v0", "dim": 4},
-            {"env": "optenvs/StyblinskiTang-v0", "dim": 4},
-            {"env": "optenvs/Ackley-v0", "dim": 4},
-            {"env": "optenvs/LogisticRegression-v0", "dim": 4, "oracle": "gradient"},
-        ),
-    ),
-    "networks": Split(
-        seed=1_000_037,
-        tasks=(
-            {"env": "optenvs/TrainDigits-v0", "widths": (16,), "batch_size": 32},
-            {"env": "optenvs/TrainDigits-v0", "widths": (16, 16), "activation": "tanh", "batch_size": 32},
-            {"env": "optenvs/TrainBreastCancer-v0", "batch_size": 32},
-        ),
-    ),
+    "functions": Split(seed=1_000_033, tasks=_FUNCTIONS),
+    "functions-horizons": Split(seed=1_000_081, stretch=5, tasks=_FUNCTIONS),
+    "networks": Split(seed=1_000_037, tasks=_NETWORKS),
+    "networks-horizons": Split(seed=1_000_099, stretch=5, tasks=_NETWORKS),
+    "quadratics": Split(seed=1_000_039, tasks=_QUADRATICS),
+    "quadratics-horizons": Split(seed=1_000_117, stretch=5, tasks=_QUADRATICS),
 }
-"""The published splits: other seeds of the tasks trained on, five times as long, and two families besides."""
+"""The published splits: other seeds of the tasks trained on, five times as long, and three families besides.
+
+Those of families have tasks of their own, and are what :func:`optenvs.score` takes by name, too.
+"""
 
 
-def split_of(given: Any) -> Split:
+def split_of(given: Any, field: str = "held_out") -> Split:
     """The split of a name, or of a table with ``seed``, ``stretch`` and ``tasks``.
+
+    Args:
+        given: the name, the table or the split itself.
+        field: the keyword that holds it, for messages.
 
     Raises:
         ValueError: no such name, or a value out of range. TypeError: something else.
@@ -91,18 +103,18 @@ def split_of(given: Any) -> Split:
         return given
     if isinstance(given, str):
         if given not in SPLITS:
-            raise ValueError(f"held_out: no split {given!r}{suggest(given, SPLITS)}")
+            raise ValueError(f"{field}: no split {given!r}{suggest(given, SPLITS)}")
         return SPLITS[given]
     if not isinstance(given, Mapping) or set(given) - {"seed", "stretch", "tasks"}:
         raise TypeError(
-            f"held_out: expected one of {', '.join(SPLITS)}, or a table of seed, stretch and tasks, "
+            f"{field}: expected one of {', '.join(SPLITS)}, or a table of seed, stretch and tasks, "
             f"got {given!r}"
         )
     made = Split(**{**given, "tasks": listed(given.get("tasks", ()))})
     for name, least in (("seed", 0), ("stretch", 1)):
         value = getattr(made, name)
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"held_out: {name}: expected a whole number >= {least}, got {value!r}")
+            raise ValueError(f"{field}: {name}: expected a whole number >= {least}, got {value!r}")
     return made
 
 

@@ -109,8 +109,9 @@ class MetaTraining(OptimizationEnv):
         normaliser: of values: ``task``, ``none``, ``classification``, ``parametric``, see
             :func:`.losses.normaliser_of`.
         worst: what cuts off values and stands for those that are no number, where a normaliser knows none.
-        held_out: the split on which weights are judged: ``seeds``, ``horizons``, ``functions``,
-            ``networks``, or a table of ``seed``, ``stretch`` and ``tasks``, see :mod:`.families`.
+        held_out: the split on which weights are judged: ``seeds``, ``horizons``, one of other families
+            (``optenvs.list_splits()``), or a table of ``seed``, ``stretch`` and ``tasks``, see
+            :mod:`.families`.
         held_out_tasks: how many tasks of each shape class of it.
         evaluation_period: queries between two measurements on them.
         budget: as everywhere; a number counts ``inner`` queries.

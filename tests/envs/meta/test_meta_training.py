@@ -325,7 +325,7 @@ def test_published_splits(name: str) -> None:
     env = made(held_out=name, length=2, estimator="full_es", particles=2)
     assert [setting.lengths.high for setting in env.judges] == [2 * SPLITS[name].stretch] * len(env.judges)
     assert env.held_out.seed > 10**6
-    if name != "networks":  # its tasks take a second
+    if "networks" not in name:  # its tasks take a second
         merit = env.reset(KEYS[:2]).merit
         assert merit.isfinite().all()
         assert merit[0] == merit[1]  # the same tasks for all

@@ -1,0 +1,1 @@
+"""Scores of optimizers on published splits, against tuned Adam: :func:`optenvs.score`."""
