@@ -28,14 +28,14 @@ def test_nadamw_is_that_of_torch(example: Any) -> None:
     theirs = agents.from_torch(torch.optim.NAdam, lr=0.05, weight_decay=0.1, decoupled_weight_decay=True)
     ours = example.NAdamW(lr=0.05, weight_decay=0.1)
     runs = [optenvs.rollout(task, agent, batch=2) for agent in (ours, theirs)]
-    assert torch.allclose(runs[0].merit, runs[1].merit, rtol=1e-9)
+    assert torch.allclose(runs[0].merit, runs[1].merit, rtol=1e-5)  # torch multiplies momenta in float32
     assert (runs[0].merit[-1] < runs[0].merit[0]).all()
 
 
 def test_classics_are_tuned_and_scored(
     example: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(example, "RATES", torch.tensor([1e-3, 1e-2], dtype=torch.float64))
+    monkeypatch.setattr(example, "GRID", torch.tensor([1e-3, 1e-2], dtype=torch.float64))
     names = ["SGD", "NAdamW, cosine"]
     example.main(["quadratics", "--steps", "5", "--only", *names, "--out", str(tmp_path)])
     lines = capsys.readouterr().out.splitlines()

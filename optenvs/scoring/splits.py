@@ -36,7 +36,7 @@ class Scored:
         name: what it is called.
         split: seed, stretch and tasks.
         steps: queries of an optimizer after the first.
-        published: whether it has a table that is shipped.
+        published: whether it is one of the project's.
     """
 
     name: str

@@ -31,8 +31,8 @@ from .splits import SEEDS, Scored
 
 REACH = 4
 """Adam runs so many times as long as a split lasts: a speed-up of more cannot be told."""
-RATES = tuple(10 ** (third / 3) for third in range(-12, 2))
-"""Learning rates of the grid, 1e-4 to 2.15 in thirds of a decade."""
+RATES = tuple(10 ** (half / 2) for half in range(-8, 2))
+"""Learning rates of the grid, 1e-4 to 3.16 in halves of a decade."""
 _FORMAT = "optenvs-adam-1"
 _SCRIPT = "python -m optenvs.scoring"
 _PLACE = resources.files("optenvs.scoring") / "tables"
@@ -133,7 +133,7 @@ def table_of(scored: Scored, progress: bool = True) -> AdamTable:
     Raises:
         ValueError: the shipped file is damaged or out of date.
     """
-    if scored.published:
+    if scored.published and shipped(scored.name).is_file():
         return _of_package(scored)
     path = cache() / f"adam-{declaration(scored)[:24]}.safetensors"
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError):  # or it is computed anew

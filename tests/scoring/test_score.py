@@ -217,19 +217,20 @@ def test_the_published_splits_are_listed_and_have_tables() -> None:
     families = {name.removesuffix("-horizons") for name in names}
     assert families == {"functions", "networks", "quadratics"}
     assert len(names) == 2 * len(families)
+    assert {published(name).steps for name in names if name.endswith("-horizons")} == {2500}
+    assert {published(name).steps for name in families} == {500}
     seeds = [published(name).split.seed for name in names]
     assert len({*seeds, SPLITS["seeds"].seed, SPLITS["horizons"].seed}) == len(names) + 2
-    files = [tables.shipped(name) for name in names]
-    assert sorted(path.name for path in files[0].parent.iterdir()) == [path.name for path in files]
+    files = sorted(tables.shipped("quadratics").parent.iterdir())
+    assert {"quadratics", "functions", "networks"} <= {path.stem for path in files} <= {*names}
     assert sum(path.stat().st_size for path in files) <= 200_000
-    for name in names:
-        one = published(name)
+    for path in files:
+        one = published(path.stem)
         table = tables.table_of(one)
-        assert one.steps == (2500 if name.endswith("-horizons") else 500)
         assert table.envelopes.shape == (len(one.tasks), 512)
         assert table.length == 4 * one.steps
         # the grid is wide enough: its ends are no one's best
-        assert all(table.rates[0] < rate < table.rates[-1] for rate in table.tuned), name
+        assert all(table.rates[0] < rate < table.rates[-1] for rate in table.tuned), path.stem
 
 
 def test_a_table_is_computed_once_and_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,19 +260,23 @@ def test_a_table_is_computed_once_and_kept(folder: Path, monkeypatch: pytest.Mon
     assert count == 5
 
 
-def test_a_shipped_table_of_another_split_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "shipped", lambda name: tmp_path / f"{name}.safetensors")
+def test_a_shipped_table_that_does_not_fit_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = published("quadratics")
+    table, path = tables.table_of(whole), tmp_path / "quadratics.safetensors"
+    monkeypatch.setattr(tables, "shipped", lambda name: path)
+    path.write_bytes(b"damaged")
     with pytest.raises(
         ValueError, match="'quadratics': its table .* cannot be used .*python -m optenvs.scoring"
     ):
         tables.table_of(whole)
-    monkeypatch.undo()
-    table = tables.table_of(whole)
-    table.save(tmp_path / "quadratics.safetensors", dataclasses.replace(whole, steps=400))
-    monkeypatch.setattr(tables, "shipped", lambda name: tmp_path / f"{name}.safetensors")
+    table.save(path, dataclasses.replace(whole, steps=400))
     with pytest.raises(ValueError, match="declared otherwise"):
         optenvs.score("sgd", "quadratics")
+    path.unlink()  # one without a file is computed, like any other
+    monkeypatch.setattr(tables, "computed", lambda split, progress: table)
+    assert torch.equal(tables.table_of(whole).envelopes, table.envelopes)
 
 
 def test_a_bar_on_a_terminal_and_nowhere_else(
