@@ -8,8 +8,6 @@ task, and for each number of steps, chosen with hindsight on the very instances:
 
     python examples/score_optimizers.py quadratics --out results/score
 
-MEASURED
-
 Needs the extra ``data`` for ``networks``, and ``plot`` for the picture.
 """
 
