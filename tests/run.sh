@@ -10,4 +10,6 @@ fetch_data
 fetch_browser
 cd "$root"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # two test processes with a thread each beat two with two
+export TORCHINDUCTOR_COMPILE_THREADS="${TORCHINDUCTOR_COMPILE_THREADS:-1}" # nor does each start a pool of compilers
+unset PYTHONDONTWRITEBYTECODE # the tests start a hundred interpreters: each would compile the project anew
 exec "$python" -m pytest -n 2 --durations=30 "$@"
