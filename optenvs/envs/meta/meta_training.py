@@ -24,58 +24,40 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
-from gymnasium import spaces
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from optenvs.core.env import Action, Answer, Instance, OptimizationEnv, State
-from optenvs.core.errors import check_oracles, only_part, parts, suggest
-from optenvs.core.evaluations import Evaluations
+from optenvs.core.env import Action, Answer, OptimizationEnv, State
+from optenvs.core.errors import check_oracles, suggest
 from optenvs.core.random import Keys, keys_from_seed
-from optenvs.core.rewards import REWARDS, Progress
-from optenvs.core.spaces import box
-from optenvs.core.struct import replace, rows, static, struct
+from optenvs.core.struct import replace, rows, struct
 from optenvs.core.tracing import tracing
 
 from .asking import ALIASES, ESTIMATORS, Cost, Estimator, Found, Setting, begin, fitness
 from .classes import by_class, put
 from .families import Split, family, split_of
+from .outer import ORACLES, Judged, Played, RuleSearch
 from .particles import Lengths, Particles
 from .settings import check_rule, lengths_of, prepared, settings
 
-ORACLES = ("gradient", "fitness")
 RECORDED = 10
 """Inner steps of a query up to which it is recorded and compiled."""
 
 
 @struct
-class Known:
-    """What an agent may know: members of a query, and who recommends."""
-
-    particles: int = static()
-    recommend: str = static()
-
-
-@struct
-class Memory:
+class Memory(Judged):
     """What is kept from query to query.
 
     Attributes:
-        weights: those that are judged, ``(B, D)``.
-        measured: whether they, or earlier ones, have been measured, ``(B,)``.
-        evaluation: the last measurement.
         classes: where the particles of each shape class stand; empty before the first query, and where a
             query plays whole lifetimes.
     """
 
-    weights: Float[Tensor, "B D"]
-    measured: Bool[Tensor, "B"]
-    evaluation: dict[str, Tensor]
     classes: tuple[Particles, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class MetaTraining(OptimizationEnv):
+class MetaTraining(RuleSearch):
     """A rule trained on a family of tasks.
 
     All instances begin with the rule's own weights; they differ in the tasks that they draw.
@@ -137,16 +119,12 @@ class MetaTraining(OptimizationEnv):
     worst: float | None = None
     held_out: Any = "seeds"
     held_out_tasks: int = 16
-    evaluation_period: Evaluations = 10
     budget: int | Mapping[str, int] | None = 1_000_000
-    dtype: str = "float64"
 
+    keeps = Memory
+    measurements = ("held_out", "failures")
     painter = "optenvs.envs.meta.picture:meta_loss"
     meanings: ClassVar = {
-        "action": "the weights of the rule",
-        "query": "the weights of each member of the population",
-        "recommendation": "the weights that are judged",
-        "point": "the weights that were asked",
         "value": "the loss of the inner episodes that were played",
         "gradient": "the estimate of the gradient of that loss",
         "held_out": "the mean loss of lifetimes on held-out tasks, as last measured",
@@ -204,28 +182,12 @@ class MetaTraining(OptimizationEnv):
         return tuple(prepared(self, task, Lengths(longest, longest), True, own) for task in tasks)
 
     @property
-    def differentiable(self) -> bool:
-        return False
-
-    @property
     def vectorizable(self) -> bool:
         return len(self.tasks) == 1 and all(task.vectorizable for task in self.tasks)
 
     @property
     def bounded_below(self) -> bool:
         return False
-
-    @property
-    def measures_merit(self) -> bool:
-        return True
-
-    @property
-    def fixed_cost(self) -> bool:
-        return False
-
-    @property
-    def oracles(self) -> tuple[str, ...]:
-        return ("value", "gradient") if self.oracle == "gradient" else ("value", "swarm")
 
     @cached_property
     def bill(self) -> dict[str, int]:  # type: ignore[override]
@@ -250,45 +212,17 @@ class MetaTraining(OptimizationEnv):
         more = {"inner": begun, "lifetimes": kept * len(self.settings)}
         return {kind: cost + more.get(kind, 0) for kind, cost in self.bill.items()}
 
-    @property
-    def least_bill(self) -> dict[str, int]:
-        return self.bill
-
     @cached_property
     def numbers(self) -> int:
         inner = max(setting.task.numbers for setting in self.settings)
         return self.particles * max(inner, self.rule.size)
 
-    def action_fields(self) -> spaces.Box | dict[str, spaces.Space]:
-        point = box((self.rule.size,), self.dtype)
-        if self.oracle == "gradient":
-            return point
-        return {"query": box((self.particles, self.rule.size), self.dtype), "recommendation": point}
+    @property
+    def size(self) -> int:
+        return self.rule.size
 
-    def observation_fields(self) -> dict[str, spaces.Space]:
-        size, count = self.rule.size, self.particles
-        if self.oracle == "gradient":
-            shapes: dict[str, tuple[int, ...]] = {"point": (size,), "value": (1,), "gradient": (size,)}
-        else:
-            shapes = {"point": (count, size), "value": (count, 1)}
-        return {name: box(shape, self.dtype) for name, shape in shapes.items()}
-
-    def sample(self, keys: Keys) -> Instance:
-        weights = self.rule.flat.detach().to(self.torch_device, self.torch_dtype).repeat(len(keys), 1)
-        start: Action = weights
-        if self.oracle == "fitness":
-            query = weights.unsqueeze(1).repeat(1, self.particles, 1)
-            start = {"query": query, "recommendation": weights}
-        nothing = torch.full_like(weights[:, 0], torch.nan)
-        return Instance(
-            problem=Known(particles=self.particles, recommend="agent"),
-            hidden=Memory(
-                weights=weights,
-                measured=torch.zeros_like(keys, dtype=torch.bool),
-                evaluation={"held_out": nothing, "failures": nothing},
-            ),
-            start=start,
-        )
+    def begun(self, keys: Keys) -> Float[Tensor, "B D"]:
+        return self.rule.flat.detach().to(self.torch_device, self.torch_dtype).repeat(len(keys), 1)
 
     def answer(self, state: State, action: Action) -> Answer:
         if tracing() and (self.lengths.high if self.whole else self.window) > RECORDED:
@@ -296,30 +230,27 @@ class MetaTraining(OptimizationEnv):
                 f"compile: a query of {self.name} plays more than {RECORDED} inner steps, which are not "
                 "compiled; a shorter window, or compile=0"
             )
-        memory: Memory = state.hidden
-        if self.oracle == "fitness":
-            asked = parts(self.name, action, ("query", "recommendation"))
-            weights = asked["recommendation"]
-            losses, cost, diverged = self._fitnesses(state, asked["query"])
-            value, classes = losses.mean(1), ()
-            observation = {"point": asked["query"], "value": losses.unsqueeze(-1)}
-            metrics = {"meta_loss": value, "diverged": diverged}
-        else:
-            weights = only_part(self.name, action)
-            found, classes, cost = self._asked(state, weights)
-            value = found.value
-            observation = {"point": weights, "value": value.unsqueeze(-1), "gradient": found.gradient}
-            metrics = {"meta_loss": value, "diverged": found.diverged, "lost": found.lost}
-        merit = torch.where(memory.measured, state.merit, value)
-        one = torch.ones_like(state.k)
-        calls = {kind: one * self.bill[kind] for kind in self.oracles}
-        return Answer(
-            observation=observation,
-            merit=merit,
-            metrics=memory.evaluation | metrics,
-            solved=None if self.tolerance is None else memory.measured & (merit <= self.tolerance),
-            hidden=replace(memory, weights=weights, classes=classes),
-            calls=calls | {"inner": cost.inner, "backward": cost.backward, "lifetimes": cost.lifetimes},
+        return super().answer(state, action)
+
+    def population(self, state: State, query: Float[Tensor, "B P D"]) -> Played:
+        losses, cost, diverged = self._fitnesses(state, query)
+        value = losses.mean(1)
+        return Played(
+            observation={"point": query, "value": losses.unsqueeze(-1)},
+            metrics={"meta_loss": value, "diverged": diverged},
+            calls=dict(vars(cost)),
+            unmeasured=value,
+            kept={"classes": ()},
+        )
+
+    def slope(self, state: State, weights: Float[Tensor, "B D"]) -> Played:
+        found, classes, cost = self._asked(state, weights)
+        return Played(
+            observation={"point": weights, "value": found.value.unsqueeze(-1), "gradient": found.gradient},
+            metrics={"meta_loss": found.value, "diverged": found.diverged, "lost": found.lost},
+            calls=dict(vars(cost)),
+            unmeasured=found.value,
+            kept={"classes": classes},
         )
 
     def _fitnesses(self, state: State, points: Tensor) -> tuple[Tensor, Cost, Tensor]:
@@ -352,21 +283,9 @@ class MetaTraining(OptimizationEnv):
         found = by_class(state.k, len(self.settings), ask)
         return found, tuple(classes), sum(begun, start=found.cost)
 
-    def evaluate(self, state: State) -> State:
-        memory: Memory = state.hidden
-        with torch.no_grad():
-            loss, failures = self.judged(memory.weights.detach())
-        best = torch.where(memory.measured, torch.minimum(state.best, loss), loss)
-        before = torch.where(memory.measured, state.best, loss)
-        evaluation = {"held_out": loss, "failures": failures}
-        return replace(
-            state,
-            merit=loss,
-            best=best,
-            reward=REWARDS[self.reward](Progress(loss, best, before, state.floor)),
-            metrics=state.metrics | evaluation,
-            hidden=replace(memory, measured=torch.ones_like(memory.measured), evaluation=evaluation),
-        )
+    def held(self, weights: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], dict[str, Tensor]]:
+        loss, failures = self.judged(weights)
+        return loss, {"held_out": loss, "failures": failures}
 
     def judged(self, weights: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B"]]:
         """The mean held-out loss of weights, and the share of lifetimes that diverged."""
@@ -378,10 +297,6 @@ class MetaTraining(OptimizationEnv):
             told = torch.stack((played.loss, played.diverged.to(weights.dtype)), -1)
             found.append(told.unflatten(0, (batch, count)).mean(1))
         return tuple(torch.stack(found).mean(0).unbind(-1))  # type: ignore[return-value]
-
-    def recordable(self, state: State) -> dict[str, Tensor]:
-        """``recommendation``: the weights that are judged, ``(B, D)``."""
-        return {"recommendation": state.hidden.weights}
 
 
 def _prices(task: OptimizationEnv) -> tuple[int, int]:

@@ -25,20 +25,16 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
-from gymnasium import spaces
 from jaxtyping import Float
 from torch import Tensor
 
-from optenvs.core.env import Action, Answer, Instance, OptimizationEnv, State
-from optenvs.core.errors import only_part, parts, suggest
-from optenvs.core.evaluations import Evaluations
+from optenvs.core.env import State
+from optenvs.core.errors import suggest
 from optenvs.core.random import Keys, as_seed, fold_in, keys_from_seed
-from optenvs.core.rewards import REWARDS, Progress
-from optenvs.core.spaces import box
-from optenvs.core.struct import replace, tree_map
+from optenvs.core.struct import tree_map
 from optenvs.dynamics.grid_levels import Levels, log_integer
 from optenvs.dynamics.grid_value import normalised, optimum, policy_value
-from optenvs.envs.meta.meta_training import Known
+from optenvs.envs.meta.outer import ORACLES, Played, RuleSearch
 
 from .life import Outcome, live
 from .lifetime import fixed_levels, life_range
@@ -46,12 +42,13 @@ from .rulebook import make_rule
 from .rules import Optimiser, Rule
 from .surrogate import Learners, Memory, Setting, ask, begin, renewed
 
-ORACLES = ("fitness", "gradient")
 STARTS = ("normal", "zeros")
+_TOLD = ("return", "push", "entropy", "broken")
+"""Metrics of what was played."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Discovery(OptimizationEnv):
+class Discovery(RuleSearch):
     """A rule of reinforcement learning discovered in grid worlds.
 
     The defaults are those of a discovery in a minute on two cores. The published size is
@@ -113,16 +110,12 @@ class Discovery(OptimizationEnv):
     held_out: int = 1_000_001
     held_out_levels: int = 64
     held_out_lifetime: int | None = None
-    evaluation_period: Evaluations = 10
     budget: int | Mapping[str, int] | None = 20_480
-    dtype: str = "float64"
 
+    keeps = Memory
+    measurements = ("held_out", "share", "optimum")
     painter = "optenvs.envs.meta.discovery.picture:discovery"
     meanings: ClassVar = {
-        "action": "the weights of the rule",
-        "query": "the weights of each member of the population",
-        "recommendation": "the weights that are judged",
-        "point": "the weights that were asked",
         "value": "minus the mean return of what the rule's learners have become, or the loss of the point",
         "gradient": "the gradient of that loss",
         "held_out": "the mean return of learners on held-out levels, as last measured",
@@ -203,22 +196,6 @@ class Discovery(OptimizationEnv):
         sizes = (self.workers, self.rollout, self.updates)
         return Setting(self.discovered, self.levels, ends, *sizes, self.optimiser)
 
-    @property
-    def differentiable(self) -> bool:
-        return False
-
-    @property
-    def measures_merit(self) -> bool:
-        return True
-
-    @property
-    def fixed_cost(self) -> bool:
-        return False
-
-    @property
-    def oracles(self) -> tuple[str, ...]:
-        return ("value", "swarm") if self.oracle == "fitness" else ("value", "gradient")
-
     @cached_property
     def bill(self) -> dict[str, int]:  # type: ignore[override]
         each = self.workers * self.rollout
@@ -231,78 +208,30 @@ class Discovery(OptimizationEnv):
         kinds = {"lifetimes": self.particles, "interactions": steps, "updates": updates}
         return kinds | {"value": 1, "gradient": 1}
 
-    @property
-    def least_bill(self) -> dict[str, int]:
-        return self.bill
-
     @cached_property
     def numbers(self) -> int:
-        return self.particles * max(self.discovered.size, 5 * self.levels.states)
+        return self.particles * max(self.size, 5 * self.levels.states)
 
-    def action_fields(self) -> spaces.Box | dict[str, spaces.Space]:
-        point = box((self.discovered.size,), self.dtype)
-        if self.oracle == "gradient":
-            return point
-        return {"query": box((self.particles, self.discovered.size), self.dtype), "recommendation": point}
+    @property
+    def size(self) -> int:
+        return self.discovered.size
 
-    def observation_fields(self) -> dict[str, spaces.Space]:
-        size, count = self.discovered.size, self.particles
-        shapes: dict[str, tuple[int, ...]] = {"point": (count, size), "value": (count, 1)}
-        if self.oracle == "gradient":
-            shapes = {"point": (size,), "value": (1,), "gradient": (size,)}
-        return {name: box(shape, self.dtype) for name, shape in shapes.items()}
-
-    def sample(self, keys: Keys) -> Instance:
+    def begun(self, keys: Keys) -> Float[Tensor, "B D"]:
         weights = self.discovered.draw(keys, self.torch_dtype)
-        if self.start == "zeros":
-            weights = torch.zeros_like(weights)
-        start: Action = weights
-        learners = None
+        return torch.zeros_like(weights) if self.start == "zeros" else weights
+
+    def inner(self, keys: Keys) -> dict[str, Any]:
         if self.oracle == "fitness":
-            query = weights.unsqueeze(1).repeat(1, self.particles, 1)
-            start = {"query": query, "recommendation": weights}
-        else:
-            own = self._numbered(keys, 1).flatten()
-            learners = _unfold(begin(self.setting, own, self.torch_dtype), len(keys))
-        nothing = torch.full_like(weights[:, 0], torch.nan)
-        return Instance(
-            problem=Known(particles=self.particles, recommend="agent"),
-            hidden=Memory(
-                weights=weights,
-                measured=torch.zeros_like(keys, dtype=torch.bool),
-                evaluation=dict.fromkeys(("held_out", "share", "optimum"), nothing),
-                learners=learners,
-            ),
-            start=start,
-            floor=torch.zeros_like(nothing),
-        )
+            return {"learners": None}
+        own = self._numbered(keys, 1).flatten()
+        return {"learners": _unfold(begin(self.setting, own, self.torch_dtype), len(keys))}
 
     def _numbered(self, keys: Keys, together: int) -> Tensor:
         """A key for each particle, ``(B, P)``; ``together`` of them, side by side, have one."""
         number = torch.arange(self.particles, device=keys.device) // together
         return fold_in(keys.unsqueeze(-1), number)
 
-    def answer(self, state: State, action: Action) -> Answer:
-        memory: Memory = state.hidden
-        if self.oracle == "fitness":
-            asked = parts(self.name, action, ("query", "recommendation"))
-            weights, learners = asked["recommendation"], None
-            observation, metrics, calls = self._population(state, asked["query"])
-        else:
-            weights = only_part(self.name, action)
-            observation, metrics, calls, learners = self._slope(state, weights)
-        merit = torch.where(memory.measured, state.merit, 1.0)
-        return Answer(
-            observation=observation,
-            merit=merit,
-            metrics=memory.evaluation | metrics,
-            solved=None if self.tolerance is None else memory.measured & (merit <= self.tolerance),
-            hidden=replace(memory, weights=weights, learners=learners),
-            calls={kind: torch.full_like(state.k, cost) for kind, cost in self.bill.items()} | calls,
-        )
-
-    def _population(self, state: State, query: Float[Tensor, "B P D"]) -> tuple[dict, dict, dict]:
-        """Observation, metrics and bill of whole lives."""
+    def population(self, state: State, query: Float[Tensor, "B P D"]) -> Played:
         batch, lives = len(query), self.lives
         pairs = fold_in(self._numbered(state.key, 2 if self.paired else 1), state.k.unsqueeze(-1))
         births = fold_in(pairs.unsqueeze(-1), torch.arange(lives, device=query.device))
@@ -313,9 +242,13 @@ class Discovery(OptimizationEnv):
         by_member = outcome.fitness.unflatten(0, (batch, self.particles, lives)).mean(-1)
         told = (outcome.fitness, outcome.push, outcome.entropy, outcome.broken.to(query.dtype))
         means = (value.unflatten(0, (batch, -1)).mean(1) for value in told)
-        metrics = dict(zip(("return", "push", "entropy", "broken"), means, strict=True))
-        observation = {"point": query, "value": -by_member.unsqueeze(-1)}
-        return observation, metrics, {"interactions": outcome.steps.unflatten(0, (batch, -1)).sum(1)}
+        return Played(
+            observation={"point": query, "value": -by_member.unsqueeze(-1)},
+            metrics=dict(zip(_TOLD, means, strict=True)),
+            calls={"interactions": outcome.steps.unflatten(0, (batch, -1)).sum(1)},
+            unmeasured=torch.ones_like(by_member[:, 0]),
+            kept={},
+        )
 
     def _lived(self, weights: Tensor, births: Keys, luck: Keys, ends: tuple[int, int]) -> Outcome:
         level = self.levels.draw(births, self.torch_dtype)
@@ -332,34 +265,24 @@ class Discovery(OptimizationEnv):
             optimiser=self.optimiser,
         )
 
-    def _slope(self, state: State, weights: Float[Tensor, "B D"]) -> tuple[dict, dict, dict, Learners]:
-        """Observation, metrics, bill and learners of the gradient."""
+    def slope(self, state: State, weights: Float[Tensor, "B D"]) -> Played:
         batch = len(weights)
         learners = tree_map(lambda leaf: leaf.flatten(0, 1), state.hidden.learners)
         learners, born = renewed(self.setting, learners)
         found = ask(self.setting, learners, weights)
         begun = torch.where(state.k == 0, self.particles, born.unflatten(0, (batch, -1)).sum(1))
         told = (found.reward, found.push, found.entropy, found.lost)
-        metrics = dict(zip(("return", "push", "entropy", "broken"), told, strict=True))
-        observation = {"point": weights, "value": found.value.unsqueeze(-1), "gradient": found.gradient}
-        return observation, metrics, {"lifetimes": begun}, _unfold(found.learners, batch)
-
-    def evaluate(self, state: State) -> State:
-        memory: Memory = state.hidden
-        with torch.no_grad():
-            earned, share, best_return = self.judged(memory.weights.detach())
-        merit = 1 - share
-        best = torch.where(memory.measured, torch.minimum(state.best, merit), merit)
-        before = torch.where(memory.measured, state.best, merit)
-        evaluation = {"held_out": earned, "share": share, "optimum": best_return}
-        return replace(
-            state,
-            merit=merit,
-            best=best,
-            reward=REWARDS[self.reward](Progress(merit, best, before, state.floor)),
-            metrics=state.metrics | evaluation,
-            hidden=replace(memory, measured=torch.ones_like(memory.measured), evaluation=evaluation),
+        return Played(
+            observation={"point": weights, "value": found.value.unsqueeze(-1), "gradient": found.gradient},
+            metrics=dict(zip(_TOLD, told, strict=True)),
+            calls={"lifetimes": begun},
+            unmeasured=torch.ones_like(found.value),
+            kept={"learners": _unfold(found.learners, batch)},
         )
+
+    def held(self, weights: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], dict[str, Tensor]]:
+        earned, share, best = self.judged(weights)
+        return 1 - share, {"held_out": earned, "share": share, "optimum": best}
 
     def judged(
         self, weights: Float[Tensor, "B D"]
@@ -381,10 +304,6 @@ class Discovery(OptimizationEnv):
         told = torch.stack((value, normalised(value, best), best), -1)
         earned, share, most = told.unflatten(0, (batch, count)).mean(1).unbind(-1)
         return earned, share, most
-
-    def recordable(self, state: State) -> dict[str, Tensor]:
-        """``recommendation``: the weights that are judged, ``(B, D)``."""
-        return {"recommendation": state.hidden.weights}
 
 
 def _unfold(learners: Learners, batch: int) -> Learners:

@@ -25,6 +25,7 @@ from optenvs.core.random import ManyKeys, fold_in
 from optenvs.core.struct import replace, select, struct
 from optenvs.dynamics.grid import Level
 from optenvs.dynamics.grid_levels import Levels, log_integer
+from optenvs.envs.meta.outer import Judged
 
 from .drifting import advantages, standardised
 from .learner import TINY, Window, descend, entropy, gathered, look, play
@@ -79,19 +80,13 @@ class Learners:
 
 
 @struct
-class Memory:
+class Memory(Judged):
     """What is kept from query to query.
 
     Attributes:
-        weights: those that are judged, ``(B, D)``.
-        measured: whether they, or earlier ones, have been measured, ``(B,)``.
-        evaluation: the last measurement.
         learners: of ``oracle="gradient"``, ``(B, P, ...)``.
     """
 
-    weights: Float[Tensor, "B D"]
-    measured: Bool[Tensor, "B"]
-    evaluation: dict[str, Tensor]
     learners: Learners | None = None
 
 
