@@ -30,6 +30,7 @@ _FAMILIES = (
     "policy",
     "ranking",
     "surrogate",
+    "tabular",
 )
 _AGENTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     # name: (module, class, oracles that it needs; of "a|b" either will do); each family declares its own

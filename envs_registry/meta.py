@@ -23,8 +23,8 @@ META = (
         id="optenvs/GridWorldLifetime-v0",
         entry_point="optenvs.envs.meta.discovery.lifetime:GridWorldLifetime",
         family="meta",
-        oracles=("rollout",),
-        summary="The training of a reinforcement learner as an episode, by rates or by update targets",
+        oracles=("rollout", "rates", "targets", "policy"),
+        summary="The training of a reinforcement learner as an episode, by rates, update targets or policies",
         reference="Jackson et al. 2024 (arXiv 2402.05828); Oh et al. 2020 (arXiv 2007.08794)",
     ),
     EnvSpec(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from federated_problems import Quadratics
+from lesson_problems import Lesson
 from level_problems import TwoQuadratics
 from policy_problems import Hill
 from surrogate_problems import Ramp
@@ -113,6 +114,16 @@ def policy(
     return Hill(**({"noise": noise, "dtype": dtype} | keywords))
 
 
+def lesson(
+    agent: Any, dtype: str, rotate: bool = False, noise: float = 0.0, **keywords: Any
+) -> OptimizationEnv:
+    """A learner's life of one state; its budget counts steps of sixteen workers."""
+    if "budget" in keywords:
+        keywords["budget"] *= 16
+    query = "rates" if "rates" in agent.needs else "policy"
+    return Lesson(**({"query": query, "noise": noise, "dtype": dtype} | keywords))
+
+
 def _quadratic(agent: Any, dtype: str) -> dict[str, Any]:
     needs = _needs(agent)
     oracle = next((kind for kind in ("hessian", "hvp", "gradient") if kind in needs), "value")
@@ -144,6 +155,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "npg_hm": {"iterations": 2},
     # by default they move after ten queries
     **{name: {"batch": 2} for name in ("hapg", "srvr_pg", "storm_pg", "svrpg")},
+    "lpg": {"categories": 2, "embedding": 2, "hidden": 3},
+    "lpo": {"hidden": 4, "like_ppo": True, "epochs": 2},
     "velo": {"lstm_hidden": 4, "bank": 4},
     "ipopt": {"bounded": False},  # with a box it asks points that differ in the last bit of float64
 }
@@ -157,6 +170,8 @@ def _needs(agent: Any) -> list[str]:
 
 
 PROBLEMS: dict[str, Callable[..., OptimizationEnv]] = {
+    "policy": lesson,
+    "rates": lesson,
     "policy_gradient": policy,
     "trajectory": policy,
     "exchange": network,

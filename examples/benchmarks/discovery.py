@@ -29,8 +29,8 @@ from optenvs.core.random import keys_from_seed
 from optenvs.core.struct import rows
 from optenvs.dynamics.grid_levels import LEVELS, log_integer
 from optenvs.envs.meta.discovery.life import live
-from optenvs.envs.meta.discovery.rulebook import make_rule
-from optenvs.envs.meta.discovery.rules import Optimiser
+from optenvs.models.tabular.rulebook import make_rule
+from optenvs.models.tabular.rules import Optimiser
 
 LIVES, ALONE = 128, 4
 RULE = {"name": "lpg", "timed": True, "categories": 4, "embedding": 4, "hidden": 8}

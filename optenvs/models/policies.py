@@ -63,14 +63,14 @@ class Categorical:
         self, flat: Float[Tensor, "B D"], states: Tensor, actions: Tensor, fixed: Tensor | None = None
     ) -> Float[Tensor, "B m"]:
         """The logarithm of the probability of ``actions`` ``(B, m)``."""
-        logarithms = self._logarithms(self.model.apply(flat, states, fixed))
+        logarithms = self.logarithms(flat, states, fixed)
         return logarithms.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
 
     def entropy(
         self, flat: Float[Tensor, "B D"], states: Tensor, fixed: Tensor | None = None
     ) -> Float[Tensor, "B m"]:
         """The entropy of the action, in nats."""
-        logarithms = self._logarithms(self.model.apply(flat, states, fixed))
+        logarithms = self.logarithms(flat, states, fixed)
         return -(logarithms.exp() * logarithms).sum(-1)
 
     def _shares(self, logits: Float[Tensor, "B m a"]) -> Float[Tensor, "B m a"]:
@@ -78,7 +78,11 @@ class Categorical:
         shares = logits.softmax(-1)
         return shares if not self.explore else (1 - self.explore) * shares + self.explore / logits.shape[-1]
 
-    def _logarithms(self, logits: Float[Tensor, "B m a"]) -> Float[Tensor, "B m a"]:
+    def logarithms(
+        self, flat: Float[Tensor, "B D"], states: Tensor, fixed: Tensor | None = None
+    ) -> Float[Tensor, "B m a"]:
+        """The logarithms of the probabilities of all actions."""
+        logits = self.model.apply(flat, states, fixed)
         return self._shares(logits).log() if self.explore else logits.log_softmax(-1)
 
 
@@ -111,8 +115,8 @@ class Gaussian:
         """The shape of the draws of one state: standard normal numbers."""
         return (self.model.classes,)
 
-    def _moments(
-        self, flat: Tensor, states: Tensor, fixed: Tensor | None
+    def moments(
+        self, flat: Tensor, states: Tensor, fixed: Tensor | None = None
     ) -> tuple[Float[Tensor, "B m a"], Float[Tensor, "B 1 a"]]:
         """Means and logarithms of the standard deviations."""
         mean = self.model.apply(flat[:, : self.model.size], states, fixed)
@@ -128,18 +132,18 @@ class Gaussian:
         fixed: Tensor | None = None,
     ) -> Float[Tensor, "B m a"]:
         """Mean and standard deviation times ``draws``; differentiable in the parameters."""
-        mean, log_std = self._moments(flat, states, fixed)
+        mean, log_std = self.moments(flat, states, fixed)
         return mean + log_std.exp() * draws
 
     def mode(self, flat: Float[Tensor, "B D"], states: Tensor, fixed: Tensor | None = None) -> Tensor:
         """The mean, ``(B, m, a)``."""
-        return self._moments(flat, states, fixed)[0]
+        return self.moments(flat, states, fixed)[0]
 
     def log_prob(
         self, flat: Float[Tensor, "B D"], states: Tensor, actions: Tensor, fixed: Tensor | None = None
     ) -> Float[Tensor, "B m"]:
         """The logarithm of the density at ``actions`` ``(B, m, a)``."""
-        mean, log_std = self._moments(flat, states, fixed)
+        mean, log_std = self.moments(flat, states, fixed)
         unit = (actions - mean) * torch.exp(-log_std)
         return -(0.5 * unit.square() + log_std + 0.5 * math.log(2 * math.pi)).sum(-1)
 
@@ -147,6 +151,6 @@ class Gaussian:
         self, flat: Float[Tensor, "B D"], states: Tensor, fixed: Tensor | None = None
     ) -> Float[Tensor, "B m"]:
         """The entropy of the action, in nats."""
-        mean, log_std = self._moments(flat, states, fixed)
+        mean, log_std = self.moments(flat, states, fixed)
         each = log_std + 0.5 * math.log(2 * math.pi * math.e)
         return each.sum(-1).expand(mean.shape[:2])

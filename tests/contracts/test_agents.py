@@ -49,6 +49,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "pgpe": {"shaping": "none", "optimizer": "sgd", "momentum": 0.0},
     "polarized_cbo": {"dt": 0.1, "alpha": 1e5, "kappa": 20.0},
     "stoc_bio": {"beta": 0.5, "inner": 5},
+    "tabular_dpo": {"actor_rate": 400.0, "entropy": 0.0, "epochs": 1},
+    "tabular_reinforce": {"actor_rate": 400.0},
     "unrolled": {"alpha": 0.5, "inner": 5, "warm": True},
     "scobo": {"line_search": 5, "redraw": True},
     **{name: {"lr": 1.0} for name in ("reinforce", "is_mbpg", "ha_mbpg")},

@@ -33,6 +33,8 @@ EXPECTED = (
 WITH_EACH_ORACLE = {"points": 3}
 BY_THEMSELVES = {"clock": "rounds", "hessian": "fisher_term", "oracle": "fitness"}
 """Keywords on which it depends which oracles answer, with another value than the default."""
+WAYS = {"query": tuple({"query": way, "rule": None} for way in ("targets", "policy"))}
+"""The same for a keyword with several such values, each with what goes with it."""
 
 
 def queries(core: Any, keys: torch.Tensor, steps: int) -> list[Any]:
@@ -67,6 +69,7 @@ def test_every_declared_oracle_is_answered(environment: Any) -> None:
     for name in WITH_EACH_ORACLE.keys() & keywords.keys():
         variants += [changes | {name: WITH_EACH_ORACLE[name]} for changes in variants]
     variants += [{name: BY_THEMSELVES[name]} for name in BY_THEMSELVES.keys() & keywords.keys()]
+    variants += [changes for name in WAYS.keys() & keywords.keys() for changes in WAYS[name]]
     for changes in variants:
         try:
             core = environment.make(**changes)

@@ -18,10 +18,12 @@ from optenvs.dynamics import grid
 from optenvs.dynamics.grid_levels import LEVELS, find_levels, level_from, log_integer
 from optenvs.dynamics.grid_value import best_policy, optimum, policy_value
 from optenvs.envs.meta.discovery import life, surrogate
-from optenvs.envs.meta.discovery.drifting import Drifting
-from optenvs.envs.meta.discovery.learner import Learner, Window, born, judge, look, play
+from optenvs.envs.meta.discovery.learner import born, judge, play
 from optenvs.envs.meta.discovery.life import live
-from optenvs.envs.meta.discovery.rules import (
+from optenvs.models.drift import DPO, LPO, PPO
+from optenvs.models.lpg import LPG
+from optenvs.models.tabular.drifting import Drifting
+from optenvs.models.tabular.rules import (
     Clock,
     LearnedGradient,
     Optimiser,
@@ -30,8 +32,7 @@ from optenvs.envs.meta.discovery.rules import (
     View,
     follow,
 )
-from optenvs.models.drift import DPO, LPO, PPO
-from optenvs.models.lpg import LPG
+from optenvs.models.tabular.tables import Learner, Window, look
 
 pytestmark = pytest.mark.paper
 DOUBLE = torch.float64

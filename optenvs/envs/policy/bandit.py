@@ -15,7 +15,7 @@ from optenvs.models.dense import Linear
 from optenvs.models.policies import Gaussian
 from optenvs.models.trajectories import Trajectories
 
-from .task import Counter, Task, check_number
+from .task import Counter, Standing, Task, check_number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +68,25 @@ class GaussBandit(Task):
     ) -> Trajectories:
         luck = normal(keys, stream, (count, 1, self.dim), counter, x.dtype)
         actions = x[:, None, None] + self.std * luck
-        rewards = torch.exp(-(actions - world[:, None, None]).square().sum(-1) / 2)
+        rewards = self._earned(world[:, None, None], actions)
         states = torch.ones_like(rewards)
         return Trajectories(states.unsqueeze(-1), actions, rewards, states > 0)
+
+    def _earned(self, optimum: Tensor, actions: Tensor) -> Tensor:
+        return torch.exp(-(actions - optimum).square().sum(-1) / 2)
+
+    def begin(
+        self, world: Tensor, keys: Keys, stream: str, counter: Counter, count: int, dtype: torch.dtype
+    ) -> Standing:
+        return (torch.ones(len(keys), count, 1, dtype=dtype, device=keys.device),)
+
+    def seen(self, standing: Standing) -> Tensor:
+        return standing[0]
+
+    def step(
+        self, world: Tensor, standing: Standing, action: Tensor, luck: Tensor
+    ) -> tuple[Standing, Tensor, Tensor]:
+        return standing, self._earned(world[:, None], action), luck >= 0  # one action is all
 
     def value(self, world: Tensor, x: Tensor) -> Float[Tensor, "B"]:
         wide = 1 + self.std**2

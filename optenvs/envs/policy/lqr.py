@@ -16,7 +16,7 @@ from optenvs.models.dense import Linear
 from optenvs.models.policies import Gaussian
 from optenvs.models.trajectories import Trajectories
 
-from .task import Counter, Task, check_number
+from .task import Counter, Standing, Task, check_number
 
 _DOUBLINGS = 16
 """A sum over time by doubling has 2^16 terms."""
@@ -111,11 +111,30 @@ class Lqr(Task):
             action = state @ K.mT + luck[:, t]
             seen.append(state)
             done.append(action)
-            costs.append((state * (state @ world.Q)).sum(-1) + (action * (action @ world.R)).sum(-1))
-            state = state @ world.A.mT + action @ world.B.mT
+            state, cost = self._moved(world, state, action)
+            costs.append(cost)
         rewards = -torch.stack(costs, -1)
         states, actions = torch.stack(seen, 2), torch.stack(done, 2)
         return Trajectories(states, actions, rewards, torch.ones_like(rewards, dtype=torch.bool))
+
+    def _moved(self, world: Plant, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """The next state, and what the step costs."""
+        cost = (state * (state @ world.Q)).sum(-1) + (action * (action @ world.R)).sum(-1)
+        return state @ world.A.mT + action @ world.B.mT, cost
+
+    def begin(
+        self, world: Plant, keys: Keys, stream: str, counter: Counter, count: int, dtype: torch.dtype
+    ) -> Standing:
+        return (normal(keys, f"{stream} start", (count, self.dim), counter, dtype),)
+
+    def seen(self, standing: Standing) -> Tensor:
+        return standing[0]
+
+    def step(
+        self, world: Plant, standing: Standing, action: Tensor, luck: Tensor
+    ) -> tuple[Standing, Tensor, Tensor]:
+        state, cost = self._moved(world, standing[0], action)
+        return (state,), -cost, luck < 0
 
     def value(self, world: Plant, x: Tensor) -> Float[Tensor, "B"]:
         K, g = x.unflatten(1, (self.actions, self.dim)), self.discount

@@ -27,6 +27,7 @@ has diverged.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -48,33 +49,12 @@ from optenvs.core.random import Keys
 from optenvs.models.policies import Categorical
 from optenvs.models.trajectories import BASELINES, CREDITS, Estimator, Trajectories
 
-from .bandit import GaussBandit
-from .lqr import Lqr
+from .hosted import Hosted
 from .parts import Hidden, Problem
-from .simulated import SIMULATED
-from .tabular import Tabular
 from .task import Task, check_number
+from .tasks import OF_TASKS, make_task
 
-TASKS: dict[str, type[Task]] = {
-    "gauss_bandit": GaussBandit,
-    "lqr": Lqr,
-    "tabular": Tabular,
-    **{task.name: task for task in SIMULATED},
-}
 _USUAL = {"trajectories": 1, "product_trajectories": 1, "credit": "absolute", "baseline": "none"}
-_OF_TASKS = (
-    "episode_length",
-    "discount",
-    "dim",
-    "actions",
-    "std",
-    "branches",
-    "explore",
-    "start_std",
-    "widths",
-    "data",
-)
-"""Keywords that are a task's: each task has some of them."""
 _DRAWN = {"policy_gradient": "x", "pair": "x", "trajectory": "x", "return": "x", "product": "second"}
 """What draws trajectories, and the place that draws them."""
 
@@ -88,7 +68,8 @@ class PolicySearch(MenuEnv):
     Args:
         task: ``gauss_bandit`` (one action, closed forms), ``lqr`` (the linear-quadratic regulator),
             ``tabular`` (a random finite process), ``cartpole``, ``acrobot``, ``pendulum`` (Gymnasium's, in
-            torch, with a neural policy).
+            torch, with a neural policy), or the id of a Gymnasium task with continuous actions, as
+            ``HalfCheetah-v5`` (on the host; MuJoCo's need ``gymnasium[mujoco]``).
         trajectories: N of an answer; 1, of simulated tasks 4.
         product_trajectories: those of a product; 1, of simulated tasks 2.
         credit: ``absolute``: step t is credited with what comes from it on, discounted from the start, which
@@ -99,15 +80,17 @@ class PolicySearch(MenuEnv):
         reward_scale: what rewards are multiplied by in the answers, but not in the metrics; 1, of simulated
             tasks 1/episode_length.
         episode_length: the most steps of a trajectory: 1 of the bandit, 100 of lqr, 50 of tabular, 200 of
-            cartpole and pendulum, 500 of acrobot.
+            cartpole and pendulum, 500 of acrobot and
+            tasks of the host.
         discount: 1, 0.9, 0.9, and 0.99 of simulated tasks.
         dim: the bandit's dimension (2), coordinates of lqr's state (2), states of tabular (5).
         actions: coordinates of lqr's action (1), actions of tabular (3).
-        std: of the actions of bandit and lqr (0.5); of the pendulum's, in place of one that is sought.
+        std: of the actions of bandit and lqr (0.5); of the pendulum's and the host's, in place of one that is
+            sought.
         branches: next states of each state and action of tabular (2).
         explore: the share of tabular's policy that is uniform (0): no action dies out with it.
         start_std: of tabular's first weights (0).
-        widths: hidden layers of simulated tasks' policies (32, 32).
+        widths: hidden layers of simulated tasks' policies (32, 32), of the host's (64, 64).
         data: the instance that is given: see :class:`~.bandit.GaussBandit`, :class:`~.lqr.Lqr`,
             :class:`~.tabular.Tabular`.
         test_episodes: held-out trajectories of simulated tasks (8).
@@ -162,8 +145,9 @@ class PolicySearch(MenuEnv):
     }
 
     def __post_init__(self) -> None:
-        check_choice("task", self.task, tuple(TASKS))
         process = self.process
+        if self.tolerance is not None and not process.exact and process.best_return == math.inf:
+            raise ValueError(f"tolerance: no return is known to be the best of {self.task}, expected None")
         for name in ("trajectories", "product_trajectories", "test_episodes"):
             if getattr(self, name) is not None:
                 check_whole(name, getattr(self, name))
@@ -186,13 +170,7 @@ class PolicySearch(MenuEnv):
     @cached_property
     def process(self) -> Task:
         """The task with its keywords."""
-        kind = TASKS[self.task]
-        known = {field.name for field in dataclasses.fields(kind)}
-        given = {name: getattr(self, name) for name in _OF_TASKS if getattr(self, name) is not None}
-        for name in given:
-            if name not in known:
-                raise ValueError(f"{name}: the task {self.task} has none, expected None, got {given[name]!r}")
-        return kind(**given)
+        return make_task(self.task, {name: getattr(self, name) for name in OF_TASKS})
 
     def _choice(self, name: str) -> Any:
         """A keyword, or the task's own value."""
@@ -221,7 +199,11 @@ class PolicySearch(MenuEnv):
 
     @property
     def bounded_below(self) -> bool:
-        return True
+        return self.process.exact or self.process.best_return < math.inf
+
+    @property
+    def vectorizable(self) -> bool:
+        return not isinstance(self.process, Hosted)
 
     @property
     def measures_merit(self) -> bool:
@@ -274,11 +256,11 @@ class PolicySearch(MenuEnv):
             product_trajectories=self.drawn["product"],
             holds=self.process.holds,
         )
-        best, floor = None, torch.zeros_like(x[:, 0])
+        best, floor = None, None
         if self.process.exact:
-            best = self.process.best(world)
-        else:
-            floor = floor - self.process.best_return
+            best, floor = self.process.best(world), torch.zeros_like(x[:, 0])
+        elif self.bounded_below:
+            floor = torch.full_like(x[:, 0], -self.process.best_return)
         start = self.card.start(x=x, second=x, recommendation=x)
         return Instance(problem=problem, hidden=Hidden(world=world, best=best), start=start, floor=floor)
 

@@ -1,4 +1,4 @@
-"""Simulated tasks of control with a neural policy: cart-pole, acrobot, pendulum."""
+"""Tasks of control with a neural policy: cart-pole, acrobot, pendulum in torch, and any of Gymnasium's."""
 
 from __future__ import annotations
 
@@ -18,26 +18,22 @@ from optenvs.models.dense import MLP
 from optenvs.models.policies import Categorical, Gaussian
 from optenvs.models.trajectories import Policy, Trajectories
 
-from .task import Counter, Task, check_number
+from .task import Counter, Standing, Task, check_number
 
 
 @dataclass(frozen=True, kw_only=True)
-class Simulated(Task):
-    """Episodes of Gymnasium's task in torch; an episode that does not end by itself ends at its length.
+class Neural(Task):
+    """Episodes of a task, by a network with tanh units, Xavier-uniform weights and biases 0 at first.
 
-    The policy is a network with tanh units, Xavier-uniform weights and biases 0 at first: softmax over
-    ``choices`` torques or forces, evenly spaced over the task's range, or a normal torque.
+    An episode that does not end by itself ends at its length.
 
     Args:
         widths: of the hidden layers.
-        std: of a normal torque; ``None`` to have its logarithm, 0 at first, among the weights.
     """
 
     discount: float = 0.99
     widths: tuple[int, ...] = (32, 32)
 
-    name: ClassVar[str]
-    choices: ClassVar[int | None] = None
     exact = False
     usual: ClassVar[Mapping[str, Any]] = {
         "trajectories": 4,
@@ -53,28 +49,19 @@ class Simulated(Task):
         if not fits or any(isinstance(w, bool) for w in widths):
             raise ValueError(f"widths: expected a tuple of whole numbers >= 1, got {widths!r}")
         if self.data is not None:
-            raise ValueError(f"data: {self.name} has no instance to be given, expected None")
+            raise ValueError(f"data: {self.title} has no instance to be given, expected None")
 
-    @cached_property
-    def dynamics(self) -> Dynamics:
-        """The simulation."""
-        return TASKS[self.name]()
+    @property
+    def title(self) -> str:
+        """What the task is called."""
+        raise NotImplementedError
 
-    def _network(self, outputs: int) -> MLP:
-        return MLP((self.dynamics.inputs,), outputs, tuple(self.widths), "tanh")
-
-    @cached_property
-    def policy(self) -> Policy:
-        assert self.choices is not None
-        return Categorical(self._network(self.choices))
+    def _network(self, inputs: int, outputs: int) -> MLP:
+        return MLP((inputs,), outputs, tuple(self.widths), "tanh")
 
     @property
     def reward_scale(self) -> float:
         return 1 / self.episode_length
-
-    @property
-    def best_return(self) -> float:
-        return self.episode_length * self.dynamics.best_reward
 
     def draw(self, keys: Keys, dtype: torch.dtype) -> tuple[Any, Tensor]:
         parts = []
@@ -87,6 +74,39 @@ class Simulated(Task):
         x = torch.cat(parts, 1)
         rest = self.policy.size - x.shape[1]  # logarithms of standard deviations
         return None, torch.cat((x, torch.zeros_like(x[:, :rest])), 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simulated(Neural):
+    """Episodes of Gymnasium's task in torch.
+
+    The policy is softmax over ``choices`` torques or forces, evenly spaced over the task's range, or a normal
+    torque.
+
+    Args:
+        std: of a normal torque; ``None`` to have its logarithm, 0 at first, among the weights.
+    """
+
+    name: ClassVar[str]
+    choices: ClassVar[int | None] = None
+
+    @property
+    def title(self) -> str:
+        return self.name
+
+    @cached_property
+    def dynamics(self) -> Dynamics:
+        """The simulation."""
+        return TASKS[self.name]()
+
+    @cached_property
+    def policy(self) -> Policy:
+        assert self.choices is not None
+        return Categorical(self._network(self.dynamics.inputs, self.choices))
+
+    @property
+    def best_return(self) -> float:
+        return self.episode_length * self.dynamics.best_reward
 
     def play(
         self, world: Any, x: Tensor, keys: Keys, stream: str, counter: Counter, count: int
@@ -110,6 +130,23 @@ class Simulated(Task):
             choice = (played.actions / task.limit + 1) * (self.choices - 1) / 2
             actions = torch.where(played.mask, choice, 0).round().long()
         return Trajectories(played.states[..., :-1, :], actions, played.rewards, played.mask)
+
+    def begin(
+        self, world: Any, keys: Keys, stream: str, counter: Counter, count: int, dtype: torch.dtype
+    ) -> Standing:
+        ends = self.dynamics.start
+        unit = uniform(keys, f"{stream} start", (count, len(ends)), counter, dtype)
+        return tuple(low + (high - low) * unit[..., i] for i, (low, high) in enumerate(ends))
+
+    def seen(self, standing: Standing) -> Tensor:
+        return self.dynamics.observe(standing)
+
+    def step(
+        self, world: Any, standing: Standing, action: Tensor, luck: Tensor
+    ) -> tuple[Standing, Tensor, Tensor]:
+        strength = action.squeeze(-1) if self.choices is None else self._strength(action).to(luck.dtype)
+        limit = self.dynamics.limit
+        return self.dynamics.step(standing, strength.clamp(-limit, limit), 0.0)
 
     def _strength(self, choice: Tensor) -> Tensor:
         """What is done: the choices are evenly spaced over [-limit, limit]."""
@@ -152,7 +189,7 @@ class Pendulum(Simulated):
 
     @cached_property
     def policy(self) -> Gaussian:
-        return Gaussian(self._network(1), self.std)
+        return Gaussian(self._network(self.dynamics.inputs, 1), self.std)
 
 
 SIMULATED = (CartPole, Acrobot, Pendulum)

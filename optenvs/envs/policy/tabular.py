@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from optenvs.core.given import check_data, check_whole, given
@@ -16,7 +16,7 @@ from optenvs.models.dense import Linear
 from optenvs.models.policies import Categorical
 from optenvs.models.trajectories import Trajectories, units
 
-from .task import Counter, Task, check_number
+from .task import Counter, Standing, Task, check_number
 
 
 @struct
@@ -109,9 +109,8 @@ class Tabular(Task):
     ) -> Trajectories:
         S, A, H = self.dim, self.actions, self.episode_length
         luck = uniform(keys, stream, (H, 2, count), counter, x.dtype)
-        ends = world.P.flatten(1, 2).cumsum(-1)[..., :-1]  # the last share ends at 1 only to rounding
-        rewards = world.r.flatten(1)
-        state = (luck[:, 0, 1].unsqueeze(-1) >= world.rho.cumsum(-1)[:, None, :-1]).sum(-1)
+        ends, rewards = self._ends(world), world.r.flatten(1)
+        state = self._first(world, luck[:, 0, 1])
         policy, seen, done, paid = self.policy, [], [], []
         for t in range(H):
             shown = units(state, S, x.dtype)
@@ -121,11 +120,39 @@ class Tabular(Task):
             place = state * A + action
             paid.append(rewards.gather(1, place))
             if t + 1 < H:
-                shares = ends.gather(1, place.unsqueeze(-1).expand(-1, -1, S - 1))
-                state = (luck[:, t + 1, 1].unsqueeze(-1) >= shares).sum(-1)
+                state = self._next(ends, place, luck[:, t + 1, 1])
         paid = torch.stack(paid, -1)
         mask = torch.ones_like(paid, dtype=torch.bool)
         return Trajectories(torch.stack(seen, 2), torch.stack(done, -1), paid, mask)
+
+    def _ends(self, world: Mdp) -> Float[Tensor, "B SA S1"]:
+        """Where the shares of next states end; the last one ends at 1 only to rounding, and is left out."""
+        return world.P.flatten(1, 2).cumsum(-1)[..., :-1]
+
+    def _first(self, world: Mdp, luck: Float[Tensor, "B N"]) -> Int64[Tensor, "B N"]:
+        return (luck.unsqueeze(-1) >= world.rho.cumsum(-1)[:, None, :-1]).sum(-1)
+
+    def _next(
+        self, ends: Float[Tensor, "B SA S1"], place: Int64[Tensor, "B N"], luck: Float[Tensor, "B N"]
+    ) -> Int64[Tensor, "B N"]:
+        """The state after ``place``, a state and an action, S A of them."""
+        shares = ends.gather(1, place.unsqueeze(-1).expand(-1, -1, self.dim - 1))
+        return (luck.unsqueeze(-1) >= shares).sum(-1)
+
+    def begin(
+        self, world: Mdp, keys: Keys, stream: str, counter: Counter, count: int, dtype: torch.dtype
+    ) -> Standing:
+        return (self._first(world, uniform(keys, f"{stream} start", count, counter, dtype)),)
+
+    def seen(self, standing: Standing) -> Tensor:
+        return units(standing[0], self.dim, torch.float32)
+
+    def step(
+        self, world: Mdp, standing: Standing, action: Tensor, luck: Tensor
+    ) -> tuple[Standing, Tensor, Tensor]:
+        place = standing[0] * self.actions + action
+        after = self._next(self._ends(world), place, luck)
+        return (after,), world.r.flatten(1).gather(1, place), luck < 0
 
     def shares(self, x: Float[Tensor, "B n"]) -> Float[Tensor, "B S A"]:
         """pi(a | s)."""

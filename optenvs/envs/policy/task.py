@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from optenvs.core.given import check_whole
@@ -19,6 +19,8 @@ from optenvs.models.trajectories import Policy, Trajectories
 
 Counter = Int64[Tensor, "B"] | None
 """The number of the query whose luck is drawn; ``None`` for luck that never changes."""
+Standing = tuple[Tensor, ...]
+"""Where trajectories stand: tensors ``(B, N, ...)``, of a task's own form."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +71,27 @@ class Task(abc.ABC):
         self, world: Any, x: Float[Tensor, "B n"], keys: Keys, stream: str, counter: Counter, count: int
     ) -> Trajectories:
         """``count`` trajectories of each row's policy; their luck is that of key, stream and counter."""
+
+    # A trajectory step by step, for walkers that are not the task's own policy: N of each row ---------
+
+    def begin(
+        self, world: Any, keys: Keys, stream: str, counter: Counter, count: int, dtype: torch.dtype
+    ) -> Standing:
+        """Where ``count`` trajectories of each row begin."""
+        raise NotImplementedError
+
+    def seen(self, standing: Standing) -> Float[Tensor, "B N s"]:
+        """What a policy sees there."""
+        raise NotImplementedError
+
+    def step(
+        self, world: Any, standing: Standing, action: Tensor, luck: Float[Tensor, "B N"]
+    ) -> tuple[Standing, Float[Tensor, "B N"], Bool[Tensor, "B N"]]:
+        """Where they stand after an action of the policy's form, the reward, and whether they end there.
+
+        ``luck`` are uniform numbers, for tasks that have luck of their own.
+        """
+        raise NotImplementedError
 
     def value(self, world: Any, x: Float[Tensor, "B n"]) -> Float[Tensor, "B"]:
         """J(x), of trajectories that are never cut."""

@@ -19,9 +19,9 @@ from torch import Tensor
 from optenvs.core.env import Action, Answer, Instance, State
 from optenvs.core.random import Keys, bits, normal, uniform
 from optenvs.dynamics import TASKS, Draws, Task, returns
+from optenvs.dynamics.host import HostTask
 
 from .base import RankingOracle
-from .host import HostTask
 
 BOX = 5.0
 """Half the width of the box of weights that an agent is told."""

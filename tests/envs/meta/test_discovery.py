@@ -16,8 +16,8 @@ from optenvs.core.struct import rows, tensors
 from optenvs.dynamics.grid_levels import LEVELS
 from optenvs.envs.meta.discovery import life
 from optenvs.envs.meta.discovery.life import live
-from optenvs.envs.meta.discovery.rulebook import make_rule
-from optenvs.envs.meta.discovery.rules import Optimiser
+from optenvs.models.tabular.rulebook import make_rule
+from optenvs.models.tabular.rules import Optimiser
 
 DOUBLE = torch.float64
 SMALL: dict[str, Any] = {

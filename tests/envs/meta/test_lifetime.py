@@ -10,8 +10,8 @@ import torch
 import optenvs
 from optenvs.core.random import keys_from_seed
 from optenvs.envs.meta.discovery.life import conceive, grow
-from optenvs.envs.meta.discovery.rules import LearnedGradient, Optimiser
 from optenvs.models.lpg import LPG
+from optenvs.models.tabular.rules import LearnedGradient, Optimiser
 
 DOUBLE = torch.float64
 

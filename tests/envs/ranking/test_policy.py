@@ -13,7 +13,7 @@ import torch
 import agents
 import optenvs
 from optenvs.core.random import bits, keys_from_seed, normal
-from optenvs.envs.ranking.host import HostTask
+from optenvs.dynamics.host import HostTask
 from optenvs.envs.ranking.policy import RankingPolicy
 
 

@@ -35,11 +35,11 @@ from optenvs.core.struct import tree_map
 from optenvs.dynamics.grid_levels import Levels, log_integer
 from optenvs.dynamics.grid_value import normalised, optimum, policy_value
 from optenvs.envs.meta.outer import ORACLES, Played, RuleSearch
+from optenvs.models.tabular.rulebook import make_rule
+from optenvs.models.tabular.rules import Optimiser, Rule
 
 from .life import Outcome, live
 from .lifetime import fixed_levels, life_range
-from .rulebook import make_rule
-from .rules import Optimiser, Rule
 from .surrogate import Learners, Memory, Setting, ask, begin, renewed
 
 STARTS = ("normal", "zeros")
@@ -57,8 +57,8 @@ class Discovery(RuleSearch):
 
     Args:
         rule: what is discovered: ``lpg`` (a learned policy gradient) or ``lpo`` (a learned drift), or a table
-            of such a name and its options, see :mod:`.rulebook`: ``timed`` for the temporally aware form,
-            ``raw_time``, ``like_ppo``, ``hidden``, ...
+            of such a name and its options, see :mod:`optenvs.models.tabular.rulebook`: ``timed`` for the
+            temporally aware form, ``raw_time``, ``like_ppo``, ``hidden``, ...
         level: where learners live, a name of :data:`optenvs.dynamics.grid_levels.LEVELS` or a table of
             keywords beside ``base``, such a name.
         oracle: ``fitness``, of the members of a population, or ``gradient``.

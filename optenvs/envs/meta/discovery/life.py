@@ -11,9 +11,10 @@ from optenvs.core.random import Keys
 from optenvs.core.struct import replace, rows, select, struct, tree_map
 from optenvs.dynamics import grid
 from optenvs.dynamics.grid import Level, Workers
+from optenvs.models.tabular.rules import Clock, Optimiser, Rule, Said
+from optenvs.models.tabular.tables import Learner, Window, entropy, look
 
-from .learner import Learner, Window, born, entropy, judge, look, play
-from .rules import Clock, Optimiser, Rule, Said
+from .learner import born, judge, play
 
 _SHARE = 0.8
 """Of a batch eagerly on the CPU: when no more than these go on, the others leave it."""

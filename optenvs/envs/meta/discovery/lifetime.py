@@ -3,11 +3,12 @@
 * State: the level, the learner's tables, its E workers, and the last window.
 * Query: with ``query="rates"`` the logarithms of the learner's hyper-parameters for this update, for a rule
   by hand; with ``query="targets"`` the update itself: pi-hat and the logits of y-hat for each transition of
-  the window shown, which the learner follows as it follows a learned policy gradient.
+  the window shown, which the learner follows as it follows a learned policy gradient; with
+  ``query="policy"`` the policy after the update, a table of logits: then the agent is the learner.
 * Answer: the next window, of T steps of each worker with the updated policy: its mean return and, for
-  targets, its transitions.
-* Bill: the environment steps of the window (``interactions``), one ``rollout``; the first answer is a window
-  of the untrained policy.
+  targets and policies, its transitions.
+* Bill: the environment steps of the window (``interactions``), one ``rollout``, and one of what was asked;
+  the first answer is a window of the untrained policy.
 * End: after N updates; N is the instance's own, and told as n / N and log N.
 * Merit: 1 minus the share of the optimum that the present policy earns, both exact, by dynamic programming.
 """
@@ -22,7 +23,7 @@ from typing import Any, ClassVar
 
 import torch
 from gymnasium import spaces
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from optenvs.core.env import Action, Answer, Instance, OptimizationEnv, State
@@ -30,26 +31,38 @@ from optenvs.core.errors import only_part, parts, suggest
 from optenvs.core.random import Keys
 from optenvs.core.spaces import box
 from optenvs.core.struct import replace, select, static, struct
-from optenvs.dynamics.grid import Level
+from optenvs.dynamics.grid import ACTIONS, Level
 from optenvs.dynamics.grid_levels import Levels, find_levels, log_integer
 from optenvs.dynamics.grid_value import normalised, optimum, policy_value
+from optenvs.models.tabular.drifting import Drifting
+from optenvs.models.tabular.rulebook import make_rule
+from optenvs.models.tabular.rules import Optimiser, Reinforce, Rule, Said, View, follow
+from optenvs.models.tabular.tables import Learner, Window, entropy, look
 
-from .drifting import Drifting
-from .learner import Learner, Window, entropy, look, play
+from .learner import play
 from .life import Life, clock, conceive
-from .rulebook import make_rule
-from .rules import Optimiser, Reinforce, Rule, Said, View, follow
 
-QUERIES = ("rates", "targets")
+QUERIES = ("rates", "targets", "policy")
 BY_HAND = ("reinforce", "a2c", "ppo", "dpo")
 
 
 @struct
 class Known:
-    """What an agent may know: what is asked, and the names of the rates."""
+    """What an agent may know.
 
+    Attributes:
+        lifetime: N, the updates of the life, ``(B,)``.
+        query: what is asked.
+        rates: the names of the rates.
+        states: columns of a table of the policy, the time's included.
+        steps: environment steps of an update, T E.
+    """
+
+    lifetime: Int64[Tensor, "B"]
     query: str = static()
     rates: tuple[str, ...] = static()
+    states: int = static()
+    steps: int = static()
 
 
 @struct
@@ -74,17 +87,19 @@ class GridWorldLifetime(OptimizationEnv):
     """The training of one reinforcement learner in a grid world, steered update by update.
 
     Args:
-        query: ``rates`` or ``targets``.
+        query: ``rates``, ``targets`` or ``policy``.
         rule: by which updates are made of rates: ``reinforce``, ``a2c``, ``ppo`` or ``dpo``, or a table of
-            such a name and its options, see :mod:`.rulebook`; ``None`` for ``a2c``, and for targets.
-        categories: m, of the critic that targets are for; ``None`` for 4, and for rates.
+            such a name and its options, see
+            :mod:`optenvs.models.tabular.rulebook`; ``None`` for ``a2c``, and for targets and
+            policies.
+        categories: m, of the critic that targets are for; ``None`` for 4, and for rates and policies.
         level: where learners live, a name of :data:`optenvs.dynamics.grid_levels.LEVELS` or a table of
             keywords beside ``base``, such a name.
         workers: E.
         rollout: T, the steps of each worker between updates.
         lifetime: N: a number, a pair between which each instance draws its own log-uniformly, or ``None`` for
             the level's.
-        actor_rate: of the policy; that of the action 0.
+        actor_rate: of the policy; that of the action 0. A policy that is asked needs neither rates nor clip.
         critic_rate: of the critic, likewise; ``None`` for 4, and for ``reinforce``, which has none.
         clip: the norm to which each gradient is clipped before.
         budget: as everywhere; a number counts interactions.
@@ -111,7 +126,11 @@ class GridWorldLifetime(OptimizationEnv):
         "push": "pi-hat, what multiplies the slope of the policy's logarithm, of each transition shown",
         "target": "logits of y-hat, the categories that the critic should have, of each transition shown",
         "return": "what a worker has earned in the window, the mean",
-        "features": "n / N, log N, the policy's entropy, and the mean size of the last pi-hat",
+        "policy": "logits: a row for each move, a column for each state, and one that the time multiplies",
+        "features": "n / N, log N, the policy's entropy, and the mean size of the last pi-hat, if any",
+        "state": "the number of each transition's state, cell + C * objects there, and that after the last",
+        "time": "0.001 times the time then",
+        "done": "the move of each transition",
         "reward": "of each transition, by step and worker",
         "over": "1 where an episode ended with the transition",
         "chosen": "the probability that the action had",
@@ -125,10 +144,14 @@ class GridWorldLifetime(OptimizationEnv):
     def __post_init__(self) -> None:
         if self.query not in QUERIES:
             raise ValueError(f"query: got {self.query!r}{suggest(str(self.query), QUERIES)}")
-        if self.query == "targets" and self.rule is not None:
-            raise ValueError(f"rule: targets are the update, and need none, got {self.rule!r}")
-        if self.query == "rates" and self.categories is not None:
-            raise ValueError(f"categories: rules by hand have a critic of one value, got {self.categories!r}")
+        if self.query != "rates" and self.rule is not None:
+            raise ValueError(f"rule: {self.query} are the update, and need none, got {self.rule!r}")
+        if self.query != "targets" and self.categories is not None:
+            raise ValueError(
+                f"categories: only targets are for a critic of categories, got {self.categories!r}"
+            )
+        if self.query == "policy":
+            self._refuse_idle("actor_rate", "critic_rate", "clip")
         for name in ("workers", "rollout", *(("categories",) if self.categories is not None else ())):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -147,10 +170,18 @@ class GridWorldLifetime(OptimizationEnv):
         _ = self.levels, self.life_range
         super().__post_init__()
 
+    def _refuse_idle(self, *names: str) -> None:
+        """Refuse keywords that a query leaves without effect."""
+        for name in names:
+            if getattr(self, name) != getattr(type(self), name):
+                raise ValueError(
+                    f"{name}: {getattr(self, name)!r} would have no effect on query={self.query!r}"
+                )
+
     @cached_property
     def hand(self) -> Rule | None:
-        """The rule by hand; ``None`` for targets."""
-        if self.query == "targets":
+        """The rule by hand; ``None`` for targets and policies."""
+        if self.query != "rates":
             return None
         made = make_rule("a2c" if self.rule is None else self.rule)
         if made.size:
@@ -181,7 +212,9 @@ class GridWorldLifetime(OptimizationEnv):
 
     @property
     def outputs(self) -> int:
-        """Of the critic."""
+        """Of the critic; of one that is the agent's own, none is kept."""
+        if self.query == "policy":
+            return 1
         if self.hand is not None:
             return self.hand.categories
         return 4 if self.categories is None else self.categories
@@ -196,11 +229,11 @@ class GridWorldLifetime(OptimizationEnv):
 
     @property
     def oracles(self) -> tuple[str, ...]:
-        return ("rollout",)
+        return ("rollout", self.query)
 
     @property
     def bill(self) -> dict[str, int]:
-        return {"interactions": self.workers * self.rollout, "rollout": 1}
+        return {"interactions": self.workers * self.rollout, "rollout": 1, self.query: 1}
 
     @cached_property
     def numbers(self) -> int:
@@ -209,15 +242,20 @@ class GridWorldLifetime(OptimizationEnv):
     def action_fields(self) -> spaces.Box | dict[str, spaces.Space]:
         if self.query == "rates":
             return box((len(self.rates),), self.dtype, -2.0, 2.0)
+        if self.query == "policy":
+            return box((ACTIONS, self.levels.states + 1), self.dtype)
         shape = (self.rollout, self.workers)
         return {"push": box(shape, self.dtype), "target": box((*shape, self.outputs), self.dtype)}
 
     def observation_fields(self) -> dict[str, spaces.Space]:
-        shapes: dict[str, tuple[int, ...]] = {"return": (1,), "features": (4,)}
+        shapes: dict[str, tuple[int, ...]] = {"return": (1,), "features": (3 + (self.query != "policy"),)}
+        grid, ends = (self.rollout, self.workers), (self.rollout + 1, self.workers)
+        if self.query != "rates":
+            shapes |= dict.fromkeys(("reward", "over"), grid)
         if self.query == "targets":
-            grid = (self.rollout, self.workers)
-            shapes |= dict.fromkeys(("reward", "over", "chosen"), grid)
-            shapes["critic"] = (self.rollout + 1, self.workers, self.outputs)
+            shapes |= {"chosen": grid, "critic": (*ends, self.outputs)}
+        if self.query == "policy":
+            shapes |= {"done": grid, "state": ends, "time": ends}
         return {name: box(shape, self.dtype) for name, shape in shapes.items()}
 
     def sample(self, keys: Keys) -> Instance:
@@ -228,7 +266,13 @@ class GridWorldLifetime(OptimizationEnv):
         best = optimum(level, self.levels.longest)
         hidden = Stand(level=level, life=replace(life, workers=workers), window=window, optimum=best)
         return Instance(
-            problem=Known(query=self.query, rates=self.rates),
+            problem=Known(
+                lifetime=whole,
+                query=self.query,
+                rates=self.rates,
+                states=self.levels.states + 1,
+                steps=self.workers * self.rollout,
+            ),
             hidden=hidden,
             start=self._start(level.reward),
             floor=torch.zeros_like(best),
@@ -257,9 +301,10 @@ class GridWorldLifetime(OptimizationEnv):
         earned = window.reward.sum(1) / self.workers
         push = torch.where(now.alive, said.push.abs().mean(1), 0.0)
         after = clock(life, self.rollout)
-        features = torch.stack((after.share, (after.whole * after.steps).log(), spread, push), -1)
+        told = after.share, (after.whole * after.steps).log(), spread, push
+        features = torch.stack(told[: 3 + (self.query != "policy")], -1)
         observation = {"return": earned.unsqueeze(-1), "features": features}
-        if self.query == "targets":
+        if self.query != "rates":
             observation |= self._transitions(life.learner, window)
         merit = 1 - share
         return Answer(
@@ -280,6 +325,9 @@ class GridWorldLifetime(OptimizationEnv):
     def _updated(self, state: State, action: Action, at: Stand, now: Any) -> tuple[Learner, Said]:
         """The learner after the update that the query says."""
         learner, window = at.life.learner, at.window
+        if self.query == "policy":
+            table = torch.where(now.alive[:, None, None], only_part(self.name, action), learner.actor)
+            return replace(learner, actor=table), Said(push=torch.zeros_like(window.reward))
         if self.hand is None:
             asked = parts(self.name, action, ("push", "target"))
             wanted = asked["target"].flatten(1, 2).mT.softmax(1)
@@ -295,11 +343,14 @@ class GridWorldLifetime(OptimizationEnv):
         return rule.learn(factor[:, :0], learner, window, now, state.key, optimiser)
 
     def _transitions(self, learner: Learner, window: Window) -> dict[str, Tensor]:
-        view = View(learner, window)
-        steps = (self.rollout, self.workers)
-        shown = {"reward": window.reward, "over": window.over, "chosen": view.chosen}
-        critic = view.critic.mT.unflatten(1, (self.rollout + 1, self.workers))
-        return {name: value.unflatten(1, steps) for name, value in shown.items()} | {"critic": critic}
+        shown, ends = {"reward": window.reward, "over": window.over}, {}
+        if self.query == "policy":
+            shown["done"] = window.action.to(window.reward.dtype)
+            ends = {"state": window.state.to(window.reward.dtype), "time": window.time}
+        else:
+            view = View(learner, window)
+            shown["chosen"], ends["critic"] = view.chosen, view.critic.mT
+        return {name: value.unflatten(1, (-1, self.workers)) for name, value in (shown | ends).items()}
 
     def recordable(self, state: State) -> dict[str, Tensor]:
         """``policy``: the table of logits, ``(B, 5, C 2^K + 1)``."""

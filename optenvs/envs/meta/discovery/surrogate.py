@@ -26,11 +26,12 @@ from optenvs.core.struct import replace, select, struct
 from optenvs.dynamics.grid import Level
 from optenvs.dynamics.grid_levels import Levels, log_integer
 from optenvs.envs.meta.outer import Judged
+from optenvs.models.tabular.drifting import advantages, standardised
+from optenvs.models.tabular.rules import Optimiser, Rule, Said
+from optenvs.models.tabular.tables import TINY, Window, descend, entropy, gathered, look
 
-from .drifting import advantages, standardised
-from .learner import TINY, Window, descend, entropy, gathered, look, play
+from .learner import play
 from .life import Life, conceive, grow
-from .rules import Optimiser, Rule, Said
 
 GAMMA, TRACE = 0.99, 0.95
 POLICY_ENTROPY, PUSH_SQUARE, CRITIC_ENTROPY, TARGET_SQUARE = 0.05, 0.005, 0.001, 0.001

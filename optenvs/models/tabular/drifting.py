@@ -19,8 +19,8 @@ from optenvs.core.random import Keys, bits
 from optenvs.core.struct import struct
 from optenvs.models.drift import Drift, Free
 
-from .learner import TINY, Learner, Rate, Window, descend, gathered, look
 from .rules import Clock, Optimiser, Rule, Said, backwards
+from .tables import TINY, Learner, Rate, Window, descend, gathered, look
 
 
 @dataclass(frozen=True, eq=False)

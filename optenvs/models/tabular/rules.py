@@ -24,7 +24,7 @@ from optenvs.core.random import Keys
 from optenvs.core.struct import struct
 from optenvs.models.lpg import LPG
 
-from .learner import TINY, Learner, Rate, Window, descend, gathered, look
+from .tables import TINY, Learner, Rate, Window, descend, gathered, look
 
 UNITS = ("interactions", "updates")
 """What N may be counted in."""
@@ -234,7 +234,30 @@ class LearnedGradient(Targets):
         chosen, critic = view.chosen, view.critic
         if not self.attached:
             chosen, critic = chosen.detach(), critic.detach()
-        rows, workers, categories = len(window.reward), window.workers, self.categories
+        return self.told(weights, window.reward, window.over, chosen, critic, window.workers, clock)
+
+    def told(
+        self,
+        weights: Float[Tensor, "R D"],
+        reward: Float[Tensor, "L n"],
+        over: Float[Tensor, "L n"],
+        chosen: Float[Tensor, "L n"],
+        critic: Float[Tensor, "L m n1"],
+        workers: int,
+        clock: Clock,
+    ) -> Said:
+        """What the network says of transitions, from what it sees of them.
+
+        Args:
+            weights: one set a candidate; ``L / R`` learners in a row have each.
+            reward: of each transition.
+            over: 1 where the episode ended with it.
+            chosen: the probability that the action had.
+            critic: y before each step, and after the last.
+            workers: E, whose steps lie side by side.
+            clock: how far the learners are.
+        """
+        rows, categories = len(reward), self.categories
         lives = rows // len(weights)
 
         def together(value: Tensor) -> Tensor:
@@ -243,7 +266,7 @@ class LearnedGradient(Targets):
 
         said = critic.transpose(1, 2).unflatten(1, (-1, workers)).unflatten(0, (-1, lives))
         said = said.transpose(1, 2).flatten(2, 3)  # (R, T + 1, lives E, m)
-        reward, over, chosen = (together(value) for value in (window.reward, window.over, chosen))
+        reward, over, chosen = (together(value) for value in (reward, over, chosen))
         push, wanted = self.net(weights, reward, over, chosen, said, self._time(clock, lives, workers))
         push = push.unflatten(2, (lives, workers)).transpose(1, 2).reshape(rows, -1)
         wanted = wanted.unflatten(2, (lives, workers)).transpose(1, 2).reshape(rows, -1, categories)

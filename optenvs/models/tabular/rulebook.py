@@ -11,8 +11,8 @@ from optenvs.models.drift import DPO, LPO, PPO, Free
 from optenvs.models.lpg import LPG
 
 from .drifting import Drifting
-from .learner import Rate
 from .rules import LearnedGradient, Reinforce, Rule
+from .tables import Rate
 
 
 def lpg(
