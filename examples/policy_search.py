@@ -34,6 +34,7 @@ means are large where their medians are small.
 from __future__ import annotations
 
 import argparse
+import importlib
 from typing import Any
 
 import torch
@@ -49,37 +50,78 @@ METHODS = (
 RATES = (0.03, 0.1, 0.3, 1.0)
 # a Fisher matrix of one step has rank one, and what lies outside of it is divided by the damping
 SETTINGS: dict[str, dict[str, float]] = {"npg": {"damping": 1.0}, "npg_hm": {"damping": 1.0}}
+MODELS: dict[str, tuple[str, str, str, tuple[float, ...]]] = {
+    "ppo": ("stable_baselines3", "PPO", "learning_rate", (1e-3, 3e-3, 1e-2, 3e-2)),
+    "a2c": ("stable_baselines3", "A2C", "learning_rate", (1e-3, 3e-3, 1e-2, 3e-2)),
+    "trpo": ("sb3_contrib", "TRPO", "target_kl", (3e-3, 1e-2, 3e-2, 1e-1)),
+}
+"""Models of Stable-Baselines3: package, class, what is tuned, and its grid."""
+WALKERS, UPDATES = 4, 50
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run all methods on the same instances and print their merits by trajectories bought."""
+    """Run all methods on the same instances and print their merits by what was bought."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--task", default="gauss_bandit")
     parser.add_argument("--budget", type=int, default=600, help="trajectories")
+    parser.add_argument("--transitions", type=int, help="a budget of transitions in place of trajectories")
     parser.add_argument("--batch", type=int, default=50, help="instances")
-    parser.add_argument("--methods", nargs="+", default=METHODS)
+    parser.add_argument("--methods", nargs="*", default=METHODS)
+    parser.add_argument("--models", nargs="*", default=(), choices=MODELS, help="with --transitions")
     options = parser.parse_args(arguments)
-    env = optenvs.make("optenvs/PolicySearch-v0", task=options.task, budget=options.budget)
+    unit = "trajectories" if options.transitions is None else "transitions"
+    if options.models and unit == "trajectories":
+        parser.error("--models are paid in transitions: --transitions")
+    most = options.budget if options.transitions is None else options.transitions
+    env = optenvs.make("optenvs/PolicySearch-v0", task=options.task, budget={unit: most})
     # the same instances for each step size
-    keys = keys_from_seed(0, options.batch).repeat(len(RATES))
-    rates = torch.tensor(RATES).repeat_interleave(options.batch)
-    moments = [options.budget // 6, options.budget // 2, options.budget]
-    print(f"{options.task:12s} step  merit at {', '.join(map(str, moments))} trajectories: median (mean)")
+    keys = keys_from_seed(0, options.batch)
+    moments = [most // 6, most // 2, most]
+    print(f"{options.task:12s} step  merit at {', '.join(map(str, moments))} {unit}: median (mean)")
     for name in options.methods:
-        run = optenvs.rollout(env, agents.make(name, lr=rates, **SETTINGS.get(name, {})), keys=keys)
-        print(f"{name:12s} {_line(run, options.batch, moments)}", flush=True)
+        rates = torch.tensor(RATES).repeat_interleave(options.batch)
+        agent = agents.make(name, lr=rates, **SETTINGS.get(name, {}))
+        run = optenvs.rollout(env, agent, keys=keys.repeat(len(RATES)))
+        print(f"{name:12s} {_line(RATES, _reached(run, unit, moments))}", flush=True)
+    for name in options.models:
+        print(f"{name:12s} {_line(MODELS[name][3], _trained(env, name, keys.tolist(), moments))}", flush=True)
 
 
-def _line(run: Any, batch: int, moments: list[int]) -> str:
-    """The best step size, and the merits at the last query that each number of trajectories paid."""
-    bought, merit = run.calls["trajectories"], run.merit
+def _reached(run: Any, unit: str, moments: list[int]) -> torch.Tensor:
+    """The merits at the last query that each moment paid, (moments, rates, instances)."""
+    bought, merit = run.calls[unit], run.merit
+    # what the first query costs is paid by all
+    last = [((bought <= most).sum(0) - 1).clamp_min(0) for most in moments]
+    return torch.stack([merit.gather(0, at.unsqueeze(0)).view(len(RATES), -1) for at in last])
+
+
+def _trained(env: Any, name: str, keys: list[int], moments: list[int]) -> torch.Tensor:
+    """The merits of a model's weights by then, one model a step size and instance; likewise."""
+    from optenvs.envs.policy.sb3 import search_by_sb3
+
+    package, cls, tuned, grid = MODELS[name]
+    algorithm = getattr(importlib.import_module(package), cls)
+    steps = max(2, moments[-1] // (UPDATES * WALKERS))
+    options: dict[str, Any] = {"n_steps": min(steps, 5) if name == "a2c" else steps}
+    if name != "a2c":
+        options["batch_size"] = min(steps * WALKERS, 64)
+        options["n_steps"] = steps if steps * WALKERS < 64 else steps // 16 * 16
     found = []
-    for most in moments:
-        last = (bought <= most).sum(0) - 1
-        found.append(merit.gather(0, last.unsqueeze(0)).view(len(RATES), batch))
+    for value in grid:
+        for seed, key in enumerate(keys):
+            course = search_by_sb3(
+                env, algorithm, transitions=moments[-1], key=key, seed=seed, walkers=WALKERS, at=moments,
+                **{tuned: value}, **options,
+            )  # fmt: skip
+            found.append(course.merit)
+    return torch.stack(found, 1).view(len(moments), len(grid), -1)
+
+
+def _line(grid: tuple[float, ...], found: torch.Tensor) -> str:
+    """The best step size by the last median, and what it reached."""
     best = int(found[-1].median(1).values.argmin())
     each = ", ".join(f"{float(m[best].median()):.3g} ({float(m[best].mean()):.3g})" for m in found)
-    return f"{RATES[best]:4g}  {each}"
+    return f"{grid[best]:4g}  {each}"
 
 
 if __name__ == "__main__":

@@ -156,6 +156,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     # by default they move after ten queries
     **{name: {"batch": 2} for name in ("hapg", "srvr_pg", "storm_pg", "svrpg")},
     "lpg": {"categories": 2, "embedding": 2, "hidden": 3},
+    "tabular_dpo": {"epochs": 2},
+    "tabular_ppo": {"epochs": 2},
     "lpo": {"hidden": 4, "like_ppo": True, "epochs": 2},
     "velo": {"lstm_hidden": 4, "bank": 4},
     "ipopt": {"bounded": False},  # with a box it asks points that differ in the last bit of float64

@@ -57,7 +57,6 @@ class Lesson(OptimizationEnv):
         rewards = torch.where(rewards == rewards.amax(-1, keepdim=True), 1.0, rewards)
         table = rewards.new_zeros(len(keys), 5, 2)
         problem = Known(
-            lifetime=torch.full_like(keys, 1000),
             query=self.query,
             rates=("actor_rate",) if self.query == "rates" else (),
             states=2,

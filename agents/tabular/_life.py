@@ -52,7 +52,7 @@ def begun(agent: Agent, problem: Any, observation: Observation, keys: Keys, cate
     Raises:
         TypeError: the problem is no learner's life.
     """
-    missing = [name for name in ("lifetime", "query", "states", "steps") if not hasattr(problem, name)]
+    missing = [name for name in ("query", "states", "steps") if not hasattr(problem, name)]
     if missing:
         raise TypeError(
             f"problem: {type(agent).__name__} lives a learner's life, expected one, got "
@@ -65,8 +65,13 @@ def begun(agent: Agent, problem: Any, observation: Observation, keys: Keys, cate
             actor=like.new_zeros(rows, ACTIONS, problem.states),
             critic=like.new_zeros(rows, categories, problem.states),
         )
-    whole = problem.lifetime
+    whole = lifetime(problem, observation)
     return Living(learner=learner, done=torch.zeros_like(whole), whole=whole, key=keys, steps=problem.steps)
+
+
+def lifetime(problem: Any, observation: Observation) -> Int64[Tensor, "B"]:
+    """N, by the logarithm that is told, which is in environment steps."""
+    return (observation["features"][:, 1].exp() / problem.steps).round().long()
 
 
 def clock(life: Living, like: Tensor) -> Clock:

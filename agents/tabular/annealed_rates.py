@@ -19,6 +19,7 @@ from optenvs.core.struct import replace, static, struct
 
 from ..core import Agent, Observation, Schedule
 from ..schedules import Linear
+from ._life import lifetime
 
 LEAST, MOST = -2.0, 2.0
 """Decades that a rate may differ."""
@@ -59,7 +60,7 @@ class AnnealedRates(Agent):
                     f"AnnealedRates: {name}: the problem's rule has {', '.join(rates)}, expected None, got "
                     f"{getattr(self, name)!r}"
                 )
-        whole = problem.lifetime.unsqueeze(-1)
+        whole = lifetime(problem, observation).unsqueeze(-1)
         return Course(done=torch.zeros_like(whole), whole=whole, rates=rates)
 
     def act(self, state: Course, observation: Observation) -> tuple[Tensor, Course]:

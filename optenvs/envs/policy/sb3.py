@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float, Int64
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.distributions import CategoricalDistribution, DiagGaussianDistribution
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
@@ -149,11 +150,10 @@ class Course:
 
 
 class _Notes(BaseCallback):
-    """Notes the weights after each update, and ends before a rollout that cannot be paid."""
+    """Notes the weights after each update."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.most = most
         self.noted: list[tuple[int, int, Tensor]] = []
         self._spent = False
 
@@ -199,19 +199,20 @@ def search_by_sb3(
         ValueError: the first rollout cannot be paid, or ``at`` has numbers beyond ``transitions``.
         TypeError: the algorithm takes no such option, or is none of on-policy algorithms.
     """
+    if not (isinstance(algorithm, type) and issubclass(algorithm, OnPolicyAlgorithm)):
+        came = getattr(algorithm, "__name__", algorithm)
+        raise TypeError(f"algorithm: expected one of on-policy algorithms, PPO say, got {came}")
     key = int(keys_from_seed(seed, 1)[0]) if key is None else key
     group = Walkers(env, key, walkers, seed)
     policy = {"actor": Actor(env.process.policy, group.start), "net_arch": {"pi": [], "vf": [64, 64]}}
     given = {"gamma": env.process.discount, "device": "cpu", "seed": seed} | options
     model = algorithm(SearchedPolicy, WalkersVecEnv(group), policy_kwargs=policy, **given)
-    each = getattr(model, "n_steps", 0) * walkers
-    if not each:
-        raise TypeError(f"algorithm: expected one of on-policy algorithms, got {algorithm.__name__}")
+    each = model.n_steps * walkers
     if each > transitions:
         raise ValueError(f"transitions: {transitions} do not pay a rollout, n_steps * walkers = {each}")
     if at is not None and (not at or max(at) > transitions):
         raise ValueError(f"at: expected numbers up to transitions, {transitions}, got {at!r}")
-    notes = _Notes(transitions)
+    notes = _Notes()
     model.learn(transitions // each * each, callback=notes)
     notes.note()
     bought, begun, points = zip(*notes.noted, strict=True)
@@ -220,13 +221,7 @@ def search_by_sb3(
     if at is not None:
         last = [int((bought <= most).sum()) - 1 for most in at]
         bought, begun, points = bought[last], begun[last], points[last]
-    return Course(bought, points, judged(env, key, points), begun, model)
-
-
-def judged(env: PolicySearch, key: int, points: Float[Tensor, "T n"]) -> Float[Tensor, "T"]:
-    """The search's merit of weights on an instance, unbilled."""
-    state = env.reset(torch.full((len(points),), key, dtype=torch.int64, device=env.torch_device))
-    places = {"x": points, "second": points, "recommendation": points}
+    same = torch.full((len(points),), key, dtype=torch.int64, device=env.torch_device)
     with torch.no_grad():
-        state = env.step(state, env.card.offer.query({}, **places))
-        return env.evaluate(state).merit if env.measures_merit else state.merit
+        merit = env.judged(env.reset(same, evaluate=False), points)
+    return Course(bought, points, merit, begun, model)

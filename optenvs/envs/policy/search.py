@@ -202,6 +202,10 @@ class PolicySearch(MenuEnv):
         return self.process.exact or self.process.best_return < math.inf
 
     @property
+    def differentiable(self) -> bool:
+        return not isinstance(self.process, Hosted)
+
+    @property
     def vectorizable(self) -> bool:
         return not isinstance(self.process, Hosted)
 
@@ -332,6 +336,12 @@ class PolicySearch(MenuEnv):
         with torch.no_grad():
             played = self.process.play(state.hidden.world, x.detach(), state.key, "test", None, count)
         return played.returns.mean(-1)
+
+    def judged(self, state: State, x: Float[Tensor, "B n"]) -> Float[Tensor, "B"]:
+        """The merit of weights of yours, unbilled: the gap, or minus the mean return of held-out episodes."""
+        if self.process.exact:
+            return (state.hidden.best - self.process.value(state.hidden.world, x)).clamp_min(0)
+        return -self._held_out(state, x)
 
     def exact(
         self, state: State, x: Float[Tensor, "B n"]

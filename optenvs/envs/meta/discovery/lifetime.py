@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 
 import torch
 from gymnasium import spaces
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from optenvs.core.env import Action, Answer, Instance, OptimizationEnv, State
@@ -51,14 +51,12 @@ class Known:
     """What an agent may know.
 
     Attributes:
-        lifetime: N, the updates of the life, ``(B,)``.
         query: what is asked.
         rates: the names of the rates.
         states: columns of a table of the policy, the time's included.
         steps: environment steps of an update, T E.
     """
 
-    lifetime: Int64[Tensor, "B"]
     query: str = static()
     rates: tuple[str, ...] = static()
     states: int = static()
@@ -267,7 +265,6 @@ class GridWorldLifetime(OptimizationEnv):
         hidden = Stand(level=level, life=replace(life, workers=workers), window=window, optimum=best)
         return Instance(
             problem=Known(
-                lifetime=whole,
                 query=self.query,
                 rates=self.rates,
                 states=self.levels.states + 1,
