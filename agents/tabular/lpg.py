@@ -70,9 +70,9 @@ class LPG(LearnedRule):
             return super().act(state, observation)
         rule, like = self.rule, observation["reward"]
         assert isinstance(rule, LearnedGradient)
-        seen = (observation[name].flatten(1, 2) for name in ("reward", "over", "chosen"))
-        critic = observation["critic"].flatten(1, 2).mT
-        said = rule.told(self.own("flat", like), *seen, critic, like.shape[2], clock(state, like))
+        reward, over, chosen = (observation[name].flatten(1, 2) for name in ("reward", "over", "chosen"))
+        critic, weights = observation["critic"].flatten(1, 2).mT, self.own("flat", like)
+        said = rule.told(weights, reward, over, chosen, critic, like.shape[2], clock(state, like))
         assert said.wanted is not None
         target = said.wanted.clamp_min(torch.finfo(like.dtype).tiny).log().mT
         action = {"push": said.push, "target": target}

@@ -41,7 +41,7 @@ class Hosted(Neural):
     std: float | None = None
 
     ends = True
-    usual: ClassVar[Mapping[str, Any]] = Neural.usual | {"trajectories": 2}
+    usual: ClassVar[Mapping[str, Any]] = {**Neural.usual, "trajectories": 2}
 
     def __post_init__(self) -> None:
         super().__post_init__()

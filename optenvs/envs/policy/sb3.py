@@ -116,7 +116,8 @@ class SearchedPolicy(ActorCriticPolicy):
         if "log_std" in self._parameters:
             del self.log_std
         self.x = torch.nn.Parameter(self._actor.start.float().clone())
-        self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
+        options: dict[str, Any] = {"lr": lr_schedule(1), **self.optimizer_kwargs}
+        self.optimizer = self.optimizer_class(self.parameters(), **options)
 
     def _get_action_dist_from_latent(self, latent_pi: Tensor) -> Any:
         """The distribution; nothing lies between the observation and ``latent_pi``."""
@@ -160,8 +161,9 @@ class _Notes(BaseCallback):
     def note(self) -> None:
         """Where the model stands."""
         env: Any = self.training_env
+        policy: Any = self.model.policy
         episodes = int((env.walkers.episode // env.num_envs + 1).sum())
-        self.noted.append((self.num_timesteps, episodes, self.model.policy.x.detach().clone()))
+        self.noted.append((self.num_timesteps, episodes, policy.x.detach().clone()))
 
     def _on_rollout_start(self) -> None:
         self.note()
