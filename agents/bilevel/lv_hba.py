@@ -204,7 +204,8 @@ class LVHBA(Agent):
             slope = slope + split(seen["inner_pullback"], state.x)[1]
             up = (lam - state.z) / at["gamma2"] - seen["inner_constraints"] / at["unit"]
             lam = state.geometry.multipliers(lam - at["eta"] * up, at["r"])
-        theta = state.geometry.lower(theta - at["eta"] * (slope + (theta - y) / at["gamma1"]))
+        slope = torch.addcmul(slope, theta - y, 1 / at["gamma1"])
+        theta = state.geometry.lower(torch.addcmul(theta, at["eta"], slope, value=-1))
         if self.project_inner:
             theta = state.geometry.feasible(state.x, theta)
             work = work.bill({"projections": 1})
@@ -215,13 +216,14 @@ class LVHBA(Agent):
         x, y, z, at, begun = state.x, state.y, state.z, state.settings, (state.k > 0).to(state.x)
         alpha, beta = begun * at["alpha"], begun * at["beta"]
         weight = 1 / (at["c"] * state.k.clamp_min(1) ** at["power"])
-        by_x, by_y = split(weight * seen["upper_gradient"] + seen["lower_gradient"], x)
+        by_x, by_y = split(torch.addcmul(seen["lower_gradient"], weight, seen["upper_gradient"]), x)
         by_x = by_x - split(seen["inner_gradient"], x)[0]
         if z.shape[1]:
             by_x = by_x - split(seen["inner_pullback"], x)[0]
             z = state.geometry.multipliers(z - beta * (z - state.lam) / at["gamma2"], at["r"])
-        by_y = by_y - (y - state.theta) / at["gamma1"]
-        x, y = state.geometry.joint(x - alpha * by_x, y - alpha * by_y)
+        by_y = torch.addcmul(by_y, state.theta - y, 1 / at["gamma1"])
+        x, y = torch.addcmul(x, alpha, by_x, value=-1), torch.addcmul(y, alpha, by_y, value=-1)
+        x, y = state.geometry.joint(x, y)
         work = state.work.bill({"projections": begun.squeeze(-1).long()})
         return replace(state, x=x, y=y, z=z, k=state.k + 1, outer=~state.outer, work=work)
 

@@ -36,6 +36,7 @@ from .offer import ANSWERED, WANT, Judgement, Kind, Offer, Query, Shape
 from .oracles import inside_transform
 from .spaces import box
 from .struct import Part
+from .zeros import zeros
 
 __all__ = ["ANSWERED", "WANT", "Judgement", "Kind", "Menu", "MenuEnv", "Offer", "Query"]
 
@@ -205,14 +206,13 @@ class Menu:
                 observation[name] = self._told(name, shape, state, query, every)
         observation[ANSWERED] = paid.long()
         judged = Judgement(*judge(state, query))
-        told = paid.any(-1) | (state.k == 0)
-        before = state.metrics
-        metrics = {n: torch.where(told, v, before.get(n, v)) for n, v in judged.metrics.items()}
+        if counts is None or batch not in counts:
+            judged = _of_told(state, judged, paid)
         return Answer(
             observation=observation,
-            merit=torch.where(told, judged.merit, state.merit),
-            metrics=metrics,
-            solved=None if judged.solved is None else judged.solved & told,
+            merit=judged.merit,
+            metrics=judged.metrics,
+            solved=judged.solved,
             hidden=judged.hidden,
             # the rows as they are, where the ledger has these columns alone
             calls=bill
@@ -227,10 +227,10 @@ class Menu:
         like = next(iter(query.places.values()))
         if name not in query.kinds:
             # made anew: whoever is told it may write into it
-            return torch.zeros(len(like), *shape, dtype=self._dtypes[name], device=like.device)
+            return zeros((len(like), *shape), self._dtypes[name], like.device)
         found = self._computed(name, shape, state, query)
         if every:  # a copy: an answer may be the instance's own data, and who is told it may write into it
-            return found.clone()
+            return found if self.kinds[name].fresh else found.clone()
         return torch.where(query.paid[name].reshape(-1, *[1] * len(shape)), found, torch.zeros_like(found))
 
     def _computed(self, name: str, shape: Shape, state: State | Part, query: Query) -> Tensor:
@@ -284,6 +284,17 @@ class Menu:
             row = [limits.get(unit, most) for unit in self.units]
             self._limits[key] = torch.tensor(row, dtype=torch.int64, device=self._device)
         return self._limits[key]
+
+
+def _of_told(state: State, judged: Judgement, paid: Bool[Tensor, "B kinds"]) -> Judgement:
+    """What is judged of rows that are answered something; the others keep what they had."""
+    told = paid.any(-1) | (state.k == 0)
+    before = state.metrics
+    return judged._replace(
+        merit=torch.where(told, judged.merit, state.merit),
+        metrics={n: torch.where(told, v, before.get(n, v)) for n, v in judged.metrics.items()},
+        solved=None if judged.solved is None else judged.solved & told,
+    )
 
 
 def _billed(

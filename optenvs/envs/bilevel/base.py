@@ -122,6 +122,9 @@ class Bilevel(MenuEnv):
         """What a solution costs beside its own name: the steps that it takes, by unit."""
         return None
 
+    closed: ClassVar[bool] = False
+    """Whether :meth:`measure` takes no lower solution, so that none is found to be judged."""
+
     @property
     def optimum_known(self) -> bool:
         """Whether instances know the least Phi."""
@@ -141,7 +144,7 @@ class Bilevel(MenuEnv):
         """Whether answers rest on mini-batches."""
         return False
 
-    # What it may write out ---------------------------------------------------------------------
+    # What it may write out: slopes are made anew, in memory that is nobody else's -----------------
 
     def upper_slope(self, own: Own, x: Tensor, y: Tensor) -> tuple[Tensor, Float[Tensor, "B nm"]]:
         """The upper objective and its gradient."""
@@ -152,6 +155,10 @@ class Bilevel(MenuEnv):
         """The lower objective and its gradient."""
         value, slopes = value_and_gradient(lambda a, b: self.lower(own, a, b), (x, y))
         return value, torch.cat(slopes, -1)
+
+    def lower_gradient(self, own: Own, x: Tensor, y: Tensor) -> Float[Tensor, "B nm"]:
+        """The gradient alone, where nobody wants the value."""
+        return self.lower_slope(own, x, y)[1]
 
     def pull(
         self, own: Own, x: Tensor, y: Tensor, multipliers: Float[Tensor, "B p"]
@@ -209,24 +216,26 @@ class Bilevel(MenuEnv):
 
     def menu(self) -> dict[str, Kind]:
         n, m, p = self.sizes
-        here, there, one, two = ("x", "y"), ("x", "inner"), {"derivatives": 1}, {"derivatives": 2}
+        here, there, two = ("x", "y"), ("x", "inner"), {"derivatives": 2}
+
+        def slope(answer: Function, at: tuple[str, ...]) -> Kind:
+            return Kind((n + m,), answer, at, {"derivatives": 1}, fresh=True)
+
         kinds = {
             "upper": Kind((1,), lambda s, q: self._upper(s, q)[0], here),
-            "upper_gradient": Kind((n + m,), lambda s, q: self._upper(s, q)[1], here, one),
+            "upper_gradient": slope(lambda s, q: self._upper(s, q)[1], here),
             "lower": Kind((1,), lambda s, q: self._lower(s, q, "y")[0], here),
-            "lower_gradient": Kind((n + m,), lambda s, q: self._lower(s, q, "y")[1], here, one),
+            "lower_gradient": slope(lambda s, q: self._lower(s, q, "y")[1], here),
             "inner_lower": Kind((1,), lambda s, q: self._lower(s, q, "inner")[0], there),
-            "inner_gradient": Kind((n + m,), lambda s, q: self._lower(s, q, "inner")[1], there, one),
+            "inner_gradient": slope(lambda s, q: self._lower(s, q, "inner")[1], there),
         }
         if p:
             at, within = (*here, "multipliers"), (*there, "inner_multipliers")
             kinds |= {
                 "constraints": Kind((p,), lambda s, q: self._constraints(s, q, "y")[0], here),
-                "pullback": Kind((n + m,), lambda s, q: self._constraints(s, q, "y")[1], at, one),
+                "pullback": slope(lambda s, q: self._constraints(s, q, "y")[1], at),
                 "inner_constraints": Kind((p,), lambda s, q: self._constraints(s, q, "inner")[0], there),
-                "inner_pullback": Kind(
-                    (n + m,), lambda s, q: self._constraints(s, q, "inner")[1], within, one
-                ),
+                "inner_pullback": slope(lambda s, q: self._constraints(s, q, "inner")[1], within),
             }
         at, within = ((*here, "multipliers"), (*there, "inner_multipliers")) if p else (here, there)
         kinds |= {
@@ -237,27 +246,21 @@ class Bilevel(MenuEnv):
         }
         if self.answers_solutions:
             price = dict(self.solution_price() or {})
-            slope = price | {"derivatives": _one_more(price.get("derivatives", 0))}
+            more = price | {"derivatives": _one_more(price.get("derivatives", 0))}
             dear = self.measures_merit  # else it is found to be judged, and shared
             kinds["solution"] = Kind((m + p,), self._solution, ("x",), price, dear=dear)
             kinds["hypergradient"] = Kind(
                 (n,),
                 lambda s, q: self.hypergradient(self._asked(s, q), q["x"]),
                 ("x",),
-                slope,
+                more,
                 dear=dear,
             )
         return kinds
 
     def sample(self, keys: Keys) -> Instance:
         draw = self.draw(keys)
-        problem = Problem(
-            geometry=draw.geometry,
-            smoothness=draw.smoothness,
-            menu=self.card.offer,
-            unique=self.unique,
-            stochastic=self.stochastic,
-        )
+        problem = Problem(draw.geometry, draw.smoothness, self.card.offer, self.unique, self.stochastic)
         start = self.card.start(x=draw.x, y=draw.y, inner=draw.y)
         floor = torch.zeros_like(draw.x[:, 0]) if self.bounded_below else None
         hidden = Hidden(data=draw.data, best=draw.best)
@@ -281,6 +284,9 @@ class Bilevel(MenuEnv):
     def _lower(self, state: State, query: Query, place: str) -> tuple[Tensor, Tensor]:
         own, kind = self._asked(state, query), "lower_gradient" if place == "y" else "inner_gradient"
         name = f"lower at {place}"
+        if kind == "inner_gradient" and kind in query.kinds and "inner_lower" not in query.kinds:
+            slope = self.lower_gradient(own, query["x"], query[place])
+            return slope, slope
         if kind in query.kinds:
             return query.once(name, lambda: self.lower_slope(own, query["x"], query[place]))
         value = query.once(name, lambda: (self.lower(own, query["x"], query[place]),))[0]
@@ -322,7 +328,7 @@ class Bilevel(MenuEnv):
             metrics = measured | metrics
         else:
             f = self._exact(query, "lower at y", lambda: self.lower(own, x, y))
-            solution = self.solved(state, query) if self.answers_solutions else None
+            solution = self.solved(state, query) if self.answers_solutions and not self.closed else None
             merit, measured = self.measure(own, state.hidden.best, x, y, metrics["upper_value"], f, solution)
             merit, metrics = _of_solved(merit, measured), metrics | measured
         sound = metrics["upper_value"].isfinite()

@@ -103,6 +103,9 @@ class Geometry:
 class Balance(Geometry):
     """One equality: the sum of all coordinates of x and y is 0."""
 
+    def violation(self, g: Float[Tensor, "B 1"]) -> Float[Tensor, "B"]:
+        return g.abs().squeeze(-1)
+
     @property
     def has(self) -> tuple[str, ...]:
         return ("joint", "feasible", "jacobian")

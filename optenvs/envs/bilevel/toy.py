@@ -60,6 +60,8 @@ class BilevelToy(Bilevel):
     data: Mapping[str, Any] | None = None
     bound: float | None = 10.0
 
+    closed = True
+
     def __post_init__(self) -> None:
         check_whole("dim", self.dim)
         check_choice("objective", self.objective, OBJECTIVES)
@@ -140,18 +142,22 @@ class BilevelToy(Bilevel):
 
     def lower(self, own: Own, x: Tensor, y: Tensor) -> Float[Tensor, "B"]:
         y1, y2 = y.split(self.dim, -1)
-        return ((y1 / 2 - x) * y1).sum(-1) + y2.sum(-1)
+        return (torch.sub(y1, x, alpha=2) * y1).sum(-1) / 2 + y2.sum(-1)
 
     def lower_slope(self, own: Own, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        return self.lower(own, x, y), self.lower_gradient(own, x, y)
+
+    def lower_gradient(self, own: Own, x: Tensor, y: Tensor) -> Tensor:
         y1, y2 = y.split(self.dim, -1)
-        value = ((y1 / 2 - x) * y1).sum(-1) + y2.sum(-1)
-        return value, torch.cat((-y1, y1 - x, torch.ones_like(y2)), -1)
+        return torch.cat((-y1, y1 - x, torch.ones_like(y2)), -1)
 
     def constrain(self, own: Own, x: Tensor, y: Tensor) -> Float[Tensor, "B 1"]:
         return (x**3 if self.coupling == "cubes" else x).sum(-1, True) + y.sum(-1, True)
 
     def pull(self, own: Own, x: Tensor, y: Tensor, multipliers: Tensor) -> tuple[Tensor, Tensor]:
-        by_x = 3 * x**2 * multipliers if self.coupling == "cubes" else multipliers.expand_as(x)
+        if self.coupling == "sum":
+            return self.constrain(own, x, y), multipliers.expand(-1, 3 * self.dim).clone()
+        by_x = 3 * x**2 * multipliers
         return self.constrain(own, x, y), torch.cat((by_x, multipliers.expand_as(y)), -1)
 
     def second(
@@ -181,10 +187,17 @@ class BilevelToy(Bilevel):
 
     def _rest(self, x: Tensor) -> Float[Tensor, "B 1"]:
         """1'y2 in S(x)."""
-        coupled = x**3 if self.coupling == "cubes" else x
-        return -(coupled + x + 1).sum(-1, True)
+        coupled = x**3 + x if self.coupling == "cubes" else 2 * x.sum(-1, True)
+        return -(coupled.sum(-1, True) + self.dim)
 
     def distance(self, own: Own, x: Tensor, y: Tensor, solution: Solution) -> Float[Tensor, "B"]:
         y1, y2 = y.split(self.dim, -1)
         off = (y2.sum(-1, True) - self._rest(x)) / self.dim**0.5
-        return torch.linalg.vector_norm(torch.cat((y1 - x - 1, off), -1), dim=-1)
+        first = torch.linalg.vector_norm(y1 - x - 1, dim=-1, keepdim=True)
+        return torch.linalg.vector_norm(torch.cat((first, off), -1), dim=-1)
+
+    def measure(
+        self, own: Own, best: Any, x: Tensor, y: Tensor, F: Tensor, f: Tensor, solution: Any = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """In sums: of the lower solution only the multiplier is taken."""
+        return super().measure(own, best, x, y, F, f, Solution(x[:, :0], -torch.ones_like(x[:, :1])))
