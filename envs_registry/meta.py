@@ -12,6 +12,23 @@ META = (
         reference="Semenov, Jaggi, Doikov, Gradient-Normalized Smoothness, 2025, adaptive search",
     ),
     EnvSpec(
+        id="optenvs/DacToySgd-v0",
+        entry_point="optenvs.envs.meta.dac.toy_sgd:DacToySgd",
+        family="meta",
+        oracles=("step",),
+        summary="Learning rate and momentum of descent on functions of one number, at every step",
+        reference="Eimer et al. 2021 (DACBench, arXiv 2105.08541), ToySGD",
+    ),
+    EnvSpec(
+        id="optenvs/DacSgd-v0",
+        entry_point="optenvs.envs.meta.dac.sgd:DacSgd",
+        family="meta",
+        oracles=("step",),
+        summary="AdamW's learning rate, epoch by epoch, while a network is trained",
+        reference="Eimer et al. 2021 (DACBench, arXiv 2105.08541), SGD",
+        kwargs={"training": "optenvs/TrainDigits-v0"},
+    ),
+    EnvSpec(
         id="optenvs/Discovery-v0",
         entry_point="optenvs.envs.meta.discovery.discovery:Discovery",
         family="meta",

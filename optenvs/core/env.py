@@ -48,7 +48,8 @@ class OptimizationEnv(abc.ABC):
         budget: oracle calls an episode may spend, and never exceeds: a number of calls of the main oracle,
             or numbers by oracle kind, or ``None`` for no limit. The query that ``reset`` asks is part of it.
         reward: ``improvement`` (decrease of the best merit so far), ``negative_value``,
-            ``log_improvement`` (decades of the gap closed), or ``none`` (always 0).
+            ``log_improvement`` (decades of the gap closed), ``final_value`` (minus the value at the end of
+            the episode, 0 before), or ``none`` (always 0).
         tolerance: a gap at which the episode terminates as solved, or ``None`` for never.
         device: where the tensors live, ``cpu``, ``cuda``, ``cuda:1``.
         dtype: ``float32`` or ``float64``.
@@ -192,6 +193,8 @@ class OptimizationEnv(abc.ABC):
             raise ValueError(f"reward: got {self.reward!r}{suggest(self.reward, REWARDS)}")
         if self.reward == "log_improvement" and not self.bounded_below:
             raise ValueError(f"reward: log_improvement needs a known lower bound, which {self.name} lacks")
+        if self.reward == "final_value" and self.measures_merit:
+            raise ValueError(f"reward: final_value needs a merit at each query, which {self.name} lacks")
         if self.dtype not in ("float32", "float64"):
             raise ValueError(f"dtype: expected 'float32' or 'float64', got {self.dtype!r}")
         if self.tolerance is not None and not (is_number(self.tolerance) and self.tolerance >= 0):
@@ -363,15 +366,16 @@ class OptimizationEnv(abc.ABC):
             solved = None if solved is None else solved & ~outside
             metrics = {"outside": outside.to(merit.dtype)} | metrics
         best = torch.minimum(state.best, counted)
-        reward = REWARDS[self.reward](Progress(counted, best, state.best, state.floor))
-        diverged = ~finite
-        if answer.infeasible is not None:
-            diverged = diverged & ~answer.infeasible
-            # a first feasible point improves on nothing
-            reward = torch.where(reward.abs() < constants.worst, reward, 0.0)
+        diverged = ~finite if answer.infeasible is None else ~finite & ~answer.infeasible
         truncated = calls.spent(constants.over) | diverged if constants.finite else diverged
         if answer.ended is not None:
             truncated = truncated | answer.ended
+        # a merit of minus infinity is below every tolerance, and still no solution
+        terminated = torch.zeros_like(finite) if solved is None else solved & finite
+        over = terminated | truncated if self.reward == "final_value" else None
+        reward = REWARDS[self.reward](Progress(counted, best, state.best, state.floor, over))
+        if answer.infeasible is not None:  # a first feasible point improves on nothing
+            reward = torch.where(reward.abs() < constants.worst, reward, 0.0)
         observation = dict(answer.observation)
         observation["k"] = k.to(self.torch_dtype).unsqueeze(-1)
         observation["N"] = state.observation["N"]
@@ -384,8 +388,7 @@ class OptimizationEnv(abc.ABC):
             hidden=state.hidden if answer.hidden is None else answer.hidden,
             observation=observation,
             reward=reward,
-            # a merit of minus infinity is below every tolerance, and still no solution
-            terminated=torch.zeros_like(finite) if solved is None else solved & finite,
+            terminated=terminated,
             truncated=truncated,
             diverged=diverged,
             calls=calls,

@@ -17,12 +17,16 @@ _SMALLEST_GAP = 1e-16  # where a logarithm of a gap stops
 
 
 class Progress(NamedTuple):
-    """What a reward may use; every tensor has shape ``(B,)``."""
+    """What a reward may use; every tensor has shape ``(B,)``.
+
+    ``over``, whether the episode ends with this query, is known where the merit is measured at once.
+    """
 
     merit: Tensor
     best: Tensor
     previous_best: Tensor
     floor: Tensor | None
+    over: Tensor | None = None
 
 
 def improvement(p: Progress) -> Float[Tensor, "B"]:
@@ -42,6 +46,12 @@ def log_improvement(p: Progress) -> Float[Tensor, "B"]:
     return before - torch.log10((p.best - p.floor).clamp_min(_SMALLEST_GAP))
 
 
+def final_value(p: Progress) -> Float[Tensor, "B"]:
+    """Minus the merit at the end of the episode (the last finite one where it diverged), and 0 before."""
+    assert p.over is not None  # likewise
+    return torch.where(p.over, -p.merit, 0.0)
+
+
 def none(p: Progress) -> Float[Tensor, "B"]:
     """Nothing: for research in which no value may reach the learner."""
     return torch.zeros_like(p.merit)
@@ -51,5 +61,6 @@ REWARDS: dict[str, Callable[[Progress], Tensor]] = {
     "improvement": improvement,
     "negative_value": negative_value,
     "log_improvement": log_improvement,
+    "final_value": final_value,
     "none": none,
 }

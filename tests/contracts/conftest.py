@@ -38,6 +38,8 @@ SMALL: dict[str, dict[str, Any]] = {
         "length": 1,
         "held_out_tasks": 1,
     },
+    "optenvs/DacToySgd-v0": {"points": 4},
+    "optenvs/DacSgd-v0": {"widths": (3,), "samples": 24, "batch_size": 8},
     "optenvs/Discovery-v0": {
         "level": {"base": "tiny", "grid": (3, 3), "max_steps": (1, 2)},
         "rule": {"name": "lpg", "timed": True, "categories": 2, "embedding": 2, "hidden": 2},

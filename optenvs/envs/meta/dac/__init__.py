@@ -1,0 +1,1 @@
+"""Dynamic algorithm configuration: hyper-parameters of gradient descent as actions, as in DACBench."""
