@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import importlib
 import importlib.metadata
+import os
 from typing import Any
 
 from optenvs import second_name
@@ -50,6 +51,7 @@ _LAZY = {cls: module for module, cls, _ in _AGENTS.values()} | {
     "from_sb3": f"{_HERE}.adapters.sb3",
     "from_pair": f"{_HERE}.adapters.pairs",
     "from_torch": f"{_HERE}.adapters.torch_optim",
+    "pretrained": f"{_HERE}.learned.shipped",
     "to_pair": f"{_HERE}.adapters.pairs",
     "to_torch": f"{_HERE}.adapters.to_torch",
 }
@@ -71,14 +73,23 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-def make(name: str, **hyperparameters: Any) -> Any:
+def make(name: str, *, pretrained: str | os.PathLike[str] | None = None, **hyperparameters: Any) -> Any:
     """The agent of a name, with its paper's defaults where nothing is given.
 
     One of your own needs no name: ``module:Class``, or ``module:name`` of one that the module has made, or
     that it registers when it is imported.
 
+    Args:
+        name: see above; :func:`list_agents` has the names.
+        pretrained: trained weights of a learned agent: a name of ``agents.pretrained()``, or the path of a
+            ``.safetensors`` file that its ``save`` wrote. They bring the hyper-parameters with which they
+            were trained; of others only ``dtype`` may be said besides, which converts the weights.
+        **hyperparameters: the fields of the agent's class.
+
     Raises:
-        UnknownName: no such agent. UnknownKeyword: no such hyper-parameter. ValueError: a value out of range.
+        UnknownName: no such agent, or no such weights. UnknownKeyword: no such hyper-parameter.
+        ValueError: a value out of range, one that contradicts the weights, or a file of weights that is
+            damaged or another agent's.
     """
     from optenvs.core.errors import UnknownName, check_keywords, suggest
     from optenvs.core.imports import imported, part
@@ -93,6 +104,10 @@ def make(name: str, **hyperparameters: Any) -> Any:
     found = part(home, known, f"agent {name!r}")
     if not (callable(getattr(found, "init", None)) and callable(getattr(found, "act", None))):
         raise TypeError(f"agent {name!r}: expected something with init and act, got {found!r}")
+    if pretrained is not None:
+        from .learned.shipped import load_pretrained
+
+        return load_pretrained(name, found, pretrained, hyperparameters)
     if dataclasses.is_dataclass(found):
         check_keywords(name, hyperparameters, (f.name for f in dataclasses.fields(found) if f.init))
         return (

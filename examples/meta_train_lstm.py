@@ -30,8 +30,10 @@ from __future__ import annotations
 
 import argparse
 import copy
+import hashlib
 from pathlib import Path
 
+import against_tuned
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -41,6 +43,7 @@ import optenvs
 from optenvs.core import OptimizationEnv, keys_from_seed
 from optenvs.core.picture import new_figure
 
+NAME = "quadratics"
 STEPS, TRUNCATION, BATCH = 100, 20, 128
 CHECKPOINTS = (100, 150, 200)
 HELD_OUT, CHOOSING = 1_000_001, 1_000_002  # seeds of the final comparison and of the choice of a checkpoint
@@ -128,14 +131,15 @@ def plot(curves: dict[str, Tensor], history: list[float], path: Path) -> None:
     figure.savefig(path)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Train, compare, save."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0, help="of initial weights and training problems")
     parser.add_argument("--preprocess", choices=("raw", "log_sign"), default="raw")
+    parser.add_argument("--no-table", action="store_true", help="leave out the last comparison")
     parser.add_argument("--out", type=Path, default=Path("results/meta_train_lstm"))
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
 
     env = optenvs.make("optenvs/LeastSquares-v0", dim=10, budget=None, tolerance=None)
     agent = agents.LSTMOptimizer(preprocess=options.preprocess, scale=0.1, seed=options.seed)
@@ -143,9 +147,14 @@ def main() -> None:
     curves = compare(env, agent)
     print(table(curves))
     options.out.mkdir(parents=True, exist_ok=True)
-    agent.save(options.out / "lstm.safetensors")
+    file = options.out / f"lstm_optimizer-{NAME}.safetensors"
+    agent.save(file)
+    print(f"{file}: SHA-256 {hashlib.sha256(file.read_bytes()).hexdigest()}")
     plot(curves, history, options.out / "curves.png")
     print(f"best checkpoint: epoch {epoch}; weights and curves are in {options.out}")
+    if not options.no_table:
+        columns = against_tuned.COLUMNS[NAME]
+        print(against_tuned.table(columns, against_tuned.compare(columns, agent, "learned LSTM")))
 
 
 if __name__ == "__main__":

@@ -30,13 +30,14 @@ Needs the extras ``bench`` and ``data`` (for tqdm, matplotlib and the digits).
 from __future__ import annotations
 
 import argparse
+import hashlib
 from pathlib import Path
 from typing import Any
 
+import against_tuned
 import numpy as np
 import torch
 from gymnasium import spaces
-from safetensors.torch import save_file
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
@@ -50,6 +51,7 @@ from optenvs.core.picture import new_figure
 from optenvs.faces.sb3 import SB3VecEnv
 from optenvs.wrappers import StepSizeControl
 
+NAME = "digits"
 HELD_OUT, TUNING = 1_000_001, 1_000_002  # seeds of the comparison, and of the choice of SGD's rate
 GRID = torch.logspace(-1.5, 0.5, 13)
 EPISODES = 32  # trained on at once
@@ -150,15 +152,16 @@ def plot(runs: dict[str, Run], rates: Tensor, path: Path) -> None:
     figure.savefig(path)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Train, tune, compare, save."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--iterations", type=int, default=150, help=f"of PPO, {EPISODES} episodes each")
     parser.add_argument("--seeds", type=int, default=64, help="held-out seeds of the comparison")
     parser.add_argument("--per-tensor", action="store_true", help="one rate for each weight and bias")
+    parser.add_argument("--no-table", action="store_true", help="leave out the last comparison")
     parser.add_argument("--seed", type=int, default=0, help="of PPO and its training episodes")
     parser.add_argument("--out", type=Path, default=Path("results/ppo_step_size"))
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
 
     torch.set_num_threads(1)  # the networks are small: threads would cost more than they give
     core = optenvs.make("optenvs/TrainDigits-v0", reward="log_improvement")
@@ -176,7 +179,14 @@ def main() -> None:
     print(f"gradients before the comparison: PPO {spent:,}, each grid {16 * len(GRID) * 221:,}")
 
     options.out.mkdir(parents=True, exist_ok=True)
-    save_file(model.policy.state_dict(), options.out / "policy.safetensors")  # a zip of SB3's holds pickles
+    if not options.per_tensor:  # an agent has one rate in all, and no pickles, which a zip of SB3's holds
+        policy = agents.StepSizePolicy.from_sb3(model, low=env.low, high=env.high, repeat=env.repeat)
+        file = options.out / f"step_size_policy-{NAME}.safetensors"
+        policy.save(file)
+        print(f"{file}: SHA-256 {hashlib.sha256(file.read_bytes()).hexdigest()}")
+        if not options.no_table:
+            columns = against_tuned.COLUMNS[NAME]
+            print(against_tuned.table(columns, against_tuned.compare(columns, policy, "policy")))
     chosen = controlled.recorded["features"][1:, :, -len(env.sizes) :].mean(-1)
     plot(runs, env.rate(chosen), options.out / "step_sizes.png")
     print(f"weights and curves are in {options.out}")

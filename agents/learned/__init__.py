@@ -13,6 +13,7 @@ AGENTS = (
     AgentSpec("nominal", "nominal", "Nominal", ("gradient",)),
     AgentSpec("open", "open_rl", "OPEN", ("gradient",)),
     AgentSpec("rnn_mlp", "rnn_mlp", "RNNMLP", ("gradient", "value")),
+    AgentSpec("step_size_policy", "step_size", "StepSizePolicy", ("gradient", "value")),
     AgentSpec("sum", "summed", "Sum", ("gradient",)),
     AgentSpec("velo", "velo", "VeLO", ("gradient", "value")),
 )

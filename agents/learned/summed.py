@@ -7,8 +7,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +15,8 @@ from torch import Tensor, nn
 from optenvs.core.random import Keys, fold_in
 from optenvs.core.struct import struct
 
-from ..core import Agent, Observation
+from ..core import Observation
+from ._parts import made_part, told_part
 from .base import LearnedAgent
 
 _PARTS = ("first", "second")
@@ -47,7 +46,7 @@ class Sum(LearnedAgent):
 
     def __post_init__(self) -> None:
         for name in _PARTS:
-            object.__setattr__(self, name, self._made(name))
+            object.__setattr__(self, name, made_part(self, name))
         if not any(isinstance(getattr(self, name), LearnedAgent) for name in _PARTS):
             raise ValueError("Sum: second: expected a learned agent where the first is none")
         if self.net is None:  # the weights of the parts, and no fresh ones
@@ -63,24 +62,6 @@ class Sum(LearnedAgent):
             parts.append(part)
         object.__setattr__(self, "parts", tuple(parts))
 
-    def _made(self, name: str) -> Agent:
-        from .. import _LAZY, make  # the package, which knows all agents
-
-        part: Any = getattr(self, name)
-        if isinstance(part, str):
-            part = make(part)
-            own = {f.name for f in dataclasses.fields(part)} & {"seed", "dtype"}
-            part = type(part)(**{field: getattr(self, field) for field in own})
-        elif isinstance(part, Mapping) and part.get("agent") in _LAZY:  # as it is saved
-            part = getattr(__import__(_LAZY[part["agent"]], fromlist=["x"]), part["agent"])(
-                **part["settings"]
-            )
-        if not isinstance(part, Agent) or getattr(part, "weights", None) is not None:
-            raise TypeError(
-                f"Sum: {name}: expected an agent with one set of weights or its name, got {part!r}"
-            )
-        return part
-
     @property
     def needs(self) -> tuple[str, ...]:  # type: ignore[override]
         """What either needs."""
@@ -89,10 +70,7 @@ class Sum(LearnedAgent):
     def settings(self) -> dict[str, Any]:
         told = super().settings()
         for name in _PARTS:
-            part = getattr(self, name)
-            own = {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
-            own = part.settings() if isinstance(part, LearnedAgent) else own
-            told[name] = {"agent": type(part).__name__, "settings": own}
+            told[name] = told_part(getattr(self, name))
         return told
 
     def build(self) -> nn.ModuleDict:

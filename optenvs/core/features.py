@@ -20,6 +20,13 @@ DECAYS = (0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
 TIMES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5)
 """Time scales, in steps, of the features of the step number."""
 LOLV2_FEATURES = 2 + len(DECAYS) + len(TIMES)
+SHARED = ("level", "progress", "decrease", "time")
+"""Features of a whole problem for the choice of a learning rate: see :func:`control_features`."""
+EACH = ("gradient", "growth", "cosine", "action")
+"""Those of each tensor that has a rate of its own."""
+
+_DECADES = 4.0  # logarithms are divided by this, so that four decades are one unit
+_TINY = 1e-12
 
 
 def tensor_sizes(problem: Any, count: int) -> tuple[int, ...]:
@@ -103,3 +110,55 @@ def lolv2_features(
     moments = torch.cat((torch.stack((gradient, point), -1), momenta), -1)
     time = time_features(k).unsqueeze(1).expand(-1, point.shape[1], -1)
     return torch.cat((second_moment_normalise(moments, sizes), time), -1)
+
+
+def control_features(
+    seen: dict[str, Tensor],
+    before: tuple[Float[Tensor, "B 1"], Float[Tensor, "B n"]],
+    first: Float[Tensor, "B 1"],
+    time: Float[Tensor, "B 1"],
+    action: Float[Tensor, "B t"],
+    sizes: tuple[int, ...],
+) -> Float[Tensor, "B F"]:
+    """What one sees who chooses a learning rate: ``(B, 4 + 4 t)``, :data:`SHARED` and then :data:`EACH`.
+
+    ``level``: log10 of the value's magnitude; ``progress``: its change since the start; ``decrease``: the
+    last change over the sum of both magnitudes, in [-1, 1]; ``time``: the share that is over; then, of each
+    tensor, ``gradient``: log10 of the root mean square; ``growth``: its change over the last action;
+    ``cosine`` between the gradients before and after the last action (0 before the first); ``action``: the
+    last one. Logarithms are in units of four decades.
+
+    Args:
+        seen: the answer, its ``value`` and ``gradient``.
+        before: value and gradient where the last action began.
+        first: the first value.
+        time: see above.
+        action: the last one, of each of the t tensors.
+        sizes: theirs.
+    """
+    value, gradient = seen["value"], seen["gradient"]
+    level = _log10(value.abs())
+    moved = before[0] - value
+    square, last = (tensor_means(g * g, sizes) for g in (gradient, before[1]))
+    product = tensor_means(gradient * before[1], sizes)
+    # the product of two roots, because that of two squares would underflow in float32
+    cosine = product / (square.sqrt() * last.sqrt()).clamp_min(torch.finfo(square.dtype).tiny)
+    cosine = torch.where(time > 0, cosine.clamp(-1, 1), torch.zeros_like(cosine))
+    size = _log10(square) / 2
+    return torch.cat(
+        (
+            level,
+            level - _log10(first.abs()),
+            moved / (value.abs() + before[0].abs()).clamp_min(_TINY),
+            time,
+            size,
+            size - _log10(last) / 2,
+            cosine,
+            action,
+        ),
+        -1,
+    )
+
+
+def _log10(x: Tensor) -> Tensor:
+    return torch.log10(x.clamp_min(_TINY * _TINY)) / _DECADES

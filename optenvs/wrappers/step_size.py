@@ -20,7 +20,7 @@ from torch import Tensor
 from optenvs.core.env import Action, Answer, Instance, State
 from optenvs.core.errors import check_oracles, only_part
 from optenvs.core.evaluations import Evaluations, stretched
-from optenvs.core.features import spread, tensor_means, tensor_sizes
+from optenvs.core.features import EACH, SHARED, control_features, spread, tensor_sizes
 from optenvs.core.nested import advance
 from optenvs.core.random import Keys, keys_from_seed
 from optenvs.core.rollout import agent_keys
@@ -28,14 +28,6 @@ from optenvs.core.spaces import box, outside_of
 from optenvs.core.struct import struct
 
 from .base import Wrapper, require_fields
-
-SHARED = ("level", "progress", "decrease", "time")
-"""Features of the whole problem: see :meth:`StepSizeControl.features`."""
-EACH = ("gradient", "growth", "cosine", "action")
-"""Features of each controlled tensor."""
-
-_DECADES = 4.0  # logarithms are divided by this, so that four decades are one unit
-_TINY = 1e-12
 
 
 @struct
@@ -216,36 +208,9 @@ class StepSizeControl(Wrapper):
     def features(
         self, seen: dict[str, Tensor], memory: Control, time: Float[Tensor, "B 1"]
     ) -> Float[Tensor, "B F"]:
-        """The observation, in the order of :attr:`feature_names`.
-
-        ``level``: log10 of the value's magnitude; ``progress``: its change since the start; ``decrease``:
-        the last change over the sum of both magnitudes, in [-1, 1]; ``time``: k / N; then, of each tensor,
-        ``gradient``: log10 of the root mean square; ``growth``: its change over the last action;
-        ``cosine`` between the gradients before and after the last action (0 before the first); ``action``:
-        the last one. Logarithms are in units of four decades.
-        """
-        value, gradient = seen["value"], seen["gradient"]
-        level = _log10(value.abs())
-        moved = memory.value - value
-        square, before = (tensor_means(g * g, self.sizes) for g in (gradient, memory.gradient))
-        product = tensor_means(gradient * memory.gradient, self.sizes)
-        # the product of two roots, because that of two squares would underflow in float32
-        cosine = product / (square.sqrt() * before.sqrt()).clamp_min(torch.finfo(square.dtype).tiny)
-        cosine = torch.where(time > 0, cosine.clamp(-1, 1), torch.zeros_like(cosine))
-        size = _log10(square) / 2
-        return torch.cat(
-            (
-                level,
-                level - _log10(memory.first.abs()),
-                moved / (value.abs() + memory.value.abs()).clamp_min(_TINY),
-                time,
-                size,
-                size - _log10(before) / 2,
-                cosine,
-                memory.action,
-            ),
-            -1,
-        )
+        """The observation, in the order of :attr:`feature_names`: see :func:`control_features`."""
+        before = memory.value, memory.gradient
+        return control_features(seen, before, memory.first, time, memory.action, self.sizes)
 
 
 def _keep(inner: State) -> State:
@@ -255,7 +220,3 @@ def _keep(inner: State) -> State:
 
 def _is_agent(agent: Any) -> bool:
     return dataclasses.is_dataclass(agent) and hasattr(agent, "init") and hasattr(agent, "act")
-
-
-def _log10(x: Tensor) -> Tensor:
-    return torch.log10(x.clamp_min(_TINY * _TINY)) / _DECADES

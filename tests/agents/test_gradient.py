@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from typing import Any
@@ -26,6 +27,7 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
     | DECAY,
     "adam": {"lr": [1e-3, 0.3], "eps": [1e-8, 1e-2], "amsgrad": [False, True]} | BETAS | DECAY,
     "adamw": {"lr": [1e-3, 0.3], "eps": [1e-8, 1e-2], "amsgrad": [False, True]} | BETAS | DECAY,
+    "nadamw": {"lr": [1e-3, 0.3], "eps": [1e-8, 1e-2], "momentum_decay": [4e-3, 0.3]} | BETAS | DECAY,
     "rmsprop": {"lr": [1e-3, 0.1], "alpha": [0.99, 0.5], "momentum": [0.0, 0.9], "centered": [False, True]}
     | DECAY,
     "adagrad": {"lr": [1e-2, 1.0], "lr_decay": [0.0, 0.1], "initial_accumulator_value": [0.0, 0.3]} | DECAY,
@@ -34,6 +36,7 @@ PEERS = {
     "sgd": torch.optim.SGD,
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
+    "nadamw": functools.partial(torch.optim.NAdam, decoupled_weight_decay=True),
     "rmsprop": torch.optim.RMSprop,
     "adagrad": torch.optim.Adagrad,
 }
@@ -43,6 +46,7 @@ VARIANTS: dict[str, agents.Agent] = {
     "adam": agents.Adam(lr=0.1),
     "amsgrad": agents.Adam(lr=0.1, amsgrad=True, weight_decay=0.1),
     "adamw": agents.AdamW(lr=0.1),
+    "nadamw": agents.NAdamW(lr=0.1, momentum_decay=0.1),
     "rmsprop": agents.RMSprop(lr=0.05),
     "rmsprop centered": agents.RMSprop(lr=0.05, centered=True, momentum=0.9),
     "adagrad": agents.Adagrad(lr=0.5, lr_decay=0.1),
