@@ -15,18 +15,17 @@ It stands on ``torch.utils.backend_registration._setup_privateuseone_for_python_
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.fx.experimental import proxy_tensor
-from torch.overrides import TorchFunctionMode
 from torch.utils import backend_registration
-from torch.utils._pytree import tree_flatten, tree_map_only
+from torch.utils._pytree import tree_map_only
 
 DEVICE = "standin"
 MISSING = "this torch cannot name a device in Python (before 2.11)"
@@ -92,6 +91,9 @@ class StandIn(Tensor):
     def __repr__(self) -> str:
         return f"StandIn({self.held!r})"
 
+    def tolist(self) -> Any:  # torch has no lists of subclasses
+        return self.cpu().tolist()
+
 
 def held(tree: Any) -> Any:
     """The tree with what its tensors hold, outside every graph."""
@@ -117,9 +119,10 @@ def _elsewhere(device: Any) -> bool:
 
 
 def _answered(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-    flat, _ = tree_flatten((args, kwargs))
-    here = [leaf for leaf in flat if isinstance(leaf, Tensor) and not isinstance(leaf, StandIn)]
-    there = [leaf for leaf in flat if isinstance(leaf, StandIn)]
+    here: list[Tensor] = []
+    there: list[StandIn] = []
+    inner_args = [_inner(leaf, here, there) for leaf in args]
+    inner_kwargs = {name: _inner(leaf, here, there) for name, leaf in kwargs.items()} if kwargs else kwargs
     target = kwargs.get("device")
     if func in _COPIES:
         if there and (torch.device(target).type == "cpu" if target is not None else _lands_here(func, args)):
@@ -129,15 +132,24 @@ def _answered(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         if func in _SIZED_BY_NUMBERS or _masked(func, args):
             _note(func.__name__)
     if _elsewhere(target):
-        kwargs = {**kwargs, "device": torch.device("cpu")}
-    inner_args, inner_kwargs = tree_map_only(StandIn, lambda leaf: leaf.held, (args, kwargs))
+        inner_kwargs = {**inner_kwargs, "device": torch.device("cpu")}
     found = func(*inner_args, **inner_kwargs)
     if func is aten.copy_.default or func is aten._copy_from.default:
         return args[0] if func is aten.copy_.default else args[1]
     goes = _elsewhere(target) if target is not None else bool(there)
-    if not goes:
-        return found
-    return _wrapped(found, dict(zip(map(id, (x.held for x in there)), there, strict=True)))
+    return _wrapped(found, there) if goes else found
+
+
+def _inner(leaf: Any, here: list[Tensor], there: list[StandIn]) -> Any:
+    """An argument as the CPU gets it; its tensors are added to those that lie here or there."""
+    if isinstance(leaf, StandIn):
+        there.append(leaf)
+        return leaf.held
+    if isinstance(leaf, Tensor):
+        here.append(leaf)
+    elif isinstance(leaf, list | tuple):
+        return [_inner(part, here, there) for part in leaf]
+    return leaf
 
 
 def _lands_here(func: Any, args: Any) -> bool:
@@ -162,33 +174,34 @@ def _masked(func: Any, args: Any) -> bool:
     return any(isinstance(i, Tensor) and i.dtype in (torch.bool, torch.uint8) for i in args[1])
 
 
-def _wrapped(found: Any, known: dict[int, StandIn]) -> Any:
+def _wrapped(found: Any, there: list[StandIn]) -> Any:
     """Results on the device; what was written in place is the tensor that was given."""
+    if isinstance(found, list | tuple):
+        return type(found)(_wrapped(part, there) for part in found)
+    if not isinstance(found, Tensor):
+        return found
+    for given in there:
+        if given.held is found:
+            if given.shape != found.shape:
+                raise NotImplementedError("the stand-in has no tensors that change their shape in place")
+            return given
+    return StandIn(found)
 
-    def one(leaf: Tensor) -> StandIn:
-        same = known.get(id(leaf))
-        if same is None:
-            return StandIn(leaf)
-        if same.shape != leaf.shape:
-            raise NotImplementedError("the stand-in has no tensors that change their shape in place")
-        return same
 
-    return tree_map_only(Tensor, one, found)
+def _sending(maker: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """``torch.tensor`` or its like, which copy without asking the device: they make it here, and send it.
 
+    It stands in their place. A mode of functions would see them too, and every look at a shape.
+    """
 
-class _Literals(TorchFunctionMode):
-    """``torch.tensor`` and its like copy without asking any mode: here they make it here, and send it."""
+    @functools.wraps(maker)
+    def made(*args: Any, **kwargs: Any) -> Tensor:
+        if not _elsewhere(kwargs.get("device")):
+            return maker(*args, **kwargs)
+        device = kwargs.pop("device")
+        return maker(*args, **kwargs).to(device)
 
-    MAKERS = (torch.tensor, torch.as_tensor, torch.asarray)
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
-        if func is Tensor.tolist and isinstance(args[0], StandIn):
-            return args[0].cpu().tolist()  # torch has no lists of subclasses
-        if func in self.MAKERS and _elsewhere(kwargs.get("device")):
-            device = kwargs.pop("device")
-            return func(*args, **kwargs).to(device)
-        return func(*args, **kwargs)
+    return made
 
 
 _MAKERS = (
@@ -236,14 +249,15 @@ def present() -> Iterator[list[Look]]:
     """The device is there; looks at its tensors are noted in the list that comes."""
     global _looks
     before, _looks = _looks, []
-    handled = proxy_tensor.HANDLED_TYPES
-    proxy_tensor.HANDLED_TYPES = (*handled, StandIn)
+    makers = {name: getattr(torch, name) for name in ("tensor", "as_tensor", "asarray")}
     try:
-        with _Literals():
-            yield _looks
+        for name, maker in makers.items():
+            setattr(torch, name, _sending(maker))
+        yield _looks
     finally:
+        for name, maker in makers.items():
+            setattr(torch, name, maker)
         _looks = before
-        proxy_tensor.HANDLED_TYPES = handled
 
 
 if available:  # at import: torch counts devices at the first backward pass of a process, and never again

@@ -30,6 +30,7 @@ from beartype import BeartypeConf, beartype  # noqa: E402
 random.getrandbits = _getrandbits
 _ABSENT = type("Absent", (), {})()  # an argument that has its default
 _PLAIN = (type(None), bool, int, float, str, type(_ABSENT))
+_ARRAYS = (Tensor, np.ndarray)
 _NUMBERS = BeartypeConf(is_pep484_tower=True)  # an int is a float
 _ANSWER = "answer_of_the_call"  # no parameter is called so
 _their_jaxtyped = jaxtyping.jaxtyped
@@ -136,9 +137,9 @@ _seen: dict[int, _Checks] = {}  # by code: a local function is decorated at each
 
 def _key(value: Any) -> Hashable:
     """All of ``value`` that a check of shapes looks at; None where that is not known from its kind."""
-    if isinstance(value, Tensor | np.ndarray):
-        return value.dtype, value.shape
     kind = type(value)
+    if kind is Tensor or isinstance(value, _ARRAYS):
+        return value.dtype, value.shape
     if kind in _PLAIN:
         return kind
     if kind is dict:

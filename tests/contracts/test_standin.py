@@ -7,9 +7,8 @@ accelerator is at hand, ``standin`` proves that much.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-import gymnasium as gym
 import pytest
 import standin
 import torch
@@ -22,6 +21,7 @@ from optenvs.core.compiled import Program
 from optenvs.core.random import keys_from_seed
 from optenvs.core.rollout import rollout, unroll
 from optenvs.core.struct import tensors, tree_map
+from optenvs.faces.vector import TorchVectorEnv
 
 pytestmark = pytest.mark.skipif(not standin.available, reason=standin.MISSING)
 STEPS = 2
@@ -51,41 +51,60 @@ def told(looks: list[standin.Look]) -> str:
     return ", ".join(sorted(set(map(str, looks))))
 
 
+class Asked(NamedTuple):
+    """An environment, its keys, some queries, and the states to which they lead, on the CPU."""
+
+    core: Any
+    keys: torch.Tensor
+    queries: list[Any]
+    path: list[Any]
+
+
+class Away(NamedTuple):
+    """The environment on the device, once it holds what it keeps, and its first state."""
+
+    core: Any
+    state: Any
+
+
 @pytest.fixture(scope="module")
-def steps(environment: Any) -> Any:
-    """The environment, its keys, the first state and some queries, on the CPU."""
+def steps(environment: Any) -> Asked:
+    """What all tests of one environment ask, and expect."""
     core, keys = environment.make(), keys_from_seed(0, 3)
     start = core.sample(keys).start
-    return core, keys, [near(core, keys, start, t) for t in range(STEPS)]
-
-
-def test_steps_on_the_device_are_those_of_the_cpu(environment: Any, steps: Any) -> None:
-    core, keys, asked = steps
+    queries = [near(core, keys, start, t) for t in range(STEPS)]
     with torch.no_grad():
         path = [core.reset(keys)]
-        for action in asked:
-            path.append(core.step(path[-1], action))
-        path.append(core.evaluate(path[-1]))
+        for query in queries:
+            path.append(core.step(path[-1], query))
+    return Asked(core, keys, queries, path)
+
+
+@pytest.fixture(scope="module")
+def away(environment: Any, steps: Asked) -> Away:
+    """The same on the device."""
+    with torch.no_grad(), standin.present():
+        core = environment.make(device=standin.DEVICE)
+        return Away(core, core.reset(there(steps.keys)))
+
+
+def test_steps_on_the_device_are_those_of_the_cpu(steps: Asked, away: Away) -> None:
+    with torch.no_grad():
+        path = [*steps.path, steps.core.evaluate(steps.path[-1])]
         with standin.present() as looks:
-            away = environment.make(device=standin.DEVICE)
-            away.reset(there(keys))  # fills what the environment keeps
-            looks.clear()
-            found = [away.reset(there(keys))]
-            for action in asked:
-                found.append(away.step(found[-1], there(action)))
-            found.append(away.evaluate(found[-1]))
-        assert away.on_host or not looks, told(looks)
+            found = [away.core.reset(there(steps.keys))]
+            for query in steps.queries:
+                found.append(away.core.step(found[-1], there(query)))
+            found.append(away.core.evaluate(found[-1]))
+        assert away.core.on_host or not looks, told(looks)
         assert_same(path, found)
 
 
-def test_slopes_on_the_device_are_those_of_the_cpu(environment: Any, steps: Any) -> None:
-    core, keys, asked = steps
-    if not core.differentiable:
-        pytest.skip(f"{core.name} has no slopes")
+def test_slopes_on_the_device_are_those_of_the_cpu(steps: Asked, away: Away) -> None:
+    if not steps.core.differentiable:
+        pytest.skip(f"{steps.core.name} has no slopes")
 
-    def slopes(core: Any, keys: Any, action: Any) -> Any:
-        with torch.no_grad():
-            state = core.reset(keys)
+    def slopes(core: Any, state: Any, action: Any) -> Any:
         action = tree_map(lambda leaf: leaf.requires_grad_(leaf.is_floating_point()), action)
         reached = core.step(state, action)
         wanted = {name: leaf for name, leaf in tensors(action).items() if leaf.requires_grad}
@@ -96,60 +115,50 @@ def test_slopes_on_the_device_are_those_of_the_cpu(environment: Any, steps: Any)
         found = torch.autograd.grad(total, list(wanted.values()), allow_unused=True)
         return {name: slope for name, slope in zip(wanted, found, strict=True) if slope is not None}
 
-    expected = slopes(core, keys, tree_map(torch.clone, asked[0]))
+    expected = slopes(steps.core, steps.path[0], tree_map(torch.clone, steps.queries[0]))
     assert expected, "the merit has a slope"
     with standin.present() as looks:
-        away = environment.make(device=standin.DEVICE)
-        away.reset(there(keys))
-        looks.clear()
-        found = slopes(away, there(keys), there(asked[0]))
-    assert away.on_host or not looks, told(looks)
+        found = slopes(away.core, away.state, there(steps.queries[0]))
+    assert away.core.on_host or not looks, told(looks)
     assert_same(expected, found)
 
 
-def test_the_vector_face_never_leaves_the_device(environment: Any, steps: Any) -> None:
-    _, _, asked = steps
-
-    def path(**keywords: Any) -> Any:
-        face = gym.make_vec(environment.id, num_envs=3, **environment.keywords, **keywords)
+def test_the_vector_face_never_leaves_the_device(steps: Asked, away: Away) -> None:
+    def path(core: Any, queries: list[Any]) -> Any:
+        face = TorchVectorEnv(core, 3)
         seen = [face.reset(seed=0)[0]]
         yield
-        for action in asked:
-            observation, reward, terminated, truncated, _ = face.step(there(action) if keywords else action)
+        for query in queries:
+            observation, reward, terminated, truncated, _ = face.step(query)
             seen.append({**observation, "reward": reward, "over": terminated | truncated})
         yield seen
 
-    _, expected = path()
+    _, expected = path(steps.core, steps.queries)
     with standin.present() as looks:
-        away = path(device=standin.DEVICE)
-        next(away)
+        found_there = path(away.core, list(map(there, steps.queries)))
+        next(found_there)
         looks.clear()
-        found = next(away)
-    assert environment.make().on_host or not looks, told(looks)
+        found = next(found_there)
+    assert away.core.on_host or not looks, told(looks)
     assert_same(expected, found)
 
 
-def test_a_step_is_recorded_on_the_device(
-    environment: Any, steps: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_step_is_recorded_on_the_device(steps: Asked, away: Away, monkeypatch: pytest.MonkeyPatch) -> None:
     only_recorded(monkeypatch)
-    core, keys, asked = steps
-    if core.on_host:
-        pytest.skip(f"{core.name} computes on the host")
+    if steps.core.on_host:
+        pytest.skip(f"{steps.core.name} computes on the host")
     with torch.no_grad(), standin.present() as looks:
-        away = environment.make(device=standin.DEVICE)
-        state = away.reset(there(keys))
-        first, second = map(there, asked)
-        state = away.step(state, first)  # fills what the environment keeps
+        first, second = map(there, steps.queries)
+        state = away.core.step(away.state, first)  # fills what the environment keeps
         looks.clear()
 
         def step(leaves: list[torch.Tensor]) -> list[torch.Tensor]:
             left = iter(leaves)
-            return list(tensors(away.step(*tree_map(lambda _: next(left), (state, first)))).values())
+            return list(tensors(away.core.step(*tree_map(lambda _: next(left), (state, first)))).values())
 
         program = Program(step, list(tensors((state, first)).values()))
         found = program([leaf.contiguous() for leaf in tensors((state, second)).values()])
-        expected = tensors(away.step(state, second))
+        expected = tensors(away.core.step(state, second))
     assert not looks, told(looks)
     for (name, leaf), got in zip(expected.items(), found, strict=True):
         assert isinstance(got, standin.StandIn), name
