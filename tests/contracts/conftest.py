@@ -15,7 +15,9 @@ import optenvs
 from optenvs import data
 from optenvs.core.env import OptimizationEnv
 from optenvs.data import cifar, idx
+from optenvs.envs.bilevel import curvature
 from optenvs.envs.landscapes.curvature import samples
+from optenvs.envs.surrogate import biodiesel
 
 SMALL: dict[str, dict[str, Any]] = {
     "optenvs/BilevelToy-v0": {"dim": 4},
@@ -99,10 +101,25 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @pytest.fixture(scope="module", autouse=True)
 def few_steps_to_a_minimum() -> Iterator[None]:
-    """Regressions look for their minimum at each draw: recorded line by line, three steps show as much."""
+    """Regressions look for their minimum at each draw: recorded line by line, three steps show as much.
+
+    So do those of the power method, which tell agents of two levels how curved a problem is.
+    """
     with pytest.MonkeyPatch.context() as patch:
         for name in ("STEPS", "STEPS_NEAR"):
             patch.setattr(samples, name, 3)
+        patch.setattr(curvature, "STEPS", 3)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_times_of_a_reactor() -> Iterator[None]:
+    """Its equations take four stages for each of a hundred times: ten show as much."""
+    times = 10
+    unused = tuple(i for i in biodiesel.Reactor.unused if i < times * biodiesel._FIELDS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(biodiesel, "TIMES", times)
+        patch.setattr(biodiesel.Reactor, "unused", unused)
         yield
 
 

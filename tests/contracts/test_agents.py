@@ -19,7 +19,7 @@ from optenvs.core.snapshot import load, save
 from optenvs.core.struct import rows, tensors, tree_map
 
 RATES = (0.5, 0.1, 0.02)
-ENOUGH, AT_ONCE = 1e-5, 100
+ENOUGH, AT_ONCE = 1e-5, 20
 STEPS, BATCH = 9, 4
 SETTINGS: dict[str, dict[str, Any]] = {
     "aipod": {"zeta": 0.5, "inner": 3},
