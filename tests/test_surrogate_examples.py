@@ -27,7 +27,7 @@ def test_the_solvers_are_compared_and_what_is_kept_is_not_run_again(
 ) -> None:
     pytest.importorskip("PyNomad")
     monkeypatch.setattr(example, "TOGETHER", 2)
-    options = ["--only", "ReluBox", "--instances", "3", "--points", "30"]
+    options = ["--only", "ReluBox", "--instances", "3", "--points", "12"]
     options += ["--keep", str(tmp_path / "runs"), "--out", str(tmp_path / "picture.png")]
     example.main(options)
     printed = capsys.readouterr().out
@@ -37,8 +37,8 @@ def test_the_solvers_are_compared_and_what_is_kept_is_not_run_again(
     assert (tmp_path / "picture.png").stat().st_size > 5_000
     assert len(list((tmp_path / "runs").glob("*.npz"))) == 6
     # the instances are those of one batch, at equal points
-    whole = example.run("ReluBox", "mads", example.PROBLEMS["ReluBox"]._replace(points=30), 0, 3)
-    kept = example.curves("ReluBox", example.PROBLEMS["ReluBox"]._replace(points=30), 3, tmp_path / "runs")
+    whole = example.run("ReluBox", "mads", example.PROBLEMS["ReluBox"]._replace(points=12), 0, 3)
+    kept = example.curves("ReluBox", example.PROBLEMS["ReluBox"]._replace(points=12), 3, tmp_path / "runs")
     for i in range(3):
         assert np.array_equal(kept["mads"][i][1], whole["best"][:, i])
         starts = [kept[solver][i][1][0] for solver in example.SOLVERS]
