@@ -210,8 +210,9 @@ def test_both_solve_the_same_starts(benchmark: ModuleType) -> None:
 
 @pytest.mark.parametrize("benchmark", ["to_torch"], indirect=True)
 def test_a_learned_step_and_its_products_are_timed(benchmark: ModuleType) -> None:
-    found = benchmark.measure(20_000, repeats=1)
-    assert found.keys() == {"seconds", "step", "whole"} and min(found.values()) > 0
+    for name in ("lolv2", "velo"):
+        found = benchmark.measure(20_000, repeats=1, name=name)
+        assert found.keys() == {"seconds", "step", "whole"} and min(found.values()) > 0
 
 
 @pytest.mark.parametrize("benchmark", ["discovery"], indirect=True)

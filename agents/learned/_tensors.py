@@ -25,7 +25,7 @@ from optenvs.core.struct import static, struct
 Shapes = tuple[tuple[int, ...], ...]
 _NOISE = 256.0
 """Rounding of a mean, in units of the last place."""
-_LEAST = 1e-24
+LEAST = 1e-24
 """Below it a reciprocal root has no slope that float32 can hold."""
 
 
@@ -172,7 +172,7 @@ class Averages:
         for part in parts_of(self.shapes):
             rows, columns = self.rows[:, part.rows], self.columns[:, part.columns]
             if part.largest is None or part.second is None:
-                plain = (rows + epsilon).clamp_min(_LEAST)
+                plain = (rows + epsilon).clamp_min(LEAST)
                 found.append((rows, rows, torch.rsqrt(rows + 1e-9), torch.rsqrt(plain)))
                 continue
             rows = rows.unflatten(1, part.without(part.largest))

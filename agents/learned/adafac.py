@@ -25,8 +25,10 @@ from optenvs.core.random import Keys
 
 from ..core import Observation, require
 from ..gradient.sgd import descend
+from ._pieces import Layers, Sight, answers
 from ._tensors import Averages, sizes_of
-from .base import LearnedAgent, Numbers, perceptron
+from .base import Affine, LearnedAgent, Numbers, perceptron
+from .lolv2 import in_pieces
 
 FEATURES = (
     "gradient",
@@ -44,6 +46,7 @@ FEATURES = (
 )
 """In the order of the inputs; with the default decays they are 28."""
 _RATE = 10.0
+_EPSILON = 1e-6
 
 
 class AdafacNet(nn.Module):
@@ -136,7 +139,7 @@ class AdafacMLP(LearnedAgent):
 
     def seen(self, state: Averages, observation: Observation) -> dict[str, Float[Tensor, "B n _"]]:
         """The features by name, not yet normalised."""
-        return state.features(observation["point"], observation["gradient"], epsilon=1e-6)
+        return state.features(observation["point"], observation["gradient"], epsilon=_EPSILON)
 
     def answered(
         self, state: Averages, seen: dict[str, Tensor], observation: Observation
@@ -146,9 +149,25 @@ class AdafacMLP(LearnedAgent):
         time = time_features(observation["k"]).unsqueeze(1).expand(-1, inputs.shape[1], -1)
         return self.run(torch.cat((second_moment_normalise(inputs, sizes_of(state.shapes)), time), -1))
 
+    def _answered_in_pieces(self, state: Averages, observation: Observation) -> Float[Tensor, "B n outputs"]:
+        """The same to rounding for large points: the time, the same for all entries, is in the first bias."""
+        point, time = observation["point"], time_features(observation["k"])
+        affine = [layer for layer in self.net.mlp if isinstance(layer, Affine)]
+        (weight, bias), *rest = [(layer.weight.to(point), layer.bias.to(point)) for layer in affine]
+        inputs = weight.shape[1] - len(TIMES)
+
+        def layers(row: int, tensor: int) -> Layers:
+            return [(weight[:, :inputs], bias + weight[:, inputs:] @ time[row]), *rest]
+
+        return answers(state, point, observation["gradient"], Sight(FEATURES, _EPSILON), layers, self.outputs)
+
     def act(self, state: Averages, observation: Observation) -> tuple[Tensor, Averages]:
         point, gradient = observation["point"], observation["gradient"]
         state = state.updated(gradient, self.rests(point))  # type: ignore[arg-type]
-        direction, magnitude = self.answered(state, self.seen(state, observation), observation).unbind(-1)
+        if self.weights is None and in_pieces(point):
+            answered = self._answered_in_pieces(state, observation)
+        else:
+            answered = self.answered(state, self.seen(state, observation), observation)
+        direction, magnitude = answered.unbind(-1)
         step = direction * torch.exp(self.exp_multiplier * magnitude)
         return descend(point, step, self.step_multiplier), state

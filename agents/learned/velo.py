@@ -32,8 +32,10 @@ from optenvs.core.struct import struct
 from optenvs.core.tracing import tracing
 
 from ..core import Observation, require
+from ._pieces import Layers, Sight, answers
 from ._tensors import Averages, Shapes, parts_of, sizes_of
 from .base import Affine, LearnedAgent, Numbers
+from .lolv2 import in_pieces
 from .lstm import LSTMCell
 from .nn_adam import clipped_log
 
@@ -138,20 +140,27 @@ class VeLONet(nn.Module):
     def forward(
         self, x: Tensor, h: Tensor, c: Tensor, seen: Tensor, sizes: tuple[int, ...]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        mixed = torch.relu(self.mix(x)).amax(1, keepdim=True)
-        h, c = self.cell(self.enter(x) + mixed, h, c)
-        controls = self.controls(h)
-        layers = [
-            (self._mixed(controls, f"weight{layer}", 2), self._mixed(controls, f"bias{layer}", 1))
-            for layer in range(self.layers)
-        ]
+        layers, rate, h, c = self.mixed(x, h, c)
         answers = []
         for tensor, part in enumerate(seen.split(sizes, 1)):
             for layer, (weight, bias) in enumerate(layers):
                 part = torch.relu(part) if layer else part
                 part = torch.baddbmm(bias[:, tensor].unsqueeze(1), part, weight[:, tensor].mT)
             answers.append(part)
-        return torch.cat(answers, 1), self.rate(h).squeeze(-1), h, c
+        return torch.cat(answers, 1), rate, h, c
+
+    def mixed(
+        self, x: Tensor, h: Tensor, c: Tensor
+    ) -> tuple[list[tuple[Tensor, Tensor]], Tensor, Tensor, Tensor]:
+        """Weights ``(B, t, out, in)`` and biases of each layer, learning rates, and the LSTM's next state."""
+        pooled = torch.relu(self.mix(x)).amax(1, keepdim=True)
+        h, c = self.cell(self.enter(x) + pooled, h, c)
+        controls = self.controls(h)
+        layers = [
+            (self._mixed(controls, f"weight{layer}", 2), self._mixed(controls, f"bias{layer}", 1))
+            for layer in range(self.layers)
+        ]
+        return layers, self.rate(h).squeeze(-1), h, c
 
     def _mixed(self, controls: Float[Tensor, "B t K"], name: str, axes: int) -> Float[Tensor, "B t *shape"]:
         """``100 mean_i c_i B_i`` for each tensor."""
@@ -237,10 +246,19 @@ class VeLO(LearnedAgent):
             return torch.tensor([[1 - b for b in decays]], dtype=point.dtype, device=point.device)
 
         averages = state.averages.updated(gradient, tuple(map(constant, (MOMENTUM, SQUARES, FACTORS))))  # type: ignore[arg-type]
-        known = averages.features(point, gradient, epsilon=0.0)
-        known["clipped_gradient"] = known["gradient"].clamp(-_SMALL_CLIP, _SMALL_CLIP)
-        inputs = second_moment_normalise(torch.cat([known[name] for name in FEATURES], -1), sizes)
-        answer, rate, h, c = self.run(seen, state.h, state.c, inputs, sizes)
+        if self.weights is None and in_pieces(point) and next(self.net.parameters()).dtype == point.dtype:
+            layers, rate, h, c = self.net.mixed(seen, state.h, state.c)
+
+            def own(row: int, tensor: int) -> Layers:
+                return [(weight[row, tensor], bias[row, tensor]) for weight, bias in layers]
+
+            sight = Sight(FEATURES, epsilon=0.0, clip=_SMALL_CLIP)
+            answer = answers(averages, point, gradient, sight, own, OUTPUTS)
+        else:
+            known = averages.features(point, gradient, epsilon=0.0)
+            known["clipped_gradient"] = known["gradient"].clamp(-_SMALL_CLIP, _SMALL_CLIP)
+            inputs = second_moment_normalise(torch.cat([known[name] for name in FEATURES], -1), sizes)
+            answer, rate, h, c = self.run(seen, state.h, state.c, inputs, sizes)
         if self.bugged_lstm_state:
             h, c = state.h, state.c
         size = (tensor_means(point.square(), sizes) + 1e-9).sqrt()

@@ -11,9 +11,11 @@ from torch import nn
 
 import agents
 import optenvs
+from agents.learned import lolv2
 from agents.learned.velo import Losses
 from optenvs.core import keys_from_seed
 from optenvs.core.random import normal
+from optenvs.core.struct import tensors
 
 NET = optenvs.make("TrainDigits", widths=(3,), samples=40, batch_size=8, dtype="float64")
 KEYS = keys_from_seed(0, 2)
@@ -113,6 +115,32 @@ def test_steps_of_a_module_are_those_of_a_rollout(name: str) -> None:
         for p, part in zip(params, run.recorded["gradient"][k, 0].split(sizes), strict=True):
             p.grad = part.reshape(p.shape).clone()
         optimizer.step(loss=run.recorded["value"][k, 0])
+
+
+@pytest.mark.parametrize("name", ["adafac_mlp", "velo"])
+def test_a_large_point_in_pieces_is_the_point_as_a_whole(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tensors of 0 to 3 axes, smaller and larger than a piece; three rows at different times."""
+    agent = moved(tiny(name, step_multiplier=1e-3))
+    shapes = ((7, 5), (1,), (), (3, 4, 2), (2, 11), (5, 1))
+    layout = [SimpleNamespace(shape=shape, size=math.prod(shape)) for shape in shapes]
+    problem, key = SimpleNamespace(model=SimpleNamespace(layout=layout)), keys_from_seed(0, 3)
+    count = sum(slot.size for slot in layout)
+    seen = {name: normal(key, name, count, dtype=torch.float64) for name in ("point", "gradient")}
+    seen["k"] = torch.tensor([[0.0], [3.0], [50.0]], dtype=torch.float64)
+    seen |= {"N": torch.full_like(seen["k"], 99.0), "value": seen["k"] + 1}
+    with torch.no_grad():
+        state = agent.init(problem, seen, key)
+        for _ in range(3):
+            expected, after = agent.act(state, seen)
+            with monkeypatch.context() as patch:
+                patch.setattr(lolv2, "PIECE", 10)
+                assert lolv2.in_pieces(seen["point"])
+                found, other = agent.act(state, seen)
+            torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-13)
+            for one, two in zip(tensors(other).values(), tensors(after).values(), strict=True):
+                torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-14)
+            state = after
+        assert not torch.allclose(found, seen["point"], rtol=0, atol=1e-9)
 
 
 # Adafactor's features --------------------------------------------------------------------------
