@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import math
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -219,3 +220,39 @@ def test_a_learned_step_and_its_products_are_timed(benchmark: ModuleType) -> Non
 def test_lives_together_and_alone_are_timed(benchmark: ModuleType) -> None:
     told = benchmark.measure(repeats=1, lives=2, alone=1)
     assert told["together"] > 0 and told["alone"] > 0 and told["times"] > 0
+
+
+@pytest.mark.parametrize("benchmark", ["meta_gradient"], indirect=True)
+def test_both_meta_gradients_are_one(benchmark: ModuleType) -> None:
+    env = benchmark.optenvs.make("LeastSquares", dim=10, dtype="float64", tolerance=None, budget=None)
+    agent, keys = benchmark.agents.LOLv2(dtype="float64"), benchmark.keys_from_seed(0, 3)
+    hidden, start = env.sample(keys).hidden, env.sample(keys).start
+    losses = (
+        benchmark.unrolled(env, agent, keys=keys),
+        benchmark.by_hand(agent, 3, (*hidden.coefficients, start)),
+    )
+    slopes = [torch.autograd.grad(loss, list(agent.parameters())) for loss in losses]
+    for one, other in zip(*slopes, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-13)
+    found = benchmark.measure(repeats=1, batch=4)
+    assert min(found.values()) > 0
+    assert found["one by one / unroll, drawn"] == pytest.approx(found["one by one"] / found["unroll, drawn"])
+
+
+@pytest.mark.parametrize("benchmark", ["persistent_es"], indirect=True)
+def test_windows_of_persistent_es_are_timed(benchmark: ModuleType) -> None:
+    members = 4_000
+    # both estimate the slope of 20 steps, -23.2 with a deviation of 28 a pair, or 0.63 of the mean
+    for estimate in (benchmark.through_the_environment, benchmark.by_hand):
+        assert estimate(members, "float64")().item() == pytest.approx(-23.2, abs=4 * 0.63)
+    rates = benchmark.measure(20, repeats=1)
+    assert set(rates) == {"environment", "by hand"}
+    assert min(rates.values()) > 0
+
+
+def test_the_peers_in_jax_say_what_they_need() -> None:
+    path = str(FOLDER / "jax_peers.py")
+    script = f"import runpy, sys; sys.modules['jax'] = None; runpy.run_path({path!r}, run_name='__main__')"
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("jax_peers: needs jax")

@@ -107,6 +107,38 @@ class LearnedAgent(Agent):
         answers = torch.func.vmap(single)(sets, *leaves)
         return _pytree.tree_unflatten(answers, forms[0])
 
+    def run_beside(self, own: Float[Tensor, "B n F"], shared: Float[Tensor, "B S"]) -> Float[Tensor, "B n o"]:
+        """The network's answer to ``own`` inputs of n entries and, behind each of them, the ``shared`` ones.
+
+        A perceptron's first layer takes these once a row, and not once an entry.
+        """
+        layers = self._perceptron(own)
+        if layers is None:
+            return self.run(torch.cat((own, shared.unsqueeze(1).expand(-1, own.shape[1], -1)), -1))
+        (weight, bias), *others = layers
+        first, second = weight.split((own.shape[-1], shared.shape[-1]), -1)
+        if weight.ndim == 2:
+            inner = nn.functional.linear(own, first) + torch.addmm(bias, shared, second.mT).unsqueeze(1)
+            for weight, bias in others:
+                inner = nn.functional.linear(inner.relu(), weight, bias)
+            return inner
+        inner = torch.baddbmm(bias.unsqueeze(1), shared.unsqueeze(1), second.mT)
+        inner = torch.baddbmm(inner, own, first.mT)
+        for weight, bias in others:
+            inner = torch.baddbmm(bias.unsqueeze(1), inner.relu(), weight.mT)
+        return inner
+
+    def _perceptron(self, like: Tensor) -> list[tuple[Tensor, Tensor]] | None:
+        """Weights and biases of the layers, for all rows or one set a row; ``None`` of another network."""
+        parts = list(self.net) if type(self.net) is nn.Sequential else []
+        if not parts or any(type(part) is not (nn.ReLU if i % 2 else Affine) for i, part in enumerate(parts)):
+            return None
+        if self.weights is None:
+            layers = [part for part in parts if isinstance(part, Affine)]
+            return [(layer.weight.to(like), layer.bias.to(like)) for layer in layers]
+        sets = self._sets(like)
+        return [(sets[f"{i}.weight"], sets[f"{i}.bias"]) for i in range(0, len(parts), 2)]
+
     def own(self, name: str, like: Tensor) -> Float[Tensor, "_ *shape"]:
         """A parameter of the network as the rows of ``like`` read it: one for all of them, or one a row.
 

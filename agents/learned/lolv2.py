@@ -21,7 +21,7 @@ from optenvs.core.features import (
     DECAYS,
     LOLV2_FEATURES,
     empty_momenta,
-    lolv2_features,
+    lolv2_moments,
     tensor_sizes,
     time_features,
     update_momenta,
@@ -86,8 +86,8 @@ class LOLv2(LearnedAgent):
         if self.weights is None and in_pieces(point):
             return self._act_in_pieces(state, observation)
         momenta = update_momenta(state.momenta, gradient)
-        seen = lolv2_features(point, gradient, momenta, observation["k"], state.sizes)
-        direction, magnitude = self.run(seen).unbind(-1)
+        seen = lolv2_moments(point, gradient, momenta, state.sizes)
+        direction, magnitude = self.run_beside(seen, time_features(observation["k"])).unbind(-1)
         step = direction * torch.exp(self.exp_multiplier * magnitude)
         action = descend(point, step, self.step_multiplier)
         return action, LOLv2State(momenta=momenta, sizes=state.sizes)

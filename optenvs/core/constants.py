@@ -19,7 +19,7 @@ class Constants(NamedTuple):
     """Tensors and flags that depend on the configuration alone.
 
     Attributes:
-        bill: of one query, ``(kinds,)``.
+        bill: of one query, ``(kinds,)``, or ``(1,)`` where all kinds cost the same, which is added faster.
         over: the counts at which an episode is over: then the least bill is more than what is left.
         finite: whether there are such counts.
         share: one over the limit of each kind, 0 where there is none.
@@ -28,7 +28,7 @@ class Constants(NamedTuple):
         bounded: whether a query can lie outside of the action's bounds.
     """
 
-    bill: Int64[Tensor, "kinds"]
+    bill: Int64[Tensor, "_"]
     over: Int64[Tensor, "kinds"]
     finite: bool
     share: Float[Tensor, "kinds"]
@@ -47,14 +47,14 @@ def constants_of(
     device: torch.device,
 ) -> Constants:
     """The constants of an environment, from its declarations of these names."""
-    kinds = tuple(bill)
+    kinds, prices = tuple(bill), list(bill.values())
 
     def row(numbers: list[Any], kind: torch.dtype = torch.int64) -> Tensor:
         return torch.tensor(numbers, dtype=kind, device=device)
 
     ends = [limits[kind] - least[kind] + 1 if kind in limits and kind in least else None for kind in kinds]
     return Constants(
-        bill=row([bill[kind] for kind in kinds]),
+        bill=row(prices[:1] if len(set(prices)) == 1 else prices),
         over=row([_UNLIMITED if end is None else end for end in ends]),
         finite=any(end is not None for end in ends),
         share=row([1 / limits[kind] if kind in limits else 0.0 for kind in kinds], dtype),

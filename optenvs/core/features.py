@@ -19,6 +19,7 @@ DECAYS = (0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
 """Decays of the momenta that LOLv2 sees (Metz et al. 2020)."""
 TIMES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5)
 """Time scales, in steps, of the features of the step number."""
+_RESTS = tuple(1 - decay for decay in DECAYS)
 LOLV2_FEATURES = 2 + len(DECAYS) + len(TIMES)
 SHARED = ("level", "progress", "decrease", "time")
 """Features of a whole problem for the choice of a learning rate: see :func:`control_features`."""
@@ -36,6 +37,13 @@ def tensor_sizes(problem: Any, count: int) -> tuple[int, ...]:
     """
     layout = getattr(getattr(problem, "model", None), "layout", None)
     return (count,) if layout is None else tuple(slot.size for slot in layout)
+
+
+@lru_cache(maxsize=64)
+def constants(numbers: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Float[Tensor, "m"]:
+    """Numbers as a tensor, made once; it is to be read only."""
+    with torch.inference_mode(False):  # a cached tensor must be usable in any mode
+        return torch.tensor(numbers, dtype=dtype, device=device)
 
 
 @lru_cache(maxsize=64)
@@ -74,7 +82,7 @@ def log_and_sign(gradient: Float[Tensor, "B n"], k: float = 5.0) -> Float[Tensor
 
 def time_features(k: Float[Tensor, "B 1"]) -> Float[Tensor, "B 11"]:
     """``tanh(k / c - 1)`` of the step ``k`` for the time scales ``c`` of :data:`TIMES`."""
-    return torch.tanh(k / torch.tensor(TIMES, dtype=k.dtype, device=k.device) - 1)
+    return torch.tanh(k / constants(TIMES, k.dtype, k.device) - 1)
 
 
 def empty_momenta(point: Float[Tensor, "B n"]) -> Float[Tensor, "B n 6"]:
@@ -84,15 +92,27 @@ def empty_momenta(point: Float[Tensor, "B n"]) -> Float[Tensor, "B n 6"]:
 
 def update_momenta(momenta: Float[Tensor, "B n 6"], gradient: Float[Tensor, "B n"]) -> Float[Tensor, "B n 6"]:
     """``m <- decay m + (1 - decay) g`` for every decay of :data:`DECAYS`."""
-    rest = torch.tensor([1 - decay for decay in DECAYS], dtype=gradient.dtype, device=gradient.device)
-    return momenta + rest * (gradient.unsqueeze(-1) - momenta)
+    rest = constants(_RESTS, gradient.dtype, gradient.device)
+    return torch.lerp(momenta, gradient.unsqueeze(-1), rest)
 
 
 def second_moment_normalise(
     x: Float[Tensor, "B n F"], sizes: tuple[int, ...], epsilon: float = 1e-5
 ) -> Float[Tensor, "B n F"]:
     """Each feature over the root of its mean square in its tensor: ``x / sqrt(epsilon + mean x^2)``."""
-    return x * spread(torch.rsqrt(epsilon + tensor_means(x * x, sizes)), sizes)
+    factor = torch.rsqrt(epsilon + tensor_means(x * x, sizes))
+    return x * (factor if len(sizes) == 1 else spread(factor, sizes))
+
+
+def lolv2_moments(
+    point: Float[Tensor, "B n"],
+    gradient: Float[Tensor, "B n"],
+    momenta: Float[Tensor, "B n 6"],
+    sizes: tuple[int, ...],
+) -> Float[Tensor, "B n 8"]:
+    """Gradient, parameter and six momenta (updated with this gradient), normalised tensor by tensor."""
+    moments = torch.cat((gradient.unsqueeze(-1), point.unsqueeze(-1), momenta), -1)
+    return second_moment_normalise(moments, sizes)
 
 
 def lolv2_features(
@@ -104,12 +124,10 @@ def lolv2_features(
 ) -> Float[Tensor, "B n 19"]:
     """What the per-parameter MLP of Metz et al. (2020) sees.
 
-    Gradient, parameter and six momenta (updated with this gradient), normalised tensor by tensor; then the
-    eleven :func:`time_features`, the same for all parameters.
+    The :func:`lolv2_moments`; then the eleven :func:`time_features`, the same for all parameters.
     """
-    moments = torch.cat((torch.stack((gradient, point), -1), momenta), -1)
     time = time_features(k).unsqueeze(1).expand(-1, point.shape[1], -1)
-    return torch.cat((second_moment_normalise(moments, sizes), time), -1)
+    return torch.cat((lolv2_moments(point, gradient, momenta, sizes), time), -1)
 
 
 def control_features(

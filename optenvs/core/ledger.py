@@ -53,7 +53,7 @@ class Ledger:
         return [(kind, self[kind]) for kind in self.kinds]
 
     def bill(self, calls: Tensor | Mapping[str, int | Tensor]) -> Ledger:
-        """The ledger after ``calls`` more: a row ``(kinds,)``, rows ``(B, kinds)``, or counts by kind."""
+        """The ledger after ``calls`` more: a row ``(kinds,)`` (or ``(1,)``), rows, or counts by kind."""
         if not isinstance(calls, Tensor):
             unknown = set(calls) - set(self.kinds)
             if unknown:

@@ -1,9 +1,10 @@
 """Episodes inside something else: pure steps of agent and environment, and windows over a stream of episodes.
 
 ``rollout`` and ``unroll`` run episodes from outside: they look whether rows are done, measure, keep time.
-What stands here looks at no number, so that it runs under ``torch.func.vmap``, recorded, under autograd, and
-inside another environment's ``answer``. Nothing here calls :meth:`OptimizationEnv.evaluate`; who wants it
-calls it on the state that comes back.
+What stands here needs to look at no number, so that it runs under ``torch.func.vmap``, recorded, under
+autograd, and inside another environment's ``answer``; where the host may look, it leaves out what no row
+needs. Nothing here calls :meth:`OptimizationEnv.evaluate`; who wants it calls it on the state that comes
+back.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from .env import OptimizationEnv, State
 from .ledger import Ledger
 from .random import Keys, fold_in
 from .rollout import SupportsActing, agent_keys
-from .stepper import Stepper, Trees, first_order
+from .stepper import Stepper, Trees, first_order, unset
 from .struct import replace, select, stack, struct
 
 Lengths = Callable[[Keys, Tensor], Tensor]
@@ -54,8 +55,9 @@ def advance(
     """
     stepper = Stepper(env, agent, seen=None if second_order else first_order(env))
     for turn in range(steps):
-        moved = stepper.step(memory, state, over or turn > 0)
-        memory, state = _resting(state.done, (memory, state), moved) if over or turn else moved
+        rest = (over or turn > 0) and not unset(state.done)
+        moved = stepper.step(memory, state, rest)
+        memory, state = _resting(state.done, (memory, state), moved) if rest else moved
     return memory, state
 
 
@@ -91,7 +93,7 @@ class Window:
     Attributes:
         merit: after each turn, ``(W, B)``.
         reward: of each turn; 0 in rows that rested.
-        metrics: after each turn, by name, ``(W, B)``.
+        metrics: after each turn, by name, ``(W, B)``; those that are kept.
         alive: whether a query was asked in the row, ``(W, B)``: what a loss sums over.
         born: whether an episode began in the row with this turn, ``(W, B)``: its queries are that one's.
         over: whether the episode was over after the turn, ``(W, B)``.
@@ -114,15 +116,16 @@ class Window:
     @property
     def since(self) -> Bool[Tensor, "W B"]:
         """Whether an episode had begun in the window by then: what is not of the episode at its start."""
-        return self.born.cumsum(0) > 0
+        return self.born if unset(self.born) else self.born.cumsum(0) > 0
 
 
 @dataclass(frozen=True, eq=False)
 class Episodes:
     """Windows over streams of episodes: where one is over, the next begins with the next turn.
 
-    The new episodes of a window are made when it begins, ``births`` of them a row, so that there is no need
-    to look: a row that needs more rests until the next window. What is carried from window to window is the
+    The new episodes of a window are made at once, ``births`` of them a row: a row that needs more rests until
+    the next window. Where the host may look (eagerly, on the CPU) they are made when a row needs one, and
+    otherwise whether or not, which changes no number. What is carried from window to window is the
     :class:`Stream`; ``detach`` it to cut the graph.
 
     Args:
@@ -134,6 +137,7 @@ class Episodes:
             one is enough where episodes are no shorter than windows. With 0 a row that is over rests until
             it is :meth:`renew`-ed.
         record: observation fields to keep.
+        metrics: the names of metrics to keep, ``None`` for all.
         second_order: whether the agent sees answers with their graph, see :func:`optenvs.unroll`.
 
     Example:
@@ -148,6 +152,7 @@ class Episodes:
     births: int = 1
     record: tuple[str, ...] = ()
     second_order: bool = True
+    metrics: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.births, bool) or not isinstance(self.births, int) or self.births < 0:
@@ -166,6 +171,8 @@ class Episodes:
 
     def renew(self, agent: SupportsActing, stream: Stream) -> Stream:
         """The streams with the first answers of the next episodes, where the present ones are over."""
+        if unset(stream.over):
+            return stream
         return select(stream.over, self._episode(agent, stream.keys, stream.episode + 1), stream)
 
     def window(self, agent: SupportsActing, stream: Stream, steps: int) -> tuple[Window, Stream]:
@@ -180,26 +187,29 @@ class Episodes:
         if steps < 1:
             raise ValueError(f"steps: expected at least 1, got {steps}")
         stepper = Stepper(self.env, agent, seen=None if self.second_order else first_order(self.env))
-        fresh = [self._episode(agent, stream.keys, stream.episode + i + 1) for i in range(self.births)]
-        number, spent = stream.episode, torch.zeros_like(stream.state.calls.counts)
+        fresh: list[Stream] = []
+        number, spent = stream.episode, -stream.state.calls.counts
+        over, nobody = stream.over, torch.zeros_like(stream.state.done)
         turns = []
         for _ in range(steps):
-            born = torch.zeros_like(stream.over)
-            for i, begun in enumerate(fresh):
-                now = stream.over & (stream.episode == number + i)
-                stream, born = select(now, begun, stream), born | now
-                spent = spent + torch.where(now.unsqueeze(-1), begun.state.calls.counts, 0)
+            born, rest = nobody, not unset(over)  # what nobody needs is not made
+            for i in range(self.births if rest else 0):
+                now = over & (stream.episode == number + i)
+                if not fresh:
+                    fresh = [self._episode(agent, stream.keys, number + j + 1) for j in range(self.births)]
+                spent = spent + torch.where(now.unsqueeze(-1), stream.state.calls.counts, 0)
+                stream, born = select(now, fresh[i], stream), born | now
+                over = stream.over
             before = stream.state
-            moved = stepper.step(stream.memory, before, False)
-            memory, state = _resting(stream.over, (stream.memory, before), moved)
+            memory, state = stepper.step(stream.memory, before, False)
+            if rest:
+                memory, state = _resting(over, (stream.memory, before), (memory, state))
             stream = replace(stream, memory=memory, state=state)
-            spent = spent + state.calls.counts - before.calls.counts
             # an agent that is finished asks nothing with its last turn
-            alive = state.k > before.k
+            alive, over = state.k > before.k, stream.over
             recorded = {field: state.observation[field] for field in self.record}
-            turns.append(
-                (state.merit, state.reward, state.metrics, alive, born, stream.over, state.diverged, recorded)
-            )
+            metrics = state.metrics if self.metrics is None else {n: state.metrics[n] for n in self.metrics}
+            turns.append((state.merit, state.reward, metrics, alive, born, over, state.diverged, recorded))
         merit, reward, metrics, alive, born, over, diverged, recorded = stack(turns)
         window = Window(
             merit=merit,
@@ -209,7 +219,7 @@ class Episodes:
             born=born,
             over=over,
             diverged=diverged,
-            calls=replace(stream.state.calls, counts=spent),
+            calls=replace(stream.state.calls, counts=spent + stream.state.calls.counts),
             recorded=recorded,
         )
         return window, stream

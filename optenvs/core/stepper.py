@@ -81,7 +81,7 @@ def finished(memory: Any) -> Tensor | None:
     return said if isinstance(said, Tensor) else None
 
 
-def _none(mask: Tensor) -> bool:
+def unset(mask: Tensor) -> bool:
     """Whether no row is set, where the host may know it without waiting or being recorded."""
     return mask.device.type == "cpu" and not inside_transform(mask) and not bool(mask.any())
 
@@ -187,7 +187,7 @@ class Stepper:
                 earlier = finished(agent_state)
                 said = said if earlier is None else torch.where(state.done, earlier, said)
                 memory = replace(memory, finished=said)
-            if not _none(said):
+            if not unset(said):
                 after = select(said, stopped(state), after)
         if not over:
             return memory, after

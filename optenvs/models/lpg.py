@@ -135,14 +135,16 @@ class LPG:
         ).unflatten(1, seen.shape[1:3])
         recurrent, h = _across(p["memory.weight"]), None
         after = []
-        for now, keeps in zip(reversed(entered.unbind(1)), reversed(goes_on.unbind(1)), strict=True):
-            gates, candidate = now.split((2 * width, width), -1)
+        parts = entered[..., : 2 * width], entered[..., 2 * width :], goes_on.unsqueeze(-1)
+        for gates, candidate, keeps in zip(*(part.unbind(1)[::-1] for part in parts), strict=True):
             if h is None:  # nothing is remembered yet
                 h = torch.tanh(candidate) * torch.sigmoid(-gates[..., width:])
             else:
-                h = keeps.unsqueeze(-1) * h
-                more, old = torch.bmm(h, recurrent).split((2 * width, width), -1)
-                rho, z = torch.sigmoid(gates + more).split(width, -1)
+                h = keeps * h
+                more = torch.bmm(h, recurrent)
+                # narrow and chunk are torch's own; split goes through Python
+                old = more.narrow(-1, 2 * width, width)
+                rho, z = torch.sigmoid(gates + more.narrow(-1, 0, 2 * width)).chunk(2, -1)
                 h = torch.lerp(torch.tanh(torch.addcmul(candidate, rho, old)), h, z)
             after.append(h)
         return torch.stack(after[::-1], 1)

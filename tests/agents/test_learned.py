@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 import agents
 import optenvs
@@ -226,6 +227,29 @@ def test_lolv2_step_is_the_published_formula() -> None:
         action, memory = agent.act(agent.init(state.problem, state.observation, state.key), state.observation)
     torch.testing.assert_close(action, expected)
     torch.testing.assert_close(memory.momenta[..., 2], momenta[2])
+
+
+class OtherSequence(nn.Sequential):
+    """A network that is run as it is, whatever its layers are."""
+
+
+@pytest.mark.parametrize("rows", [False, True])
+def test_the_time_enters_the_first_layer_by_itself(rows: bool) -> None:
+    env = QUADRATIC.replace(dtype="float64")
+    agent = agents.LOLv2(seed=2, step_multiplier=0.1, dtype="float64")
+    other = agent.replace(net=OtherSequence(*agent.net))
+    if rows:
+        noise = normal(keys_from_seed(5, 3), "weights", agent.size, dtype=torch.float64)
+        weights = (agent.flat.detach() + 0.1 * noise).requires_grad_()
+        agent, other = agent.replace(weights=weights), other.replace(weights=weights)
+    slopes = []
+    for tried in (agent, other):
+        run = optenvs.unroll(env, tried, seed=0, batch=3, steps=6)
+        by = [weights] if rows else list(tried.parameters())
+        slopes.append((run.merit, *torch.autograd.grad(run.merit[1:].sum(), by)))
+    for one, another in zip(*slopes, strict=True):
+        torch.testing.assert_close(one, another, rtol=1e-9, atol=1e-11)
+    assert slopes[0][0][-1].tolist() != slopes[0][0][0].tolist()
 
 
 def test_lolv2_normalises_by_layout() -> None:

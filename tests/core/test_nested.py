@@ -12,7 +12,17 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 import agents
 import optenvs
-from optenvs.core import Episodes, OptimizationEnv, State, Stream, Window, advance, fold_in, keys_from_seed
+from optenvs.core import (
+    Episodes,
+    OptimizationEnv,
+    State,
+    Stream,
+    Window,
+    advance,
+    fold_in,
+    keys_from_seed,
+    nested,
+)
 from optenvs.core.random import Keys, integers
 from optenvs.core.rollout import agent_keys, rollout, unroll
 from optenvs.core.struct import detach, rows, struct, tensors
@@ -187,6 +197,39 @@ def test_windows_hold_the_episodes_in_order(size: int, births: int, share: float
     assert {0, 12} < set(found)
     assert bool((stream.episode >= born.sum(0)).all())
     assert float(alive.double().mean()) >= share
+
+
+@pytest.mark.parametrize(("size", "births"), [(5, 1), (20, 3), (4, 0)])
+def test_what_is_left_out_changes_no_number(size: int, births: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    env = quadratic(noise=0.0, tolerance=0.03, spectrum="random", condition=30.0, budget=13)
+    agent, keys = agents.SGD(lr=0.2, momentum=0.3), keys_from_seed(0, 6)
+    episodes = Episodes(env, births=births)
+    begun = episodes.begin(agent, keys)
+
+    def played() -> Any:
+        stream, windows = begun, []
+        for _ in range(4):
+            window, stream = episodes.window(agent, stream, size)
+            windows.append(window)
+        return windows, stream, advance(env, agent, begun.memory, begun.state, 20)
+
+    looked = played()
+    monkeypatch.setattr(nested, "unset", lambda mask: False)  # as where nobody may look
+    assert_equal(looked, played())
+    assert births == 0 or any(window.born.any() for window in looked[0])
+
+
+def test_no_episode_is_made_that_no_row_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    env, agent = quadratic(budget=6), agents.SGD(lr=0.1)
+    episodes = Episodes(env)
+    stream = episodes.begin(agent, keys_from_seed(0, 2))
+    made, reset = [], type(env).reset
+    monkeypatch.setattr(type(env), "reset", lambda *given, **more: made.append(1) or reset(*given, **more))
+    counts = []
+    for _ in range(5):  # episodes of five steps in windows of two
+        _, stream = episodes.window(agent, stream, 2)
+        counts.append(len(made))
+    assert counts == [0, 0, 1, 1, 1]
 
 
 def test_without_births_a_row_rests_until_it_is_renewed() -> None:

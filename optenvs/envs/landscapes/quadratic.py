@@ -84,7 +84,7 @@ class Quadratic(Landscape):
         if coefficients.ndim == x.ndim:
             gradient = coefficients * x
         else:
-            gradient = (coefficients @ x.unsqueeze(-1)).squeeze(-1)
+            gradient = torch.bmm(coefficients, x.unsqueeze(-1)).squeeze(-1)
         return 0.5 * torch.linalg.vecdot(x, gradient), gradient
 
 
@@ -122,5 +122,5 @@ class LeastSquares(Landscape):
 
     def value_and_gradient(self, x: Tensor, coefficients: Any) -> tuple[Tensor, Tensor]:
         matrix, target = coefficients
-        rest = (matrix @ x.unsqueeze(-1)).squeeze(-1) - target
-        return torch.linalg.vecdot(rest, rest), 2 * (rest.unsqueeze(-2) @ matrix).squeeze(-2)
+        rest = torch.bmm(matrix, x.unsqueeze(-1)).squeeze(-1) - target
+        return torch.linalg.vecdot(rest, rest), 2 * torch.bmm(rest.unsqueeze(-2), matrix).squeeze(-2)

@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from optenvs.core.env import OptimizationEnv
 from optenvs.core.nested import Episodes, Stream, Window
 from optenvs.core.oracles import value_gradient_and_rest
 from optenvs.core.random import Keys, fold_in, normal
+from optenvs.core.stepper import unset
 from optenvs.core.struct import replace, struct, tree_map
 
 from .estimators import antithetic, persistent, shaped, single
@@ -58,7 +59,8 @@ class Setting:
 
     def episodes(self, births: int) -> Episodes:
         """Windows over the task's episodes."""
-        return Episodes(self.task, self.lengths, births, second_order=self.second_order)
+        kept = self.loss.needs
+        return Episodes(self.task, self.lengths, births, second_order=self.second_order, metrics=kept)
 
     def ruled(self, weights: Float[Tensor, "R D"]) -> Any:
         """The rule with a set of weights a row."""
@@ -172,17 +174,27 @@ class _Turned(NamedTuple):
 
     def cost(self, batch: int, differentiated: bool = False, kept: bool = True) -> Cost:
         window = self.window
-        steps = unfold(window.alive.sum(0), batch).sum(1)
-        born = unfold(window.born.sum(0), batch).sum(1)
+        inner = unfold(window.calls.counts[:, 0], batch).sum(1)
+        nothing = torch.zeros_like(inner)
         return Cost(
-            inner=unfold(window.calls.counts[:, 0], batch).sum(1),
-            backward=steps if differentiated else torch.zeros_like(steps),
-            lifetimes=born if kept else torch.zeros_like(born),
+            inner=inner,
+            backward=_count(window.alive, batch) if differentiated else nothing,
+            lifetimes=_count(window.born, batch) if kept else nothing,
         )
 
     def diverged(self, batch: int) -> Float[Tensor, "B"]:
-        fell = (self.window.diverged & self.window.alive).any(0)
+        fell = self.window.diverged
+        if unset(fell):
+            return torch.zeros_like(self.terms[0, :batch])
+        fell = (fell & self.window.alive).any(0)
         return unfold(fell.to(self.terms.dtype), batch).mean(1)
+
+
+def _count(turns: Bool[Tensor, "W R"], batch: int) -> Int64[Tensor, "B"]:
+    """How many turns of an instance's rows are set."""
+    if unset(turns):
+        return torch.zeros(batch, dtype=torch.int64, device=turns.device)
+    return turns.unflatten(1, (batch, -1)).sum((0, 2))
 
 
 def _turn(setting: Setting, weights: Tensor, stream: Stream, least: Tensor, births: int = 1) -> _Turned:
@@ -336,7 +348,8 @@ def pes(setting: Setting, particles: Particles, weights: Tensor, keys: Keys, k: 
     kept = carried.transpose(0, 1).flatten(0, 1)
     after = _carried(particles, turned, batch, unfold(kept, batch))
     value, diverged = turned.terms.sum(0), turned.diverged(batch)
-    return _es_found(setting, value, estimate, turns.sum(1), batch, turned.cost(batch), diverged, after)
+    losses = _members(value)
+    return _es_found(setting, value, estimate, losses, batch, turned.cost(batch), diverged, after)
 
 
 def noise_reuse_es(

@@ -24,6 +24,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from optenvs.core.stepper import unset
+
 
 def antithetic(
     plus: Float[Tensor, "P"], minus: Float[Tensor, "P"], noise: Float[Tensor, "P D"], std: float
@@ -91,9 +93,11 @@ def persistent(
             Both in the direction of ``noise``: the sign of the second member is in the formula.
         std: s.
     """
-    whole = carried + noise
+    whole, begun = carried + noise, since[:, -1]
+    if unset(begun):
+        credit = losses.sum(1).unsqueeze(-1) * whole
+        return (credit[0] - credit[1]) / (2 * std**2), whole
     first = torch.where(since, 0, losses).sum(1).unsqueeze(-1)
     later = torch.where(since, losses, 0).sum(1).unsqueeze(-1)
     credit = first * whole + later * noise
-    begun = since[:, -1].unsqueeze(-1)
-    return (credit[0] - credit[1]) / (2 * std**2), torch.where(begun, noise, whole)
+    return (credit[0] - credit[1]) / (2 * std**2), torch.where(begun.unsqueeze(-1), noise, whole)

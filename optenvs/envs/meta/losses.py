@@ -28,6 +28,7 @@ from torch import Tensor
 from optenvs.core.env import OptimizationEnv
 from optenvs.core.errors import suggest
 from optenvs.core.nested import Window
+from optenvs.core.stepper import unset
 from optenvs.core.struct import struct
 
 from .fresh import FRESH, VALIDATION
@@ -55,7 +56,7 @@ class Normaliser:
         return self.scale * (self.high - self.offset)
 
     def __call__(self, value: Tensor) -> Tensor:
-        known = torch.where(value == value, value, self.high).clamp(self.low, self.high)
+        known = value.nan_to_num(nan=self.high).clamp(self.low, self.high)
         return known if (self.scale, self.offset) == (1.0, 0.0) else self.scale * (known - self.offset)
 
 
@@ -159,7 +160,9 @@ class MetaLoss:
         """The normalised values of the turns; ``fresh`` for those on fresh data."""
         name = FRESH if fresh else VALIDATION if self.validation else None
         raw = window.merit if name is None else window.metrics[name]
-        return torch.where(window.diverged, self.normaliser.worst, self.normaliser(raw))
+        values = self.normaliser(raw)
+        fell = window.diverged
+        return values if unset(fell) else torch.where(fell, self.normaliser.worst, values)
 
     def terms(
         self, window: Window, least: Float[Tensor, "R"]
@@ -170,26 +173,26 @@ class MetaLoss:
             window: what happened.
             least: as it was before the window; infinite at first.
         """
-        ends = window.alive & window.over
         if self.kind == "recomputed_last":
-            return self._masked(self.values(window, fresh=True), ends), least
+            return self._masked(self.values(window, fresh=True), window.alive & window.over), least
         values = self.values(window)
         if self.kind == "last":
-            return self._masked(values, ends), least
+            return self._masked(values, window.alive & window.over), least
         if self.kind == "minimum":
             course = []
             for value, born, alive in zip(values, window.born, window.alive, strict=True):
                 before = torch.where(born, torch.inf, least)
                 least = torch.where(alive, torch.minimum(before, value), before)
                 course.append(least)
-            return self._masked(torch.stack(course), ends), least
+            return self._masked(torch.stack(course), window.alive & window.over), least
         told = self._masked(values, window.alive)
         if self.kind == "average":
             told = told / window.alive.sum(0).clamp_min(1)
         return told, least
 
     def _masked(self, values: Tensor, mask: Bool[Tensor, "W R"]) -> Tensor:
-        return torch.where(mask, self._log(values), 0.0)
+        known = self._log(values)
+        return known if unset(~mask) else torch.where(mask, known, 0.0)
 
     def _log(self, values: Tensor) -> Tensor:
         return torch.log(values.clamp_min(_LEAST)) if self.logarithm else values

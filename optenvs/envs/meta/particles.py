@@ -18,7 +18,7 @@ from optenvs.core.nested import Episodes, Stream
 from optenvs.core.random import Keys, fold_in, uniform
 from optenvs.core.struct import struct, tree_map
 
-from .fresh import fresh_loss
+from .fresh import VALIDATION, fresh_loss
 from .losses import MetaLoss, Tally
 
 T = TypeVar("T")
@@ -103,7 +103,8 @@ def lifetimes(
     second_order: bool = True,
 ) -> Played:
     """One lifetime a row, from its start to its end."""
-    episodes = Episodes(env, lengths, births=0, second_order=second_order)
+    kept = (VALIDATION,) if loss.validation else ()
+    episodes = Episodes(env, lengths, births=0, second_order=second_order, metrics=kept)
     stream = episodes.begin(rule, keys)
     tally = Tally.begin(stream.state.merit)
     for first in range(0, lengths.high, CHUNK):

@@ -140,14 +140,14 @@ def prepared(env: Any, task: OptimizationEnv, lengths: Lengths, whole: bool, own
 def _freed(env: Any, task: OptimizationEnv, lengths: Lengths) -> OptimizationEnv:
     """The task here, until a lifetime is over."""
     refuse_unused("tasks", getattr(task, "unwrapped", task), env)
-    main = next(iter(task.bill))
-    budget = None
-    if task.fixed_cost:
-        budget = {main: task.first_bill.get(main, 0) + lengths.high * task.bill[main]}
-    return task.replace(
-        budget=budget,
+    made = task.replace(
+        budget=None,
         tolerance=None,
         reward="improvement",
         device=env.device,
         dtype=env.dtype,
     )
+    if not (task.fixed_cost and made.limits):
+        return made  # its lifetimes end by their length
+    main = next(iter(task.bill))
+    return made.replace(budget={main: task.first_bill.get(main, 0) + lengths.high * task.bill[main]})
