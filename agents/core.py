@@ -19,6 +19,7 @@ from torch import Tensor
 from optenvs.core.env import Action
 from optenvs.core.errors import check_keywords
 from optenvs.core.random import Keys
+from optenvs.core.shown import Shown, shown
 
 Observation = dict[str, Tensor]
 Schedule = Callable[[Tensor, Tensor], Tensor]
@@ -27,7 +28,7 @@ Schedule = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
-class Agent(abc.ABC):
+class Agent(Shown, abc.ABC):
     """An optimization algorithm. Subclasses are frozen dataclasses of hyper-parameters.
 
     ``needs`` names the oracle kinds without which the agent cannot run; of ``value|ranking`` either will do.
@@ -130,5 +131,5 @@ def require(agent: Agent, field: str, condition: Any, expected: str) -> None:
     """Raise ``ValueError`` naming agent, field and value unless ``condition`` holds."""
     if not bool(condition):
         raise ValueError(
-            f"{type(agent).__name__}: {field}: expected {expected}, got {getattr(agent, field)!r}"
+            f"{type(agent).__name__}: {field}: expected {expected}, got {shown(getattr(agent, field))}"
         )

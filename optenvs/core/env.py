@@ -31,6 +31,7 @@ from .meanings import MEANINGS
 from .named import named
 from .random import Keys
 from .rewards import REWARDS, Progress
+from .shown import Shown
 from .spaces import box, outside_of
 from .state import Action, Answer, Instance, State
 from .struct import replace
@@ -39,7 +40,7 @@ __all__ = ["Action", "Answer", "Instance", "OptimizationEnv", "State"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class OptimizationEnv(abc.ABC):
+class OptimizationEnv(Shown, abc.ABC):
     """An optimization problem as an oracle. Configured once; holds no episode.
 
     Subclasses are frozen dataclasses whose fields are their keywords; these are common to all:

@@ -39,11 +39,40 @@ class BudgetSpent(RuntimeError):
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """The tail of an error message: the nearest known name, if one is near, and all of them."""
-    known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1)
+    """The tail of an error message: the nearest known name, if one is near, and all of them.
+
+    One that differs by case alone is the nearest.
+    """
+    known, name = sorted(known), str(name)
+    near = [one for one in known if one.lower() == name.lower()] or difflib.get_close_matches(
+        name, known, n=1
+    )
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"{hint} (known: {', '.join(known)})"
+
+
+NUMBERS = (
+    "it seems to compute with numpy's functions or with Python's numbers, through which torch sees nothing: "
+    "write it in torch (torch.sin for np.sin, (x**2).sum() for a sum of floats)"
+)
+_BRANCH = "it seems to branch on a number of its point: torch.where(a > b, ...) answers all instances at once"
+_ADVICE = {
+    "data pointer": NUMBERS,  # numpy, on a tensor within vmap
+    "numpy": NUMBERS,
+    "'axis'": NUMBERS,
+    ".item()": NUMBERS,
+    "must only return Tensors": NUMBERS,
+    "data-dependent control flow": _BRANCH,
+}
+"""What a user can do about errors of torch's, by words in them."""
+
+
+def cause(error: Exception) -> str:
+    """An error of a user's function in one line, and what to do where torch's own words do not say it."""
+    text = str(error).strip()
+    line = text.splitlines()[0] if text else "without a message"
+    advice = next((f"; {said}" for words, said in _ADVICE.items() if words in text), "")
+    return f"{type(error).__name__}: {line}{advice}"
 
 
 def check_keywords(owner: str, given: Iterable[str], accepted: Iterable[str]) -> None:
@@ -99,12 +128,14 @@ def explained(error: KeyError, agent: object, environment: str, seen: Mapping[st
 
 
 __all__ = [
+    "NUMBERS",
     "BudgetSpent",
     "InvalidAction",
     "OracleMismatch",
     "UnansweredField",
     "UnknownKeyword",
     "UnknownName",
+    "cause",
     "check_keywords",
     "check_oracles",
     "explained",

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .errors import check_keywords, suggest
 from .random import Keys
+from .shown import shown
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -90,7 +91,7 @@ def check_data(data: Any, shapes: Shapes) -> None:
             array = numbers(data[name])
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"data: {name}: expected numbers of shape {shape}, got {data[name]!r}"
+                f"data: {name}: expected numbers of shape {shape}, got {shown(data[name])}"
             ) from error
         if array.shape != shape or not np.isfinite(array).all():
             came = f"shape {array.shape}" if array.shape != shape else "numbers that are not finite"

@@ -1,9 +1,9 @@
 """Frozen dataclasses that are pytrees: the form of every State, Problem and Answer.
 
-A ``@struct`` class is immutable, prints its fields, and is understood by ``torch.func.vmap`` and
-``torch.utils._pytree`` (the registry that ``torch.func`` reads; torch has no public spelling of it in
-2.8). Fields are tensors or nested structs, dicts and tuples of tensors; a field declared with
-:func:`static` is configuration and no leaf, and neither is one that is ``None``.
+A ``@struct`` class is immutable, prints its fields (large ones by shape), and is understood by
+``torch.func.vmap`` and ``torch.utils._pytree`` (the registry that ``torch.func`` reads; torch has no public
+spelling of it in 2.8). Fields are tensors or nested structs, dicts and tuples of tensors; a field declared
+with :func:`static` is configuration and no leaf, and neither is one that is ``None``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any, TypeVar, dataclass_transform
 import torch
 from torch import Tensor
 from torch.utils import _pytree
+
+from .shown import keywords_of
 
 T = TypeVar("T")
 _LEAVES = "__struct_leaves__"
@@ -32,6 +34,8 @@ def struct(cls: type[T]) -> type[T]:
     Static fields must be hashable; two structs have the same tree definition when theirs are equal, and the
     same fields are ``None``. (``torch.func.vmap`` maps over every leaf, and would not take ``None`` for one.)
     """
+    if "__repr__" not in cls.__dict__:
+        cls.__repr__ = keywords_of  # type: ignore[method-assign]
     made = dataclasses.dataclass(frozen=True, eq=False)(cls)
     fields = dataclasses.fields(made)  # type: ignore[arg-type]
     leaves = tuple(f.name for f in fields if not f.metadata.get("static"))

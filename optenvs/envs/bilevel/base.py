@@ -334,7 +334,7 @@ class Bilevel(MenuEnv):
         sound = metrics["upper_value"].isfinite()
         if self.measures_merit:  # else the merit says so
             sound = sound & (x.sum(-1) + y.sum(-1)).isfinite()
-        solved = None if self.tolerance is None else merit <= self.tolerance
+        solved = merit <= self.tolerance if self.tolerance is not None and self.solvable else None
         merit = torch.where(sound, merit, torch.nan)  # a row whose F is no number has diverged
         lost = metrics.get("unsolved")
         return Judgement(merit, metrics, solved, infeasible=None if lost is None else sound & (lost > 0))

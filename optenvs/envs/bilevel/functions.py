@@ -85,12 +85,12 @@ def bilevel_from_functions(
         **keywords: ``solver``: ``"auto"`` is Newton's method on the lower conditions (unique solutions,
             convex problems) where there are at most 256 variables and constraints and Y is the whole space,
             ``"newton"`` whatever their number (an error where Y is not the whole space, and beside
-            ``solution``), ``None`` never: the merit then is F + lower_residual + infeasibility.
-            ``evaluation_period``: how often what rests on Newton's method is measured. ``minimum``: the least
-            Phi, if known. ``smoothness``: ``upper``, ``lower``, ``convexity``, ``jacobian``, what agents
-            are told for their step sizes (by default curvatures at the start). ``bound``: r of the
-            multipliers' box; none by default. And ``budget``, ``tolerance``, ``reward``, ``device``,
-            ``dtype``.
+            ``solution``), ``None`` never: the merit then is F + lower_residual + infeasibility, and nothing
+            is called solved. ``evaluation_period``: how often what rests on Newton's method is measured.
+            ``minimum``: the least Phi, if known, where lower solutions are. ``smoothness``: ``upper``,
+            ``lower``, ``convexity``, ``jacobian``, what agents are told for their step sizes (by default
+            curvatures at the start). ``bound``: r of the multipliers' box; none by default. And ``budget``,
+            ``tolerance``, ``reward``, ``device``, ``dtype``.
 
     Raises:
         ValueError: a function that cannot be called on such points or differentiated, with the cause; an
@@ -98,7 +98,8 @@ def bilevel_from_functions(
             variables; a lower level that does not see x; what is not finite at the start; a function that
             writes into its arguments, or answers no floating numbers; one of which torch's derivatives (the
             second ones, too, but for ``upper``) are not those of its values, as central differences at a few
-            points tell: a part of it is detached; a ``solution`` that is none; ``solver="newton"`` where it
+            points tell: a part of it is detached; a ``solution`` that is none; more samples a batch than
+            there are; ``solver="newton"``, ``minimum``, ``evaluation_period`` or a ``tolerance`` where it
             would have no effect.
     """
     own = ("outer_function", "inner_function")

@@ -28,6 +28,8 @@ from .parts import Draw, Own, Smoothness, Solution
 from .user_calls import floating, generic
 from .user_checks import (
     CONSTANTS,
+    LARGEST,
+    check_effects,
     check_projections,
     check_samples,
     check_solver,
@@ -38,8 +40,6 @@ from .user_checks import (
 )
 from .user_solution import Conditioned
 
-LARGEST = 256
-"""Lower variables and constraints up to which Newton's method is the choice of its own."""
 _SOLVED = 1e-5
 
 
@@ -77,6 +77,7 @@ class BilevelFunctions(Conditioned):
         check_samples(self.samples, self.batch_size)
         check_projections(self.project, *self.counts)
         check_solver(self.solver, self.solution, "lower" in self._projections)
+        check_effects(self)
         if self.smoothness is not None and set(self.smoothness) != set(CONSTANTS):
             raise ValueError(f"smoothness: expected {', '.join(CONSTANTS)} by name, got {self.smoothness!r}")
         try_functions(self, self._named, self.counts[0], self.project, self.solution)

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from optenvs.core.errors import cause
+
 
 @contextlib.contextmanager
 def named(name: str, x: Tensor, y: Tensor | None, also: str = "") -> Iterator[None]:
@@ -20,7 +22,7 @@ def named(name: str, x: Tensor, y: Tensor | None, also: str = "") -> Iterator[No
             raise
         doing = f" and {also}" if also else ""
         raise ValueError(
-            f"{name}: {cannot(x[0], None if y is None else y[0])}{doing}: {told(error)}"
+            f"{name}: {cannot(x[0], None if y is None else y[0])}{doing}: {cause(error)}"
         ) from error
 
 
@@ -56,9 +58,3 @@ def cannot(x: Tensor, y: Tensor | None = None) -> str:
     if y is None:
         return f"cannot be called on a {kind} tensor of shape {tuple(x.shape)}"
     return f"cannot be called on {kind} tensors x {tuple(x.shape)} and y {tuple(y.shape)}"
-
-
-def told(error: Exception) -> str:
-    """An error in one line."""
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0] if text else 'without a message'}"

@@ -8,20 +8,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optenvs.core.errors import suggest
-from optenvs.core.given import check_whole
+from optenvs.core.errors import NUMBERS, cause, suggest
+from optenvs.core.given import check_finite, check_whole
 from optenvs.core.oracles import jacobian, value_and_gradient
 from optenvs.core.random import keys_from_seed
 
 from .base import Bilevel
 from .parts import Own
-from .user_calls import cannot, check_reads, floating, generic, named, told
+from .user_calls import cannot, check_reads, floating, generic, named
 from .user_slopes import check_slopes
 from .user_solution import Conditioned, check_conditions, check_shapes
 
 LEVELS = ("upper", "lower")
 PROJECTIONS = ("upper", "lower", "joint", "feasible")
 CONSTANTS = ("upper", "lower", "convexity", "jacobian")
+LARGEST = 256
+"""Lower variables and constraints up to which Newton's method is the choice of its own."""
 _TRIED = 3
 
 
@@ -49,6 +51,11 @@ def check_samples(samples: Any, batch_size: Any) -> None:
         counts = [len(leaf) if getattr(leaf, "ndim", 0) else None for leaf in leaves(part)]
         if not counts or None in counts or len(set(counts)) > 1:
             raise ValueError(f"samples: {level}: expected tensors of one leading dimension, got {counts}")
+        if batch_size is not None and batch_size > counts[0]:
+            raise ValueError(
+                f"batch_size: expected at most the {counts[0]} samples of {level}, got {batch_size}; without "
+                "it all of them answer each query"
+            )
 
 
 def check_projections(project: Any, equalities: int, inequalities: int) -> None:
@@ -75,13 +82,12 @@ def count(name: str, function: Callable[..., Any] | None, x: Tensor, y: Tensor) 
     try:
         answer = function(x.clone(), y.clone())
     except Exception as error:
-        raise ValueError(f"{name}: {cannot(x, y)}: {told(error)}") from error
+        raise ValueError(f"{name}: {cannot(x, y)}: {cause(error)}") from error
     if not isinstance(answer, Tensor) or answer.ndim != 1 or not len(answer):
-        came = f"shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else type(answer).__name__
-        raise ValueError(
-            f"{name}: expected a tensor (p,) with one number a constraint, got {came}; for one constraint "
-            "write g.reshape(1)"
-        )
+        expected = f"{name}: expected a tensor (p,) with one number a constraint, got"
+        if not isinstance(answer, Tensor):
+            raise ValueError(f"{expected} {type(answer).__name__}: {NUMBERS}")
+        raise ValueError(f"{expected} shape {tuple(answer.shape)}; for one constraint write g.reshape(1)")
     floating(name, answer, x)
     return len(answer)
 
@@ -97,6 +103,36 @@ def check_solver(solver: str | None, solution: Any, bounded: bool) -> None:
             "solver: 'newton' would have no effect beside a projection of y (project: lower): it knows no Y "
             "but the whole space; say what confines y by inequality="
         )
+
+
+def check_effects(env: Any) -> None:
+    """Raise ``ValueError`` for a keyword that would have no effect beside the others.
+
+    Args:
+        env: the :class:`~optenvs.envs.bilevel.user.BilevelFunctions`.
+    """
+    if env.minimum is not None:
+        check_finite("minimum", env.minimum)
+    if env.by_newton:
+        return
+    why = _unsolved(env) if env.solution is None else "beside solution=, which is measured at every query"
+    usual = type(env)
+    if env.evaluation_period != usual.evaluation_period:
+        raise ValueError(f"evaluation_period: {env.evaluation_period!r} would have no effect {why}")
+    if env.solution is not None:
+        return
+    if env.minimum is not None:
+        raise ValueError(f"minimum: {env.minimum!r} would have no effect {why}")
+    if env.tolerance not in (None, usual.tolerance):
+        raise ValueError(f"tolerance: {env.tolerance!r} would have no effect {why}: nobody knows the least F")
+
+
+def _unsolved(env: Any) -> str:
+    if env.solver is None:
+        return "where no lower problem is solved (solver=None)"
+    if env.sizes.m + env.sizes.p > LARGEST:
+        return f"where no lower problem is solved: there are more than {LARGEST} variables and constraints"
+    return "where no lower problem is solved: Newton's method knows no projection of y"
 
 
 def try_functions(

@@ -17,7 +17,7 @@ from optenvs.core.random import Keys, normal
 
 from .base import Constrained
 from .formulas import FORMULAS, Formula
-from .packaged import Packaged
+from .packaged import Packaged, spelt
 from .parts import Draw
 
 _SOURCES = ("torch", "package")
@@ -34,7 +34,7 @@ class ConstrainedCutest(Constrained):
     point by point, and carries no gradients. A point is evaluated once, whatever is asked of it, how often.
 
     Args:
-        problem: its name.
+        problem: its name, in any case.
         source: ``torch`` or ``package``; by default ``torch`` where the formula is there.
         arguments: what the package's problem is made with, for example its size. By default the paper's:
             MANCINONE has 100 variables; else the package's own.
@@ -57,6 +57,8 @@ class ConstrainedCutest(Constrained):
             raise ValueError(f"problem: expected a name, got {self.problem!r}")
         if self.source not in (None, *_SOURCES):
             raise ValueError(f"source: expected one of {', '.join(_SOURCES)} or None, got {self.source!r}")
+        name = self.problem.upper() if self.source == "torch" else spelt(self.problem)
+        object.__setattr__(self, "problem", name)
         if self.source == "torch" and self.problem not in FORMULAS:
             raise ValueError(f"source: {self.problem!r} is not among those in torch: {', '.join(FORMULAS)}")
         if self.arguments is not None and self.formula is not None:

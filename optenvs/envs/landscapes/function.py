@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from optenvs.core.errors import cause
 from optenvs.core.given import check_finite, check_settings
 from optenvs.core.random import Keys, uniform
 
@@ -99,9 +100,9 @@ class FunctionLandscape(Landscape):
             if isinstance(error, ValueError) and str(error).startswith(("function: ", "grad: ")):
                 raise
             given = f"{self.dtype} {'tensors' if self.backend == 'torch' else 'arrays'}"
+            told = cause(error) if self.backend == "torch" else _told(error)
             raise ValueError(
-                f"function: cannot be called on {given} of {self.dim} coordinates: "
-                f"{type(error).__name__}: {error}"
+                f"function: cannot be called on {given} of {self.dim} coordinates: {told}"
             ) from error
         if self.backend == "torch" and sloped and not slope.requires_grad and not self.grad:
             raise ValueError(

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from optenvs.core.env import Instance
+from optenvs.core.errors import cause
 from optenvs.core.given import check_settings
 from optenvs.core.random import Keys, keys_from_seed
 from optenvs.core.struct import tree_map
@@ -70,7 +71,7 @@ class NetworkFunctions(Network):
         except Exception as error:
             raise ValueError(
                 f"functions: cannot be called on {self.dtype} tensors of shape {(self.width,)} and "
-                f"differentiated: {type(error).__name__}: {error}"
+                f"differentiated: {cause(error)}"
             ) from error
         expected = {"values": (2, self.agents), "gradients": tuple(point.shape)}
         for what, got in (("values", values), ("gradients", slopes)):

