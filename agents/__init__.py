@@ -39,6 +39,11 @@ _AGENTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     for family in _FAMILIES
     for spec in importlib.import_module(f"{_HERE}.{family}").AGENTS
 }
+_TAKES: dict[str, tuple[str, ...]] = {
+    spec.name: spec.takes
+    for family in _FAMILIES
+    for spec in importlib.import_module(f"{_HERE}.{family}").AGENTS
+}
 _LAZY = {cls: module for module, cls, _ in _AGENTS.values()} | {
     "Agent": f"{_HERE}.core",
     "GradientAgent": f"{_HERE}.core",
@@ -56,7 +61,7 @@ _LAZY = {cls: module for module, cls, _ in _AGENTS.values()} | {
     "to_torch": f"{_HERE}.adapters.to_torch",
 }
 
-__all__ = [*_LAZY, "entry", "list_agents", "load_plugins", "make", "register", "schedules"]
+__all__ = [*_LAZY, "entry", "list_agents", "load_plugins", "make", "register", "schedules", "takes"]
 
 
 def __getattr__(name: str) -> Any:
@@ -138,8 +143,17 @@ def entry(name: str) -> tuple[str, str, tuple[str, ...]]:
     return _AGENTS[name]
 
 
-def register(name: str, entry_point: str, needs: tuple[str, ...] = ()) -> None:
-    """Add an agent of yours: ``module:Class``, and the oracle kinds that it needs.
+def takes(name: str) -> tuple[str, ...]:
+    """What of a problem a registered name can do with, where not all agents of its kind can.
+
+    Of ``equations``, ``inequalities``, ``bounds`` and ``minibatches``; an agent that does not name one of
+    these refuses it, or is of a kind in which there is no such difference.
+    """
+    return _TAKES.get(name, ())
+
+
+def register(name: str, entry_point: str, needs: tuple[str, ...] = (), takes: tuple[str, ...] = ()) -> None:
+    """Add an agent of yours: ``module:Class``, the oracle kinds that it needs, and what it :func:`takes`.
 
     An installed package does so by an entry point of the group ``optenvs.agents``, which names a function
     that calls this one.
@@ -152,4 +166,4 @@ def register(name: str, entry_point: str, needs: tuple[str, ...] = ()) -> None:
         raise ValueError(f"entry_point: expected 'module:Class', got {entry_point!r}")
     if _AGENTS.get(name, (module, cls, needs)) != (module, cls, needs):
         raise ValueError(f"name: {name!r} is already registered")
-    _AGENTS[name] = (module, cls, needs)
+    _AGENTS[name], _TAKES[name] = (module, cls, needs), takes

@@ -35,6 +35,9 @@ class Agent(Shown, abc.ABC):
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
+    takes: ClassVar[tuple[str, ...]] = ()
+    """What of a problem it can do with, where not all agents of its kind can: see ``agents.spec.TAKES``."""
+
     together: ClassVar[bool] = False
     """Whether it moves the agents of a problem of many together, and cannot run as each of them by itself."""
 

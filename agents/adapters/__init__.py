@@ -2,12 +2,13 @@
 
 from ..spec import AgentSpec
 
+_PROGRAMS = ("equations", "inequalities", "bounds")
 AGENTS = (
     AgentSpec("cma", "cma_es", "CMA", ("value|ranking",)),
-    AgentSpec("cobyqa", "scipy_methods", "COBYQA", ("value",)),
-    AgentSpec("ipopt", "ipopt", "Ipopt", ("value", "gradient")),
-    AgentSpec("lbfgsb", "scipy_methods", "LBFGSB", ("value", "gradient")),
-    AgentSpec("nomad", "nomad", "Nomad", ("value",)),
-    AgentSpec("slsqp", "scipy_methods", "SLSQP", ("value", "gradient")),
-    AgentSpec("trust_constr", "scipy_methods", "TrustConstr", ("value", "gradient")),
+    AgentSpec("cobyqa", "scipy_methods", "COBYQA", ("value",), _PROGRAMS),
+    AgentSpec("ipopt", "ipopt", "Ipopt", ("value", "gradient"), _PROGRAMS),
+    AgentSpec("lbfgsb", "scipy_methods", "LBFGSB", ("value", "gradient"), ("bounds",)),
+    AgentSpec("nomad", "nomad", "Nomad", ("value",), ("inequalities", "bounds")),
+    AgentSpec("slsqp", "scipy_methods", "SLSQP", ("value", "gradient"), _PROGRAMS),
+    AgentSpec("trust_constr", "scipy_methods", "TrustConstr", ("value", "gradient"), _PROGRAMS),
 )

@@ -21,7 +21,7 @@ class Ipopt(CalledBackAgent):
     the other arguments are those of :class:`agents.adapters.called_back.CalledBackAgent`.
     """
 
-    needs = IPOPT_METHOD.needs
+    needs, takes = IPOPT_METHOD.needs, IPOPT_METHOD.takes
 
     @property
     def spec(self) -> Method:

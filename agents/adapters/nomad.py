@@ -159,6 +159,7 @@ class Nomad(ReplayedAgent):
     settings: tuple[str, ...] = ()
 
     needs = ("value",)
+    takes = ("inequalities", "bounds")
 
     def __post_init__(self) -> None:
         if self.groups is not None:

@@ -52,7 +52,7 @@ class SLSQP(ScipyAgent):
     """
 
     name = "SLSQP"
-    needs = METHODS["slsqp"].needs
+    needs, takes = METHODS["slsqp"].needs, METHODS["slsqp"].takes
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -66,7 +66,7 @@ class TrustConstr(ScipyAgent):
     """
 
     name = "trust-constr"
-    needs = METHODS["trust-constr"].needs
+    needs, takes = METHODS["trust-constr"].needs, METHODS["trust-constr"].takes
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -77,7 +77,7 @@ class COBYQA(ScipyAgent):
     """
 
     name = "COBYQA"
-    needs = METHODS["cobyqa"].needs
+    needs, takes = METHODS["cobyqa"].needs, METHODS["cobyqa"].takes
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -85,7 +85,7 @@ class LBFGSB(ScipyAgent):
     """L-BFGS-B (Byrd, Lu, Nocedal and Zhu 1995), as scipy has it: gradients, bounds, no constraints."""
 
     name = "L-BFGS-B"
-    needs = METHODS["l-bfgs-b"].needs
+    needs, takes = METHODS["l-bfgs-b"].needs, METHODS["l-bfgs-b"].takes
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -106,6 +106,11 @@ class ScipyMethod(ScipyAgent):
     def needs(self) -> tuple[str, ...]:  # type: ignore[override]
         """The oracles that the method asks."""
         return self.spec.needs
+
+    @property
+    def takes(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Constraints and bounds that the method keeps."""
+        return self.spec.takes
 
 
 _REGISTERED: dict[str, type[ScipyAgent]] = {

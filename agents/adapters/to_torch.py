@@ -196,7 +196,7 @@ class AgentOptimizer(torch.optim.Optimizer):
             memory = self.state.get(parameters[0], {}).get("memory")
             if memory is not None:
                 state[number] = tensors(memory)
-        return {"state": state, "param_groups": groups}
+        return {"state": state, "param_groups": groups, "agent": type(self.agent).__name__}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take what :meth:`state_dict` gave, for parameters of the same shapes in the same groups.
@@ -204,6 +204,7 @@ class AgentOptimizer(torch.optim.Optimizer):
         Raises:
             ValueError: it is of other parameters, or of another agent; the message says what differs.
         """
+        self._check_told(state_dict)
         groups = state_dict["param_groups"]
         sizes = [len(group["params"]) for group in self.param_groups]
         came = [len(group["params"]) for group in groups]
@@ -219,6 +220,20 @@ class AgentOptimizer(torch.optim.Optimizer):
             group.update({name: value for name, value in told.items() if name != "params"})
         self.state.clear()
         self.state.update(state)
+
+    def _check_told(self, told: dict[str, Any]) -> None:
+        """Raise ``ValueError`` for what is not the state of an optimizer by this agent."""
+        own = type(self.agent).__name__
+        if not {"state", "param_groups"} <= {*told}:
+            raise ValueError(
+                f"state_dict: expected state, param_groups and agent, as state_dict gives them, got "
+                f"{', '.join(map(str, list(told)[:5])) or 'nothing'}"
+            )
+        known = {*_OWN, *(f.name for f in dataclasses.fields(self.agent))}  # type: ignore[arg-type]
+        odd = sorted({name for group in told["param_groups"] for name in group} - known)
+        whose = told.get("agent", f"another optimizer, whose groups have {', '.join(odd)}" if odd else own)
+        if whose != own:
+            raise ValueError(f"state_dict: expected that of agent {own}, got that of {whose}")
 
     def _fresh(self, number: int, group: dict[str, Any]) -> Memory:
         """The memory of a group before its first step, in the form that it has after it."""

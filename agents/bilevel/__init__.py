@@ -34,20 +34,23 @@ and eta of lv_hba, beta and eta of bvfsm, tau, tau_upper, sigma and sigma_upper 
 from ..spec import AgentSpec
 
 _GRADIENTS = ("upper_gradient", "lower_gradient", "inner_gradient")
+_EQUATIONS = ("equations",)
+_BOTH = (*_EQUATIONS, "inequalities")
+_BATCHES = ("minibatches",)
 _SECOND = ("lower_gradient", "upper_gradient", "product")
 
 AGENTS = (
-    AgentSpec("aipod", "aipod", "AiPOD", _SECOND),
-    AgentSpec("bic_gaffa", "bic_gaffa", "BiCGaffa", _GRADIENTS),
-    AgentSpec("blocc", "blocc", "Blocc", _GRADIENTS),
-    AgentSpec("bvfsm", "bvfsm", "BVFSM", (*_GRADIENTS, "lower", "inner_lower")),
-    AgentSpec("e_aipod", "aipod", "EAiPOD", _SECOND),
-    AgentSpec("f2sa", "f2sa", "F2SA", _GRADIENTS),
-    AgentSpec("federated_lv_hba", "federated_lv_hba", "FederatedLVHBA", ("round", *_GRADIENTS)),
-    AgentSpec("gam", "gam", "GAM", ("upper_gradient", "product", "solution")),
-    AgentSpec("hypergradient", "hypergradient", "Hypergradient", ("hypergradient", "solution")),
-    AgentSpec("implicit_gradient", "implicit_gradient", "ImplicitGradient", _SECOND),
-    AgentSpec("lv_hba", "lv_hba", "LVHBA", _GRADIENTS),
-    AgentSpec("stoc_bio", "stoc_bio", "StocBiO", _SECOND),
+    AgentSpec("aipod", "aipod", "AiPOD", _SECOND, _EQUATIONS),
+    AgentSpec("bic_gaffa", "bic_gaffa", "BiCGaffa", _GRADIENTS, (*_BOTH, *_BATCHES)),
+    AgentSpec("blocc", "blocc", "Blocc", _GRADIENTS, (*_BOTH, *_BATCHES)),
+    AgentSpec("bvfsm", "bvfsm", "BVFSM", (*_GRADIENTS, "lower", "inner_lower"), _BOTH),
+    AgentSpec("e_aipod", "aipod", "EAiPOD", _SECOND, _EQUATIONS),
+    AgentSpec("f2sa", "f2sa", "F2SA", _GRADIENTS, _BATCHES),
+    AgentSpec("federated_lv_hba", "federated_lv_hba", "FederatedLVHBA", ("round", *_GRADIENTS), _BATCHES),
+    AgentSpec("gam", "gam", "GAM", ("upper_gradient", "product", "solution"), _BOTH),
+    AgentSpec("hypergradient", "hypergradient", "Hypergradient", ("hypergradient", "solution"), _BOTH),
+    AgentSpec("implicit_gradient", "implicit_gradient", "ImplicitGradient", _SECOND, _EQUATIONS),
+    AgentSpec("lv_hba", "lv_hba", "LVHBA", _GRADIENTS, (*_BOTH, *_BATCHES)),
+    AgentSpec("stoc_bio", "stoc_bio", "StocBiO", _SECOND, _BATCHES),
     AgentSpec("unrolled", "unrolled", "Unrolled", ("inner_gradient", "upper_gradient", "inner_product")),
 )

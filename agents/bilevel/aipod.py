@@ -108,6 +108,7 @@ class AiPOD(Staged):
     accuracy: float = 1e-8
 
     needs = ("lower_gradient", "upper_gradient", "product")
+    takes = ("equations",)
     asks = (("lower_gradient",), ("upper_gradient",), ("product",))
 
     def __post_init__(self) -> None:

@@ -104,6 +104,7 @@ class BiCGaffa(Agent):
     z0: Number = 0.0
 
     needs = ("upper_gradient", "lower_gradient", "inner_gradient")
+    takes = ("equations", "inequalities", "minibatches")
 
     def __post_init__(self) -> None:
         for field in ("alpha", "beta", "eta", "power"):

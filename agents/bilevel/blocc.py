@@ -120,6 +120,7 @@ class Blocc(Agent):
     sigma_upper: Number | None = None
 
     needs = ("upper_gradient", "lower_gradient", "inner_gradient")
+    takes = ("equations", "inequalities", "minibatches")
 
     def __post_init__(self) -> None:
         require_numbers(self, "penalty", lambda v: (v > 0) & v.isfinite(), "a finite number > 0")

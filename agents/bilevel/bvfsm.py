@@ -101,6 +101,7 @@ class BVFSM(Staged):
     inner: int = 25
 
     needs = ("upper_gradient", "lower_gradient", "inner_gradient", "lower", "inner_lower")
+    takes = ("equations", "inequalities")
     asks = (
         ("inner_constraints",),
         ("inner_gradient", "inner_pullback"),

@@ -70,6 +70,7 @@ class F2SA(Staged):
     inner: int = 10
 
     needs = ("upper_gradient", "lower_gradient", "inner_gradient")
+    takes = ("minibatches",)
     asks = (needs, needs)
 
     def __post_init__(self) -> None:

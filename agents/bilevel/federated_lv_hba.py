@@ -70,6 +70,7 @@ class FederatedLVHBA(Agent):
     local: int = 1
 
     needs = ("round", "upper_gradient", "lower_gradient", "inner_gradient")
+    takes = ("minibatches",)
 
     def __post_init__(self) -> None:
         for field in ("alpha", "eta", "power"):

@@ -46,6 +46,7 @@ class GAM(ImplicitAgent):
     active: float = 1e-5
 
     needs = ("upper_gradient", "product", "solution")
+    takes = ("equations", "inequalities")
     asked_below = "solution"
 
     def __post_init__(self) -> None:

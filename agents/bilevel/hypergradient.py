@@ -58,6 +58,7 @@ class Hypergradient(Agent):
     first: float = 1e-3
 
     needs = ("hypergradient", "solution")
+    takes = ("equations", "inequalities")
 
     def __post_init__(self) -> None:
         require_numbers(self, "alpha", lambda v: v > 0, "a number > 0", none=True)

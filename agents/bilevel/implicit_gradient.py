@@ -48,6 +48,7 @@ class ImplicitGradient(ImplicitAgent):
     steps: int = 10
 
     needs = ("lower_gradient", "upper_gradient", "product")
+    takes = ("equations",)
     asked_below = "lower_gradient"
     also = ("lower_gradient",)
 

@@ -119,6 +119,7 @@ class LVHBA(Agent):
     project_inner: bool = False
 
     needs = ("upper_gradient", "lower_gradient", "inner_gradient")
+    takes = ("equations", "inequalities", "minibatches")
 
     def __post_init__(self) -> None:
         for field in ("alpha", "beta", "eta", "power"):

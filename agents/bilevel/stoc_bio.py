@@ -64,6 +64,7 @@ class StocBiO(Staged):
     terms: int = 10
 
     needs = ("lower_gradient", "upper_gradient", "product")
+    takes = ("minibatches",)
     asks = (("lower_gradient",), ("upper_gradient",), ("product",), ("product",))
 
     def __post_init__(self) -> None:

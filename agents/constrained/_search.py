@@ -123,6 +123,7 @@ class LineSearch(Agent):
     """What its inner solver counts."""
 
     needs = ("value", "constraints", "gradient", "jacobian", "hessian")
+    takes = ("equations",)
 
     def __post_init__(self) -> None:
         require(self, "tolerance", self.tolerance >= 0, "a number >= 0")

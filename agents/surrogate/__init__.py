@@ -4,10 +4,12 @@ from ..spec import AgentSpec
 
 AGENTS = (
     AgentSpec("attack_only", "attack_only", "AttackOnly", ("value", "poll", "vjp")),
-    AgentSpec("barrier_attack", "barrier_attack", "BarrierAttack", ("value", "poll", "jacobian")),
+    AgentSpec(
+        "barrier_attack", "barrier_attack", "BarrierAttack", ("value", "poll", "jacobian"), ("inequalities",)
+    ),
     AgentSpec("cdsm", "cdsm", "CDSM", ("value", "poll")),
     AgentSpec("directional_attack", "directional_attack", "DirectionalAttack", ("value", "poll", "vjp")),
-    AgentSpec("mads", "mads", "MADS", ("value", "poll")),
+    AgentSpec("mads", "mads", "MADS", ("value", "poll"), ("inequalities",)),
     AgentSpec(
         "piecewise_linear_ascent", "piecewise_linear_ascent", "PiecewiseLinearAscent", ("value", "poll")
     ),

@@ -100,6 +100,7 @@ class BarrierAttack(Agent):
     trigger: float = 1e-3
 
     needs = ("value", "poll", "jacobian")
+    takes = ("inequalities",)
 
     def __post_init__(self) -> None:
         low, high = self.limits

@@ -82,6 +82,7 @@ class MADS(Agent):
     pairs: int = 1
 
     needs = ("value", "poll")
+    takes = ("inequalities",)
 
     def __post_init__(self) -> None:
         require(self, "frame", 0 < self.frame <= self.largest, f"a share in (0, {self.largest}]")

@@ -119,7 +119,8 @@ def list_agents(
 ) -> None:
     """List the agents, by the names that experiment files use.
 
-    In Python, agents.make takes them.
+    In Python, agents.make takes them. "takes" says what an agent can do with and others of its kind refuse:
+    constraints (of two levels: the lower one's), bounds, answers that rest on mini-batches.
     """
     from optenvs import agents
     from optenvs.bench.docstrings import first_line
@@ -128,12 +129,12 @@ def list_agents(
     every = "|".join(kind for *_, kinds in entries.values() for kind in kinds)
     with one_line():
         _known("--needs", needs, {*every.split("|")})
-    table = Table("name", "needs", "summary", box=None, pad_edge=False)
+    table = Table("name", "needs", "takes", "summary", box=None, pad_edge=False)
     table.columns[0].no_wrap = True
     for name in agents.list_agents(needs):
         module, cls, kinds = entries[name]
         text = escape(first_line(module, cls))
-        table.add_row(name, ", ".join(kinds).replace("|", " or "), text)
+        table.add_row(name, ", ".join(kinds).replace("|", " or "), ", ".join(agents.takes(name)), text)
     new_console().print(table)
 
 

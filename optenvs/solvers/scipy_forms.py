@@ -42,6 +42,11 @@ class Method(NamedTuple):
         forms = {"exact": "hessian", "products": "hessian_product|hvp"}
         return (*found, "|".join(forms[form] for form in self.hessian))
 
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """What of a problem it can do with, as agents say it."""
+        return ("equations", "inequalities") * self.constraints + ("bounds",) * self.bounds
+
 
 _EITHER = ("exact", "products")
 METHODS = {

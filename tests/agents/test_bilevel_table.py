@@ -86,6 +86,21 @@ def test_the_table_has_every_agent_and_every_problem() -> None:
         assert list(row) == list(PROBLEMS)
 
 
+ASKING = {
+    "equations": ("Toy", "Strong"),
+    "inequalities": ("Inequality",),
+    "minibatches": ("batches", "LongTail"),
+}
+"""Columns that ask for what ``optenvs agents`` says that an agent takes."""
+
+
+@pytest.mark.parametrize("name", [spec.name for spec in bilevel.AGENTS])
+def test_what_an_agent_takes_is_what_the_table_says(name: str) -> None:
+    runs = table()[name]
+    for word, columns in ASKING.items():
+        assert (word in agents.takes(name)) == any(runs[column] for column in columns), word
+
+
 @pytest.mark.parametrize("name", [spec.name for spec in bilevel.AGENTS])
 def test_an_agent_runs_or_refuses_by_name_as_the_table_says(name: str) -> None:
     agent = agents.make(name, **SETTINGS.get(name, {}))

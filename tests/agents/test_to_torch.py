@@ -183,6 +183,14 @@ def test_a_state_dict_of_another_agent_or_module_is_refused_and_nothing_is_lost(
     told["state"] = {0: {"agent.momentum": torch.zeros(1, 26)}}
     with pytest.raises(ValueError, match="state_dict: expected the memory of this agent"):
         optimizer.load_state_dict(told)
+    with pytest.raises(ValueError, match="state_dict: expected that of agent Adam, got that of SGD"):
+        optimizer.load_state_dict(strange.state_dict())
+    torchs = torch.optim.Adam(net.parameters(), lr=1e-2)
+    trained(net, torchs, steps=1)
+    with pytest.raises(ValueError, match="got that of another optimizer, whose groups have capturable, "):
+        optimizer.load_state_dict(torchs.state_dict())
+    with pytest.raises(ValueError, match="expected state, param_groups and agent, .* got 0.weight"):
+        optimizer.load_state_dict(net.state_dict())
     after = optimizer.state_dict()
     assert after["param_groups"] == before["param_groups"]
     assert all(torch.equal(after["state"][0][path], value) for path, value in before["state"][0].items())

@@ -222,6 +222,7 @@ def test_declared_needs_are_the_classes(name: str) -> None:
     agent = agents.make(name)
     for kind in "|".join(agent.needs).split("|") if agent.needs else ():
         assert name in agents.list_agents(needs=kind)
+    assert agents.takes(name) == agent.takes
     assert getattr(agents, type(agent).__name__) is type(agent)
     assert type(agent).__doc__
     assert type(agent.replace()) is type(agent)

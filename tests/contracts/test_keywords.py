@@ -178,7 +178,10 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
     "objective": each("objective", "bilinear"),
     "oracle": each("oracle", "value", "hvp", "minibatch", "conjugate"),
     "order": each("order", "time"),
-    "paired": [*each("paired", False, oracle="fitness"), *each("paired", False, level="tiny")],
+    "paired": [
+        *each("paired", False, oracle="fitness", estimator="truncated_bptt"),
+        *each("paired", False, level="tiny"),
+    ],
     "part": each("part", "validation"),
     "particles": each("particles", 4),
     "perturbation": each("perturbation", 0.3),

@@ -68,8 +68,8 @@ class MetaTraining(RuleSearch):
             all instances and particles, which looks at numbers: nothing then compiles it, or maps over it.
         rule: what is trained: an agent with ``flat``, ``size`` and ``weights`` (every learned one), or in
             ``optenvs.make`` the name of one, or a table of its ``name`` and keywords.
-        oracle: ``gradient``, or ``fitness`` for the losses of a population, which plays whole lifetimes
-            whatever the estimator and its keywords.
+        oracle: ``gradient``, or ``fitness`` for the losses of a population, which plays whole lifetimes and
+            has neither an estimator nor its keywords.
         estimator: of the gradient: ``truncated_bptt``, ``bptt``, ``full_es``, ``truncated_es``, ``pes`` or
             ``noise_reuse_es`` (also ``es_single``).
         particles: P: inner episodes at once, two for each pair of an evolution strategy; members of a

@@ -79,12 +79,13 @@ def _check_pairs(env: Any) -> None:
         why = "paired=True" if fitness else f"estimator={env.estimator!r}"
         raise ValueError(f"particles: expected an even number, for the pairs of {why}, got {env.particles}")
     idle = {
+        "estimator": fitness,
         "sign": fitness or not pairs,
         "clip": fitness or (env.sign and pairs),
         "second_order": fitness or pairs,
-        "std": not fitness and not pairs,
-        "window": not fitness and env.whole,
-        "staggered": not fitness and env.whole,
+        "std": fitness or not pairs,
+        "window": env.whole,
+        "staggered": env.whole,
         "paired": not fitness,
     }
     for name, unused in idle.items():

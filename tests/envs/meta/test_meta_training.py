@@ -373,6 +373,20 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"sign": True}, ValueError, "sign: True would have no effect on estimator='truncated_bptt'"),
     ({"estimator": "pes", "second_order": True}, ValueError, "second_order: True would have no effect"),
     ({"estimator": "bptt", "window": 3}, ValueError, "window: 3 would have no effect on estimator='bptt'"),
+    *(
+        (
+            {"oracle": "fitness", "particles": 4} | changes,
+            ValueError,
+            f"{next(iter(changes))}: .* would have no effect on oracle='fitness'",
+        )
+        for changes in (
+            {"estimator": "pes"},
+            {"window": 3},
+            {"std": 0.1},
+            {"staggered": False},
+            {"clip": 1.0},
+        )
+    ),
     ({"held_out": "test"}, ValueError, "held_out: no split 'test'"),
     ({"held_out": {"stretch": 0}}, ValueError, "held_out: stretch: expected a whole number >= 1"),
     ({"held_out": 3}, TypeError, "held_out: expected one of seeds"),
