@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from optenvs.solvers.ipopt import casadi
+from optenvs.solvers.ipopt import casadi, try_options
 from optenvs.solvers.scipy_forms import IPOPT_METHOD, Method
 
 from .called_back import CalledBackAgent
@@ -26,6 +26,10 @@ class Ipopt(CalledBackAgent):
     @property
     def spec(self) -> Method:
         return IPOPT_METHOD
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        try_options(self.options)
 
     def init(self, problem: Any, observation: Any, keys: Any) -> Any:
         casadi()

@@ -138,7 +138,7 @@ class BilledFunction(AskedFunctions):
             bounded: whether the bounds are kept, where the method can.
 
         Raises:
-            ValueError, OracleMismatch: the method does not fit the problem.
+            ValueError, OracleMismatch: the method does not fit the problem, or ``tol`` or an option is none.
         """
         check(self, method_of(method), bounded, hessian)
         return keywords(self, method, hessian, bounded)
@@ -171,7 +171,7 @@ class BilledFunction(AskedFunctions):
             options: the solver's own.
 
         Raises:
-            ValueError, OracleMismatch: the method does not fit the problem.
+            ValueError, OracleMismatch: the method does not fit the problem, or ``tol`` or an option is none.
         """
         if multipliers is not None:
             try:

@@ -7,17 +7,35 @@ more is asked, and it is raised when IPOPT has stopped.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Callable
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from optenvs.core.given import is_number
 
 from .functions import Functions
 from .scipy_forms import IPOPT_METHOD, curvature
 
 _Answers = Callable[..., list[Any]]
 _SMALL = 1e-300
+_COUNTS = (
+    *(
+        "max_iter",
+        "acceptable_iter",
+        "max_soc",
+        "max_resto_iter",
+        "max_filter_resets",
+        "filter_reset_trigger",
+    ),
+    *("limited_memory_max_history", "limited_memory_max_skipping", "print_level", "file_print_level"),
+    *("watchdog_shortened_iter_trigger", "watchdog_trial_iter_max", "print_frequency_iter"),
+    *("min_refinement_steps", "max_refinement_steps"),
+)
+"""Options that are whole numbers: casadi cuts off the fraction of others without a word."""
 
 
 class Found(NamedTuple):
@@ -42,6 +60,50 @@ def casadi() -> Any:
         raise ImportError(
             f"IPOPT needs the package casadi: pip install 'optenvs[ipopt]', or pip install casadi ({error})"
         ) from error
+
+
+def check_options(options: Mapping[Any, Any]) -> None:
+    """Raise ``ValueError`` for options that casadi would leave out, or take for something else."""
+    for name, value in options.items():
+        if not isinstance(name, str):
+            raise ValueError(f"options: expected IPOPT's names, got {name!r}")
+        if isinstance(value, bool):
+            raise ValueError(f"options: {name}: expected 'yes' or 'no', as IPOPT writes them, got {value!r}")
+        if not (is_number(value) or isinstance(value, str)) or value != value:
+            raise ValueError(f"options: {name}: expected a number or a word, got {value!r}")
+        if name in _COUNTS and not (is_number(value) and 0 <= value < 2**31 and value == int(value)):
+            raise ValueError(f"options: {name}: expected a whole number >= 0, got {value!r}")
+
+
+def try_options(options: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` for options that IPOPT does not know or refuses, where casadi is there.
+
+    It says so itself, on a problem of one variable.
+    """
+    check_options(options)
+    if options and importlib.util.find_spec("casadi") is not None:
+        ca = casadi()
+        x = ca.SX.sym("x")
+        own = {"print_level": 0, "sb": "yes"} | dict(options) | {"print_level": 0}
+        with _refused(options):
+            solver = ca.nlpsol("trial", "ipopt", {"x": x, "f": x**2}, {"ipopt": own, "print_time": False})
+            solver(x0=1.0)
+            _check_status(solver.stats(), options)
+
+
+@contextlib.contextmanager
+def _refused(options: Mapping[str, Any]) -> Iterator[None]:
+    """An option that IPOPT refuses is a ``ValueError``."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise ValueError(f"options: IPOPT refuses {dict(options)!r}: {_last_line(error)}") from error
+
+
+def _check_status(stats: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """What it refuses when it begins: a linear solver that its build lacks."""
+    if str(stats["return_status"]) == "Invalid_Option":
+        raise ValueError(f"options: IPOPT refuses {dict(options)!r}: Invalid_Option")
 
 
 def run(functions: Functions, tol: float | None, hessian: str, options: dict[str, Any]) -> Found:
@@ -79,10 +141,8 @@ def run(functions: Functions, tol: float | None, hessian: str, options: dict[str
         "calc_lam_p": False,
         "iteration_callback": made["iteration_callback"],
     }
-    try:
+    with _refused(options):
         solver = ca.nlpsol("solver", "ipopt", made["nlp"], settings)
-    except RuntimeError as error:
-        raise ValueError(f"options: IPOPT refuses {options!r}: {_last_line(error)}") from error
     upper = np.zeros(functions.count)
     lower = np.where(np.arange(functions.count) < functions.equalities, 0.0, -np.inf)
     answer = solver(
@@ -96,6 +156,7 @@ def run(functions: Functions, tol: float | None, hessian: str, options: dict[str
     if calls.error is not None:
         raise calls.error
     stats = solver.stats()
+    _check_status(stats, options)
     multipliers = np.array(answer["lam_g"]).ravel() if functions.count else None
     x = np.clip(np.array(answer["x"]).ravel(), functions.lower, functions.upper)
     return Found(x, multipliers, 0 if stats["success"] else 1, str(stats["return_status"]), answer)

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from optenvs.core.given import is_number
+
 from .functions import Functions
 from .scipy_forms import IPOPT_METHOD, check, keywords, method_of, multipliers_of
 from .shown import Shown
@@ -68,10 +70,12 @@ def solve(
         options: the solver's own.
 
     Raises:
-        ValueError, OracleMismatch: the method does not fit the problem.
+        ValueError, OracleMismatch: the method does not fit the problem, or ``tol`` or an option is none.
         BudgetSpent: the budget is used up.
         ImportError: the solver is not there.
     """
+    if tol is not None and not (is_number(tol) and tol > 0):
+        raise ValueError(f"tol: expected a number > 0 or None, got {tol!r}")
     spec = None if method.lower() == IPOPT else method_of(method)
     check(functions, IPOPT_METHOD if spec is None else spec, bounded, hessian)
     begin = functions.start if start is None else np.asarray(start, np.float64)
@@ -81,8 +85,9 @@ def solve(
         return Solution(shown.point(shown.start), None, _NOTHING, "the bounds leave nothing to choose")
     try:
         if spec is None:
-            from .ipopt import run
+            from .ipopt import check_options, run
 
+            check_options(options or {})
             x, multipliers, status, message, result = run(shown, tol, hessian, dict(options or {}))
         else:
             result = _minimize(shown, spec.name, tol, hessian, dict(options or {}))

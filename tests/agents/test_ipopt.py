@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,37 @@ def test_without_the_package_it_says_which(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "casadi", None)
     with pytest.raises(ImportError, match=r"IPOPT needs the package casadi: pip install 'optenvs\[ipopt\]'"):
         optenvs.rollout(FREE, agents.make("ipopt"), steps=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"max_iter": "3"}, "max_iter: expected a whole number >= 0, got '3'"),
+        ({"max_iter": 2.5}, "max_iter: expected a whole number >= 0, got 2.5"),
+        ({"max_iter": -1}, "max_iter: expected a whole number >= 0, got -1"),
+        ({"max_iter": 10**12}, "max_iter: expected a whole number >= 0, got 1000000000000"),
+        ({"max_iter": None}, "max_iter: expected a number or a word, got None"),
+        ({"max_iter": [3]}, r"max_iter: expected a number or a word, got \[3\]"),
+        ({"tol": float("nan")}, "tol: expected a number or a word, got nan"),
+        ({"mehrotra_algorithm": True}, "mehrotra_algorithm: expected 'yes' or 'no', .* got True"),
+        ({3: 1}, "expected IPOPT's names, got 3"),
+    ],
+)
+def test_options_that_would_be_left_out_are_named(options: dict[str, Any], told: str) -> None:
+    """casadi takes None and NaN without a word, cuts fractions off, and counts beyond 32 bits from below."""
+    with pytest.raises(ValueError, match=f"options: {told}"):
+        agents.make("ipopt", options=options)
+    with pytest.raises(ValueError, match=f"options: {told}"):
+        optenvs.as_function(FREE).minimize("ipopt", options=options)
+
+
+@pytest.mark.parametrize("tol", ["1", 0.0, -1.0, float("nan"), True])
+def test_a_tolerance_that_is_none_is_named(tol: Any) -> None:
+    with pytest.raises(ValueError, match="Ipopt: tol: expected a number > 0 or None, got"):
+        agents.make("ipopt", tol=tol)
+    for method in ("ipopt", "SLSQP"):
+        with pytest.raises(ValueError, match="tol: expected a number > 0 or None, got"):
+            optenvs.as_function(FREE).minimize(method, tol=tol)
 
 
 @pytest.fixture
@@ -71,8 +103,13 @@ class TestIpopt:
         assert found.status == -3 and f.calls["value"] == 3 and found.merit == f.best
 
     def test_what_it_cannot_do_is_named(self) -> None:
-        with pytest.raises(ValueError, match="options: IPOPT refuses .*'nonsense'"):
-            optenvs.rollout(FREE, agents.make("ipopt", options={"nonsense": 1}), steps=1)
+        for options in ({"nonsense": 1}, {"mu_strategy": "odd"}, {"mu_strategy": 3}, {"tol": -1.0}):
+            with pytest.raises(ValueError, match=f"options: IPOPT refuses .*'{next(iter(options))}'"):
+                agents.make("ipopt", options=options)
+            with pytest.raises(ValueError, match=f"options: IPOPT refuses .*'{next(iter(options))}'"):
+                optenvs.as_function(FREE).minimize("ipopt", options=options)
+        with pytest.raises(ValueError, match="IPOPT refuses .*'ma57'}: Invalid_Option"):  # not in the wheel
+            agents.make("ipopt", options={"linear_solver": "ma57"})
         many = quadratic(A=[[1.0, 0], [0, 1.0], [1.0, 1.0]], b=[0.1, 0.2, 0.3])
         with pytest.raises(ValueError, match="IPOPT knows no more equations than coordinates"):
             optenvs.rollout(many, agents.make("ipopt"), steps=1)

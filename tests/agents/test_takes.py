@@ -34,6 +34,7 @@ def test_every_word_is_known_and_only_these_families_have_some() -> None:
         assert not agents.takes(name) or name in differing
 
 
+@pytest.mark.filterwarnings("ignore:Singular Jacobian")  # scipy's, where a constraint is not active
 @pytest.mark.parametrize("name", [*SOLVERS, *(spec.name for spec in constrained.AGENTS)])
 def test_of_programs_it_runs_on_what_it_takes_and_refuses_the_rest(name: str) -> None:
     if name == "ipopt" and importlib.util.find_spec("casadi") is None:
