@@ -11,13 +11,41 @@ from torch import Tensor
 
 from optenvs.core.env import Action
 from optenvs.core.errors import check_oracles
+from optenvs.core.ledger import Ledger
 from optenvs.core.offer import ANSWERED, Offer
 from optenvs.core.oracles import inside_transform
-from optenvs.core.struct import select
+from optenvs.core.struct import select, static, struct
 
 from ..core import Agent, Observation, by_row, require
 
 T = TypeVar("T")
+
+
+@struct
+class SaddleState:
+    """What single loops remember that follow a saddle (theta, lambda) beside (x, y, z).
+
+    Attributes:
+        x, y, theta, lam, z: of the iteration; multipliers ``(B, 0)`` without constraints.
+        k: iterations so far, ``(B, 1)``.
+        outer: where in its iteration a row is, ``(B,)``.
+        settings: the agent's numbers by name, ``(B, 1)`` each.
+        geometry: the problem's.
+        work: ``projections``.
+        offer: what can be asked.
+    """
+
+    x: Float[Tensor, "B n"]
+    y: Float[Tensor, "B m"]
+    theta: Float[Tensor, "B m"]
+    lam: Float[Tensor, "B p"]
+    z: Float[Tensor, "B p"]
+    k: Float[Tensor, "B 1"]
+    outer: Bool[Tensor, "B"]
+    settings: dict[str, Float[Tensor, "B 1"]]
+    geometry: Any
+    work: Ledger
+    offer: Offer = static()
 
 
 def constrained(problem: Any) -> bool:

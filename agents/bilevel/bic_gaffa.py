@@ -33,46 +33,30 @@ from torch import Tensor
 
 from optenvs.core.env import Action
 from optenvs.core.ledger import Ledger
-from optenvs.core.offer import WANT, Offer
+from optenvs.core.offer import WANT
 from optenvs.core.random import Keys
-from optenvs.core.struct import replace, static, struct
+from optenvs.core.struct import replace, struct
 
 from ..core import Agent, Observation
-from ._levels import advanced, check, rate, require_numbers, split, start_of
+from ._levels import SaddleState, advanced, check, rate, require_numbers, split, start_of
 
 Number = float | Float[Tensor, "B"]
 
 
 @struct
-class BiCGaffaState:
+class BiCGaffaState(SaddleState):
     """Where an instance stands.
 
+    ``outer`` says whether the next answer is that of an iteration's second query. Projections are onto X and
+    onto Y.
+
     Attributes:
-        x, y, theta: of the iteration.
-        lam, z: multipliers, ``(B, 0)`` without constraints.
-        k: iterations so far, ``(B, 1)``.
-        outer: whether the next answer is that of an iteration's second query, ``(B,)``.
-        settings: the agent's numbers by name, ``(B, 1)`` each.
-        geometry: the problem's.
-        work: ``projections`` onto X and Y.
         wanted: what the last query wanted, ``(B, kinds)``.
         finished: rows whose budget did not pay it, ``(B,)``.
-        offer: what can be asked.
     """
 
-    x: Float[Tensor, "B n"]
-    y: Float[Tensor, "B m"]
-    theta: Float[Tensor, "B m"]
-    lam: Float[Tensor, "B p"]
-    z: Float[Tensor, "B p"]
-    k: Float[Tensor, "B 1"]
-    outer: Bool[Tensor, "B"]
-    settings: dict[str, Float[Tensor, "B 1"]]
-    geometry: Any
-    work: Ledger
     wanted: Int64[Tensor, "B kinds"]
     finished: Bool[Tensor, "B"]
-    offer: Offer = static()
 
 
 @dataclass(frozen=True, eq=False)

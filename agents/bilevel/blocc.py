@@ -33,9 +33,9 @@ from torch import Tensor
 
 from optenvs.core.env import Action
 from optenvs.core.ledger import Ledger
-from optenvs.core.offer import WANT, Offer
+from optenvs.core.offer import WANT
 from optenvs.core.random import Keys
-from optenvs.core.struct import replace, static, struct
+from optenvs.core.struct import replace, struct
 
 from ..core import Agent, Observation
 from ._levels import (
@@ -48,7 +48,7 @@ from ._levels import (
     split,
     start_of,
 )
-from ._stages import require_whole
+from ._stages import StagedState, beginning, require_whole
 
 Number = float | Float[Tensor, "B"]
 PRIMAL, DUAL, OUTER = range(3)
@@ -56,38 +56,24 @@ PRIMAL, DUAL, OUTER = range(3)
 
 
 @struct
-class BloccState:
-    """Where an instance stands.
+class BloccState(StagedState):
+    """Where an instance stands, beside what agents in stages remember.
+
+    ``stage`` is one of the module's constants, y is y_F, ``j`` counts the steps of y in this round; work are
+    ``projections`` onto X and Y, and ``inner_steps``, of y and of multipliers, of both saddles.
 
     Attributes:
-        x: the upper variable.
-        y, mu: y_F and mu_F, ``(B, 0)`` without constraints.
+        mu: mu_F, ``(B, 0)`` without constraints.
         inner, inner_mu: y_g and mu_g.
-        stage: see the module's constants, ``(B,)``.
-        primal: steps of y in this round, ``(B,)``.
         rounds: dual steps since x moved, ``(B,)``.
-        settings: the agent's numbers by name, ``(B, 1)`` each.
-        geometry: the problem's.
-        work: ``projections`` onto X and Y, and ``inner_steps``, of y and of multipliers, of both saddles.
         wanted: what the last query wanted, ``(B, kinds)``.
-        finished: rows whose budget did not pay it, ``(B,)``.
-        offer: what can be asked.
     """
 
-    x: Float[Tensor, "B n"]
-    y: Float[Tensor, "B m"]
     mu: Float[Tensor, "B p"]
     inner: Float[Tensor, "B m"]
     inner_mu: Float[Tensor, "B p"]
-    stage: Int64[Tensor, "B"]
-    primal: Int64[Tensor, "B"]
     rounds: Int64[Tensor, "B"]
-    settings: dict[str, Float[Tensor, "B 1"]]
-    geometry: Any
-    work: Ledger
     wanted: Int64[Tensor, "B kinds"]
-    finished: Bool[Tensor, "B"]
-    offer: Offer = static()
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,26 +117,19 @@ class Blocc(Agent):
         require_whole(self, "rounds", "primal")
 
     def init(self, problem: Any, observation: Observation, keys: Keys) -> BloccState:
-        offer, (x, y) = check(self, problem), start_of(observation)
-        geometry, none = problem.geometry, torch.zeros_like(keys)
-        x, y = geometry.upper(x), geometry.lower(y)
-        mu = torch.zeros_like(geometry.equal, dtype=x.dtype)
+        check(self, problem)
+        x, y = start_of(observation)
+        y = problem.geometry.lower(y)
+        mu = torch.zeros_like(problem.geometry.equal, dtype=x.dtype)
         work = Ledger.empty(("projections", "inner_steps"), len(keys), keys.device)
+        begun = beginning(keys, problem, self._settings(problem, x), x, y)
         return BloccState(
-            x=x,
-            y=y,
+            **begun | {"work": work.bill({"projections": 2})},
             mu=mu,
             inner=y,
             inner_mu=mu,
-            stage=none,
-            primal=none,
-            rounds=none,
-            settings=self._settings(problem, x),
-            geometry=geometry,
-            work=work.bill({"projections": 2}),
+            rounds=torch.zeros_like(keys),
             wanted=torch.zeros_like(observation["answered"]),
-            finished=none > 0,
-            offer=offer,
         )
 
     def _settings(self, problem: Any, x: Float[Tensor, "B n"]) -> dict[str, Float[Tensor, "B 1"]]:
@@ -198,13 +177,13 @@ class Blocc(Agent):
         if state.mu.shape[1]:
             above = above + split(seen["pullback"], x)[1]
             below = below + split(seen["inner_pullback"], x)[1]
-        primal = state.primal + 1
-        through = primal >= self.primal
+        j = state.j + 1
+        through = j >= self.primal
         after = replace(
             state,
             y=lower(state.y - at["tau_upper"] * above),
             inner=lower(state.inner - at["tau"] * below),
-            primal=torch.where(through, 0, primal),
+            j=torch.where(through, 0, j),
             work=state.work.bill({"projections": 2, "inner_steps": 2}),
         )
         if state.mu.shape[1]:

@@ -29,49 +29,39 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from optenvs.core.env import Action
 from optenvs.core.ledger import Ledger
-from optenvs.core.offer import Offer
 from optenvs.core.random import Keys, uniform
-from optenvs.core.struct import replace, static, struct
+from optenvs.core.struct import replace, struct
 
 from ..core import Agent, Observation, require
-from ._levels import by_phase, check, constants, constrained, rate, require_numbers, split, start_of
+from ._levels import (
+    SaddleState,
+    by_phase,
+    check,
+    constants,
+    constrained,
+    rate,
+    require_numbers,
+    split,
+    start_of,
+)
 
 INNER = ("y", "ones", "uniform")
 Number = float | Float[Tensor, "B"]
 
 
 @struct
-class LVHBAState:
+class LVHBAState(SaddleState):
     """Where an instance stands.
 
-    Attributes:
-        x, y, theta, lam, z: of the iteration; multipliers in the units of the scaled constraints, ``(B, 0)``
-            without constraints.
-        k: iterations so far, ``(B, 1)``.
-        outer: whether the last query was the second one of its iteration, ``(B,)``.
-        settings: the agent's numbers by name, ``(B, 1)`` each, with ``unit``, what constraints are divided
-            by, and ``r`` in units of the scaled constraints.
-        geometry: the problem's.
-        work: ``projections`` onto C, and onto what is feasible at x.
-        offer: what can be asked.
+    ``outer`` says whether the last query was the second one of its iteration. Multipliers are in the units of
+    the scaled constraints; ``settings`` has ``unit``, too, what constraints are divided by, and ``r`` in the
+    units of the scaled ones. Projections are onto C, and onto what is feasible at x.
     """
-
-    x: Float[Tensor, "B n"]
-    y: Float[Tensor, "B m"]
-    theta: Float[Tensor, "B m"]
-    lam: Float[Tensor, "B p"]
-    z: Float[Tensor, "B p"]
-    k: Float[Tensor, "B 1"]
-    outer: Bool[Tensor, "B"]
-    settings: dict[str, Float[Tensor, "B 1"]]
-    geometry: Any
-    work: Ledger
-    offer: Offer = static()
 
 
 @dataclass(frozen=True, eq=False)

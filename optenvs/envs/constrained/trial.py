@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable
 
@@ -10,13 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from optenvs.core.differences import contradiction
 from optenvs.core.errors import cause
 from optenvs.core.oracles import jacobian
 
 Function = Callable[[Tensor], Tensor]
-
-_STEPS = 5
-"""How many lengths of central differences are tried, for a function may be steep."""
 
 
 def answers(name: str, function: Function, x: Float[Tensor, "B n"]) -> Float[Tensor, "B m"]:
@@ -91,30 +88,20 @@ def _check_slope(name: str, function: Function, start: Float[Tensor, "n"]) -> No
     """Raise ``ValueError`` where torch's derivative along a direction is not that of central differences.
 
     It is compared beside the start, in a direction that is special in no coordinate: a start may well lie at
-    a kink. Where differences are not sure of themselves, or not finite, there is nothing to compare.
+    a kink.
     """
     place = torch.arange(1, len(start) + 1, dtype=start.dtype, device=start.device)
     size = 1 + start.abs()
     point, along = start + 1e-3 * size * torch.sin(2.39996 * place), size * torch.cos(place).sign()
     along = along * (1 + 0.5 * torch.sin(1.7 * place))
-    eps = torch.finfo(start.dtype).eps
-    steps = torch.logspace(-2, math.log10(eps) / 2, _STEPS, dtype=start.dtype, device=start.device)
-    steps = steps.unsqueeze(-1)
-    moved = steps * along
     _, (slopes,) = jacobian(lambda x: answers(name, function, x), point.unsqueeze(0))
-    after, before = answers(name, function, torch.cat((point + moved, point - moved))).detach().chunk(2)
-    told, seen = slopes @ along, (after - before) / (2 * steps)
-    rounding = 10 * eps * torch.maximum(after.abs(), before.abs()) / steps
-    close, size = (1e-2 if start.dtype == torch.float32 else 1e-4), seen.abs()
-    fits = (seen - told).abs() <= close * torch.maximum(size, told.abs()) + rounding
-    # two lengths that agree are sure of it
-    sure = (seen[1:] - seen[:-1]).abs() <= close * torch.maximum(size[1:], size[:-1]) + rounding[1:]
-    sure &= seen[1:].isfinite() & told.isfinite()
-    for i in torch.nonzero(sure.any(0) & ~(fits & seen.isfinite()).any(0)).flatten().tolist():
-        by_differences = float(seen[1:, i][sure[:, i]][0])
+    found = contradiction(
+        lambda x: answers(name, function, x), (slopes @ along).unsqueeze(0), point[None], along[None]
+    )
+    if found is not None:
+        which = f" (number {found.number} of the answer)" if len(slopes) > 1 else ""
         raise ValueError(
-            f"{name}: torch's derivative beside the start is {float(told[i]):.6g} along a direction, central "
-            f"differences say {by_differences:.6g}"
-            f"{f' (number {i} of the answer)' * (len(told) > 1)}: part of it is detached from x, or written "
-            "with a derivative of its own that is wrong"
+            f"{name}: torch's derivative beside the start is {found.told:.6g} along a direction, central "
+            f"differences say {found.seen:.6g}{which}: part of it is detached from x, or written with a "
+            "derivative of its own that is wrong"
         )
