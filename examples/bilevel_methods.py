@@ -143,23 +143,27 @@ def shares(each: Course, least: np.ndarray, bills: np.ndarray) -> np.ndarray:
 
 def plot(curves: dict[str, dict[str, np.ndarray]], bills: np.ndarray, path: Path) -> None:
     """One panel a problem."""
-    figure = new_figure(13, 7.5)
-    panels = figure.subplots(2, 3).flatten()
-    colors = {name: f"C{i % 10}" for i, name in enumerate(METHODS)}
+    figure = new_figure(11, 6.4)
+    panels = figure.subplots(2, 3, sharex=True, sharey=True).flatten()
+    shown: dict[str, Any] = {}
     for axes, (problem, found) in zip(panels, curves.items(), strict=False):
-        for i, (name, curve) in enumerate(found.items()):
-            style = "-" if METHODS.index(name) < 10 else "--"
-            axes.plot(bills, curve.clip(1e-12), style, color=colors[name], label=name, lw=1.6 - 0.04 * i)
+        for name, curve in found.items():
+            i = METHODS.index(name)
+            style = {"color": f"C{i % 10}", "linestyle": "-" if i < 10 else "--", "linewidth": 1.8 - 0.05 * i}
+            shown[name] = axes.plot(bills, curve.clip(1e-12), label=name, **style)[0]
         axes.set(xscale="log", yscale="log", title=problem, ylim=(1e-11, 2))
         axes.grid(alpha=0.3)
-        axes.legend(fontsize="x-small", loc="lower left")
     for axes in panels[len(curves) :]:
         axes.set_axis_off()
     for axes in panels[3:]:
         axes.set_xlabel("derivatives")
     for axes in panels[::3]:
-        axes.set_ylabel("Phi above the least, share of the start's")
-    figure.savefig(path, dpi=70)
+        axes.set_ylabel("gap of Phi, share of the first")
+    names = [name for name in METHODS if name in shown]
+    figure.legend(
+        [shown[name] for name in names], names, loc="outside lower center", ncols=6, fontsize="small"
+    )
+    figure.savefig(path, dpi=80)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -67,18 +67,29 @@ def costs(problem: str, agent: str, batch: int) -> np.ndarray:
 
 
 def plot(found: dict[str, dict[str, np.ndarray]], path: Path) -> None:
-    """The share of instances solved at each bill."""
-    figure = new_figure(6.4, 3.6)
-    axes = figure.subplots()
-    for agent, costs_of in found.items():
-        every = np.sort(np.concatenate(list(costs_of.values())))
-        solved = every[np.isfinite(every)]
-        share = np.arange(1, len(solved) + 1) / len(every)
-        axes.step(solved, share, where="post", label=agent, linewidth=1.4)
-    axes.set(xscale="log", xlabel="answers billed", ylabel="share of instances solved", ylim=(0, 1))
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="x-small", loc="best")
-    figure.savefig(path)
+    """The share of instances solved at each bill, one panel a problem."""
+    figure = new_figure(11, 5.6)
+    problems = list(next(iter(found.values())))
+    panels = figure.subplots(2, 3, sharey=True).flatten()
+    for axes, problem in zip(panels, problems, strict=False):
+        for i, (agent, costs_of) in enumerate(found.items()):
+            every = np.sort(costs_of[problem])
+            solved = every[np.isfinite(every)]
+            bills = np.concatenate(([8.0], solved, [9.0 * BUDGET]))
+            share = np.concatenate(([0.0], np.arange(1, len(solved) + 1), [len(solved)])) / len(every)
+            style = {"color": f"C{i}", "linestyle": "--" if i > 4 else "-", "linewidth": 2.2 - 0.15 * i}
+            axes.step(bills, share, where="post", label=agent, **style)
+        axes.set(xscale="log", title=problem, ylim=(-0.03, 1.03), xlim=(8, 9 * BUDGET))
+        axes.grid(alpha=0.3)
+    for axes in panels[len(problems) :]:
+        axes.set_axis_off()
+    for axes in panels[3:]:
+        axes.set_xlabel("answers billed")
+    for axes in panels[::3]:
+        axes.set_ylabel("instances solved")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize="small")
+    figure.savefig(path, dpi=80)
 
 
 def main(arguments: list[str] | None = None) -> None:

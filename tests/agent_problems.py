@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from federated_problems import Quadratics
 from lesson_problems import Lesson
-from level_problems import TwoQuadratics
+from level_problems import OneInequality, SmallToy, TwoQuadratics
 from policy_problems import Hill
 from surrogate_problems import Ramp
 
@@ -87,13 +87,26 @@ def two_levels(
     """One upper and one lower variable, or what the agent assumes; three derivatives a query or so."""
     if "budget" in keywords:
         keywords["budget"] *= ASKED
-    own = {"tolerance": None, "dtype": dtype}
+    own = {"tolerance": None, "dtype": dtype, "kinds": _asked(agent)}
     assumed = ASSUMED.get(type(agent).__name__)
     if assumed is not None:
         return TwoQuadratics(**(own | assumed | keywords))
     if type(agent).__name__ == "BiCGaffa":  # F has no slope at the solution, which no finite penalty moves
-        return optenvs.make("BilevelToy", **(own | {"dim": 2, "objective": "bilinear"} | keywords))
-    return optenvs.make("BilevelInequality", **(own | keywords))
+        return SmallToy(**(own | {"dim": 2, "objective": "bilinear"} | keywords))
+    return OneInequality(**(own | keywords))
+
+
+def _asked(agent: Any) -> tuple[str, ...]:
+    """The kinds of two levels that an agent asks, with what it asks of constraints beside them."""
+    needs = _needs(agent)
+    places = {"": "lower_gradient|upper_gradient|product", "inner_": "inner_gradient|inner_product"}
+    beside = [
+        f"{place}{kind}"
+        for place, kinds in places.items()
+        if {*kinds.split("|")} & {*needs}
+        for kind in ("constraints", "pullback")
+    ]
+    return (*needs, *beside)
 
 
 def clients(

@@ -10,10 +10,13 @@ from torch import Tensor
 
 from optenvs.core.env import State
 from optenvs.core.linear import times
+from optenvs.core.menu import Kind
 from optenvs.core.random import Keys, normal
 from optenvs.envs.bilevel.base import Bilevel, Sizes
 from optenvs.envs.bilevel.geometry import Geometry, affine
+from optenvs.envs.bilevel.inequality import BilevelInequality
 from optenvs.envs.bilevel.parts import Draw, Own, Smoothness, Solution
+from optenvs.envs.bilevel.toy import BilevelToy
 
 H = ((2.0, 0.5), (0.5, 1.0))
 INVERSE = ((1 / 1.75, -0.5 / 1.75), (-0.5 / 1.75, 2 / 1.75))  # a solve would look at what it solves
@@ -22,7 +25,32 @@ A, C = ((1.0, 1.0),), ((0.5, -1.0),)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class TwoQuadratics(Bilevel):
+class Short(Bilevel):
+    """Two levels with some kinds on the menu: what is never asked is recorded, too, in each step.
+
+    Args:
+        kinds: those beside the two values; all by default.
+    """
+
+    kinds: tuple[str, ...] = ()
+
+    def menu(self) -> dict[str, Kind]:
+        kept = {"upper", "lower", *self.kinds}
+        return {name: kind for name, kind in super().menu().items() if not self.kinds or name in kept}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class OneInequality(Short, BilevelInequality):
+    """One upper and one lower variable."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SmallToy(Short, BilevelToy):
+    """A merely convex lower level under one equation."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TwoQuadratics(Short):
     """F = |x - a|^2 / 2 + |y - b|^2 / 2, f = (y - B x)'H (y - B x) / 2, and A y + C x = 0 if wanted.
 
     With b = y*(a) the gradient of F is 0 at the optimum: regularised and penalised methods end there, too.

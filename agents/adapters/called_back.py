@@ -85,6 +85,9 @@ class CalledBackState:
 class CalledBackAgent(Agent):
     """What the agents of such solvers share.
 
+    After ``run = optenvs.rollout(env, agent)`` the solver's answer is ``run.agent_state.found``, with
+    ``run.agent_state.multipliers`` and its ``status``.
+
     The environment judges every query, and its merit says what is solved: what a solver calls a success is in
     no metric. What a solver has found is asked once more with its multipliers, for a value, where that pair
     was not asked. Its row has then finished; so has one whose budget does not pay what it asks.

@@ -48,7 +48,8 @@ class SLSQP(ScipyAgent):
     """Sequential least squares programming (Kraft 1988), with scipy's settings.
 
     It asks values and constraints in its line search, gradients and Jacobians where a step is taken. Its
-    multipliers, those of its last quadratic program, are known when it has finished.
+    multipliers, those of its last quadratic program, are known when it has finished:
+    ``run.agent_state.multipliers``.
     """
 
     name = "SLSQP"

@@ -27,8 +27,7 @@ constraints, ``batches`` the same with mini-batches. What is assumed:
   implicit_gradient; with constraints aipod and e_aipod their Jacobian, too;
 * clients, which alone ``LongTail`` has: federated_lv_hba.
 
-``Svm`` and ``Cleaning`` tell no curvatures, so that the steps that follow from them are to be given: alpha
-and eta of lv_hba, beta and eta of bvfsm, tau, tau_upper, sigma and sigma_upper of blocc.
+All of these but ``LongTail`` tell curvatures, from which step sizes follow where none are given.
 """
 
 from ..spec import AgentSpec

@@ -122,9 +122,10 @@ class Blocc(Agent):
         y = problem.geometry.lower(y)
         mu = torch.zeros_like(problem.geometry.equal, dtype=x.dtype)
         work = Ledger.empty(("projections", "inner_steps"), len(keys), keys.device)
-        begun = beginning(keys, problem, self._settings(problem, x), x, y)
+        begun: dict[str, Any] = beginning(keys, problem, self._settings(problem, x), x, y)
+        begun["work"] = work.bill({"projections": 2})
         return BloccState(
-            **begun | {"work": work.bill({"projections": 2})},
+            **begun,
             mu=mu,
             inner=y,
             inner_mu=mu,

@@ -34,13 +34,16 @@ class HypergradientState:
         descent: the point asked last, the one before it with its hypergradient, and the step sizes.
         geometry: the problem's.
         work: ``projections`` onto X.
-        finished: rows whose x rounding alone moves, and whose y belongs to it, ``(B,)``.
+        asked: whether anything has been asked, ``(B,)``.
+        finished: rows whose x rounding alone moves, and whose y belongs to it, or whose budget does not pay
+            what they ask, ``(B,)``.
         offer: what can be asked.
     """
 
     descent: Descent
     geometry: Any
     work: Ledger
+    asked: Bool[Tensor, "B"]
     finished: Bool[Tensor, "B"]
     offer: Offer = static()
 
@@ -71,6 +74,7 @@ class Hypergradient(Agent):
             descent=Descent.begin(problem.geometry.upper(x), rate(self, "alpha", x, lambda: zero)),
             geometry=problem.geometry,
             work=Ledger.empty(("projections",), len(keys), keys.device).bill({"projections": 1}),
+            asked=torch.zeros_like(keys, dtype=torch.bool),
             finished=torch.zeros_like(keys, dtype=torch.bool),
             offer=offer,
         )
@@ -85,8 +89,10 @@ class Hypergradient(Agent):
             descent=select(answered, moved, descent),
             geometry=state.geometry,
             work=state.work.bill({"projections": answered.long()}),
+            asked=torch.ones_like(state.asked),
             # asked once more, the pair (x, y*(x)) is the one recommended
-            finished=answered & rests & (torch.linalg.vector_norm(y - solution, dim=-1) <= least),
+            finished=(answered & rests & (torch.linalg.vector_norm(y - solution, dim=-1) <= least))
+            | (state.asked & ~answered),  # the rest of the budget does not pay another one
             offer=state.offer,
         )
         y = torch.where(answered.unsqueeze(-1), solution, y)

@@ -56,8 +56,9 @@ def shown(value: Any) -> str:
         return _sequence(value)
     if isinstance(value, FunctionType | MethodType | BuiltinFunctionType):
         return f"<function {value.__qualname__}>"
-    if hasattr(value, "shape") and hasattr(value, "__len__"):  # a table of another package
-        return f"<{type(value).__qualname__} {tuple(value.shape)}>"
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple):  # a table of another package
+        return f"<{type(value).__qualname__} {shape}>"
     text = repr(value)
     return text if len(text) <= _LONG else f"{text[:_LONG]}..."
 

@@ -71,7 +71,8 @@ def check_options(options: Mapping[Any, Any]) -> None:
             raise ValueError(f"options: {name}: expected 'yes' or 'no', as IPOPT writes them, got {value!r}")
         if not (is_number(value) or isinstance(value, str)) or value != value:
             raise ValueError(f"options: {name}: expected a number or a word, got {value!r}")
-        if name in _COUNTS and not (is_number(value) and 0 <= value < 2**31 and value == int(value)):
+        odd = isinstance(value, str) or not 0 <= value < 2**31 or value != int(value)
+        if name in _COUNTS and odd:
             raise ValueError(f"options: {name}: expected a whole number >= 0, got {value!r}")
 
 

@@ -78,6 +78,14 @@ def test_gam_finds_the_slope_of_phi_of_a_support_vector_machine() -> None:
     torch.testing.assert_close(run.agent_state.descent.slope, asked(env, run), rtol=1e-8, atol=1e-12)
 
 
+def test_a_budget_that_pays_no_further_hypergradient_ends_the_run() -> None:
+    """One costs 16 derivatives: of a budget of 40 two are paid, and 7 are left."""
+    env = optenvs.make("BilevelSvm", train=5, validation=4, budget=40, tolerance=None)
+    run = optenvs.rollout(env, agents.Hypergradient(), batch=2)
+    assert run.finished.all()
+    assert run.state.calls["hypergradient"].tolist() == [2, 2]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_slope_under_equations_is_that_of_phi(name: str) -> None:
     env = optenvs.make("BilevelStrong", **(STRONG | {"dim": 6, "equations": 3, "upper_equations": 2}))

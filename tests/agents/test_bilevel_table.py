@@ -17,10 +17,9 @@ from optenvs.core.env import OptimizationEnv
 STEPS = 6
 SAMPLES = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(6, 2)
 SETTINGS: dict[str, dict[str, Any]] = {
-    # short loops, and the steps that follow from constants which the SVMs do not tell
-    "blocc": {"tau": 1e-3, "tau_upper": 1e-3, "sigma": 1e-3, "sigma_upper": 1e-3, "primal": 1, "rounds": 1},
-    "bvfsm": {"beta": 1e-3, "eta": 1e-3, "lower": 1, "inner": 1},
-    "lv_hba": {"alpha": 1e-3, "eta": 1e-3},
+    # short loops
+    "blocc": {"primal": 1, "rounds": 1},
+    "bvfsm": {"lower": 1, "inner": 1},
     "implicit_gradient": {"steps": 1},
     "unrolled": {"inner": 1},
     "stoc_bio": {"inner": 1, "terms": 1},
