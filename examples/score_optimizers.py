@@ -16,16 +16,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
 import agents
 import optenvs
-from optenvs.core import keys_from_seed, struct
+from optenvs.core import keys_from_seed
 from optenvs.core.picture import new_figure
 from optenvs.scoring.normaliser import counted, smooth
 from optenvs.scoring.result import side_by_side
@@ -37,43 +34,6 @@ TUNING = 2_000_003  # seed of the instances on which rates are chosen
 DECAY = 0.01
 
 
-@struct
-class Moments:
-    """First and second moment ``(B, n)``, the product of momenta so far and the steps ``(B, 1)``."""
-
-    mu: Tensor
-    nu: Tensor
-    product: Tensor
-    count: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class NAdamW(agents.GradientAgent):
-    """NAdam as ``torch.optim.NAdam`` with ``decoupled_weight_decay``, a batch at once."""
-
-    lr: float | Tensor = 2e-3
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = DECAY
-    momentum_decay: float = 4e-3
-
-    def init(self, problem: Any, observation: dict[str, Tensor], keys: Tensor) -> Moments:
-        zero = torch.zeros_like(observation["point"])
-        return Moments(mu=zero, nu=zero, product=zero[:, :1] + 1, count=zero[:, :1])
-
-    def act(self, state: Moments, observation: dict[str, Tensor]) -> tuple[Tensor, Moments]:
-        x, g, rate = observation["point"], observation["gradient"], self.rate(observation)
-        first, second = self.betas
-        count = state.count + 1
-        now, then = (first * (1 - 0.5 * 0.96 ** (t * self.momentum_decay)) for t in (count, count + 1))
-        product = state.product * now
-        mu = first * state.mu + (1 - first) * g
-        nu = second * state.nu + (1 - second) * g * g
-        ahead = (1 - now) / (1 - product) * g + then / (1 - product * then) * mu
-        step = ahead / ((nu / (1 - second**count)).sqrt() + self.eps)
-        return x * (1 - rate * self.weight_decay) - rate * step, Moments(mu, nu, product, count)
-
-
 def optimizers() -> dict[str, agents.GradientAgent]:
     """What is compared, by name; the rates are still to be chosen."""
     constant = {
@@ -82,7 +42,7 @@ def optimizers() -> dict[str, agents.GradientAgent]:
         "Nesterov": agents.SGD(momentum=0.9, nesterov=True),
         "Adam": agents.Adam(),
         "AdamW": agents.Adam(weight_decay=DECAY, decoupled_weight_decay=True),
-        "NAdamW": NAdamW(),
+        "NAdamW": agents.NAdamW(weight_decay=DECAY),
     }
     cosine = agents.schedules.Cosine()
     found = {}

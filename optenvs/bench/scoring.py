@@ -21,8 +21,11 @@ def score(
         list[str] | None,
         typer.Option("--param", metavar="KEY=VALUE", help="A hyper-parameter of the agent, as in TOML."),
     ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="File of a learned optimizer's weights, as its save wrote it.")
+    pretrained: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WEIGHTS", help="Of a learned optimizer: a shipped name, or a .safetensors file."
+        ),
     ] = None,
     tasks: Annotated[
         str | None, typer.Option(metavar="ID", help="Of the splits seeds and horizons: the tasks trained on.")
@@ -47,7 +50,7 @@ def score(
         if settings and tasks is None:
             raise ValueError("--set: it is about --tasks, which are not given")
         entry = tasks and {"env": tasks, **keywords_of(settings)}
-        player = _player(agent, keywords_of(hyperparameters, "--param"), weights)
+        player = optenvs.agents.make(agent, pretrained=pretrained, **keywords_of(hyperparameters, "--param"))
         found = optenvs.score(player, split, tasks=entry, steps=steps, name=agent)
         typer.echo(found.table())
         if out is not None:
@@ -65,20 +68,6 @@ def splits() -> None:
             one = published(name)
             table.add_row(name, str(one.steps), f"{SEEDS} of each", escape("\n".join(one.labels)))
         new_console().print(table)
-
-
-def _player(name: str, hyperparameters: dict[str, Any], weights: Path | None) -> Any:
-    from optenvs import agents
-
-    made = agents.make(name, **hyperparameters)
-    if weights is None:
-        return made
-    if not hasattr(type(made), "load"):
-        raise TypeError(f"--weights: {name} is no learned optimizer, and has none")
-    if hyperparameters:
-        told = ", ".join(hyperparameters)
-        raise ValueError(f"--param: {told} would have no effect: the file of --weights has them")
-    return type(made).load(weights)
 
 
 def _write(found: Any, folder: Path) -> None:

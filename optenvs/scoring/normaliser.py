@@ -8,7 +8,7 @@ which Adam's is as low, with a straight line between points:
     no number, infinite, or worse than the start    0, the worst
     less than Adam's last                           the last step, the best that can be told
 
-So Adam with the best rate for N steps maps to N, or to the beginning of the plateau in which N lies. The
+So Adam with the best rate for N steps maps to N, or to the step before at which a rate had been as low. The
 average remembers some twenty steps: no smoothed loss falls faster than by 5 % a step, so that the lead of a
 fast optimizer is understated, most in its first hundred steps and on tasks that Adam solves as fast.
 """

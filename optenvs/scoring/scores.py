@@ -39,9 +39,9 @@ def score(
     The agent meets five instances of each shape class of a split, for as many queries as the split lasts. Its
     learning curve is the mean loss over the instances, smoothed by an exponential average of 0.95. Adam's is
     the least loss that any learning rate of a grid has reached on the same instances, smoothed likewise. The
-    number of steps in which Adam comes as low, over those of the agent, is the speed-up: 1 for Adam with the
-    best rate of the grid, 0 for no progress, at most 4. Every query counts alike, whatever the agent reads of
-    the answer.
+    number of steps in which Adam comes as low, over those of the agent, is the speed-up: 0 for no progress,
+    at most 4. Adam at a rate of the grid has at most 1, and 1 where no rate had been as low before. Every
+    query counts alike, whatever the agent reads of the answer.
 
     Nothing is dropped: an instance that diverges counts from then on as if it had never left its start, the
     worst there is, and is told as failed.
@@ -49,7 +49,8 @@ def score(
     Args:
         agent: with ``init`` and ``act``: one of ``optenvs.agents``, a learned one with its weights, a trained
             Stable-Baselines3 model (``agents.from_sb3``), one of your own; or a name of ``agents.make``, or a
-            table of ``name`` and hyper-parameters. Learned weights of rows are one set, ``(1, D)``.
+            table of ``name`` and its keywords: ``{"name": "lolv2", "pretrained": "own.safetensors"}``.
+            Learned weights of rows are one set, ``(1, D)``.
         split: a published one, see ``optenvs.list_splits()`` and ``optenvs splits``; or ``seeds`` or
             ``horizons`` of the ``tasks`` that you name; or a table of ``tasks``, ``seed`` and ``stretch``. A
             table of Adam comes with the published ones; another one is computed first, and kept.

@@ -63,16 +63,16 @@ def test_a_published_split_needs_no_table(tmp_path: Path) -> None:
 def test_weights_of_a_file(tmp_path: Path) -> None:
     file = tmp_path / "rule.safetensors"
     agents.LOLv2(hidden=3, seed=5, step_multiplier=0.1).save(file)
-    told = call("score", "lolv2", *TINY, "--weights", file, "--out", tmp_path)
+    told = call("score", "lolv2", *TINY, "--pretrained", file, "--out", tmp_path)
     assert told.exit_code == 0
     tasks = {"env": "LeastSquares", "dim": 2}
     found = optenvs.score(agents.LOLv2.load(file), "seeds", tasks=tasks, steps=6)
     assert optenvs.Score.load(tmp_path / "score.safetensors").speedup == found.speedup
-    assert "sgd is no learned optimizer" in mistake("score", "sgd", *TINY, "--weights", file)
-    assert "hidden would have no effect" in mistake(
-        "score", "lolv2", *TINY, "--weights", file, "--param", "hidden=3"
+    assert "agent 'sgd' has no weights to bring" in mistake("score", "sgd", *TINY, "--pretrained", file)
+    assert "hidden: expected 3" in mistake(
+        "score", "lolv2", *TINY, "--pretrained", file, "--param", "hidden=4"
     )
-    assert "expected the weights of LSTM" in mistake("score", "lstm_optimizer", *TINY, "--weights", file)
+    assert "got 'nothing'" in mistake("score", "lolv2", *TINY, "--pretrained", "nothing")
 
 
 def test_mistakes_are_one_line() -> None:

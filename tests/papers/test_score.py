@@ -59,7 +59,9 @@ def test_tuned_adam_scores_one() -> None:
         assert not failed.any()
         assert end.item() == pytest.approx(finals.min().item(), rel=1e-3)
         share = scale.steps(end).item() / split.steps
-        assert 0.9 <= share <= 1 + scale.cell / split.steps
+        lower = scale.at(torch.tensor(split.steps - scale.cell)) <= end  # some rate had been as low before
+        assert 0.5 < share <= 1 + scale.cell / split.steps
+        assert lower or share >= 1 - scale.cell / split.steps
 
 
 def test_a_table_comes_out_again() -> None:
