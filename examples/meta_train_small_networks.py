@@ -33,8 +33,10 @@ CHOSEN, PERIOD = 2, 12  # the last so many checkpoints are tried, so many epochs
 CHOOSING = 1_000_103  # seed of the tasks on which one is chosen
 
 
-def meta_train(agent: agents.LearnedAgent, epochs: int, lr: float, seed: int) -> tuple[int, list[float]]:
-    """Train the agent's network in place, and leave it at its best checkpoint.
+def meta_train(
+    agent: agents.LearnedAgent, epochs: int, stop: int, lr: float, seed: int
+) -> tuple[int, list[float]]:
+    """Train the agent's network in place for ``stop`` of ``epochs``, and leave it at its best checkpoint.
 
     Returns:
         The epoch of that checkpoint, and the mean loss of every epoch.
@@ -43,7 +45,7 @@ def meta_train(agent: agents.LearnedAgent, epochs: int, lr: float, seed: int) ->
     total = sum(LENGTHS[epoch % len(LENGTHS)] for epoch in range(epochs))
     history: list[float] = []
     done, best = 0, (math.inf, 0, agent.net.state_dict())
-    bar = tqdm(range(epochs), desc="meta-training", unit="epoch")
+    bar = tqdm(range(stop), desc="meta-training", unit="epoch")
     for epoch in bar:
         steps = LENGTHS[epoch % len(LENGTHS)]
         env = against_tuned.made(TASKS[epoch % len(TASKS)], steps)
@@ -62,7 +64,7 @@ def meta_train(agent: agents.LearnedAgent, epochs: int, lr: float, seed: int) ->
         history.append(sum(losses) / len(losses))
         bar.set_postfix(loss=f"{history[-1]:.3f}", steps=steps)
         left = epochs - 1 - epoch
-        if left % PERIOD == 0 and left < CHOSEN * PERIOD:
+        if epoch == stop - 1 or (left % PERIOD == 0 and left < CHOSEN * PERIOD):
             found = chosen_by(agent)
             print(f"\nepoch {epoch + 1}: mean loss {found:.4f} on tasks of the choice", flush=True)
             if found < best[0]:
@@ -83,6 +85,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rule", choices=tuple(RULES), default="lolv2")
     parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--stop", type=int, help="end after so many, as if those to come were still planned")
     parser.add_argument("--lr", type=float, default=5e-3, help="of Adam on the weights")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-table", action="store_true", help="train alone")
@@ -91,7 +94,8 @@ def main(arguments: list[str] | None = None) -> None:
 
     torch.set_num_threads(1)  # the tensors are small: threads would cost more than they give
     agent, start = agents.make(options.rule, seed=options.seed, **RULES[options.rule]), time.process_time()
-    epoch, history = meta_train(agent, options.epochs, options.lr, options.seed)
+    stop = options.epochs if options.stop is None else options.stop
+    epoch, history = meta_train(agent, options.epochs, stop, options.lr, options.seed)
     print("losses of the epochs:", " ".join(f"{loss:.3f}" for loss in history))
     print(f"best checkpoint: epoch {epoch}; {time.process_time() - start:.0f} seconds of a core")
     options.out.mkdir(parents=True, exist_ok=True)

@@ -46,7 +46,17 @@ class Pretrained(NamedTuple):
         return _FOLDER / f"{self.agent}-{self.name}{_ENDING}"
 
 
-SHIPPED: tuple[Pretrained, ...] = ()
+SHIPPED: tuple[Pretrained, ...] = (
+    Pretrained(
+        "lstm_optimizer",
+        "quadratics",
+        "|W x - y|^2 in ten dimensions, W and y standard normal, 100 steps",
+        "examples/meta_train_lstm.py",
+        "2026-11-30",
+        "mean loss over the steps 0.572; momentum, tuned, 0.952",
+        "e55685a8937549abae475307a56e06afe19c4c6afd5162e3f51126da50705e2a",
+    ),
+)
 
 
 def pretrained(agent: str | None = None) -> tuple[Pretrained, ...]:

@@ -114,7 +114,9 @@ class StepSizePolicy(LearnedAgent):
         head, stem = "action_net", "mlp_extractor.policy_net"
         layers = [name.removesuffix(".weight") for name in state if name.endswith(".weight")]
         names = [name for name in layers if name.startswith(f"{stem}.")] + [head]
-        shapes = [tuple(state[f"{name}.weight"].shape) if name in layers else () for name in names]
+        shapes: list[tuple[int, ...]] = [
+            tuple(state[f"{name}.weight"].shape) if name in layers else () for name in names
+        ]
         activation = getattr(model.policy, "activation_fn", None)
         if len(names) < 2 or shapes[0][1:] != (_INPUTS,) or shapes[-1][:1] != (1,) or activation != nn.Tanh:
             came = dict(zip(names, shapes, strict=True))

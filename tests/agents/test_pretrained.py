@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +13,61 @@ import torch
 
 import agents
 import optenvs
-from optenvs.core.errors import UnknownKeyword
+from agents.learned import shipped
+from optenvs.core.errors import UnknownKeyword, UnknownName
 from optenvs.core.random import keys_from_seed
 
 ROOT = Path(__file__).parents[2]
+CASES: dict[str, tuple[dict[str, Any], float, Any, float]] = {
+    # on what, the mean loss over 40 steps, and what of the classics has which
+    "lstm_optimizer-quadratics": (
+        {"env": "LeastSquares", "dim": 10, "budget": 41},
+        0.801911343,
+        agents.Adam(lr=0.2),
+        1.357474613,
+    ),
+}
+ENTRIES = {f"{entry.agent}-{entry.name}": entry for entry in agents.pretrained()}
+
+
+def test_what_there_is() -> None:
+    assert {entry[:2] for entry in agents.pretrained()} == {
+        ("lstm_optimizer", "quadratics"),
+    }
+    assert [entry.name for entry in agents.pretrained("lstm_optimizer")] == ["quadratics"]
+    assert agents.pretrained("adam") == ()
+    files = {path.name for path in shipped._FOLDER.glob("*.safetensors")}
+    assert files == {entry.file.name for entry in agents.pretrained()}
+
+
+@pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
+def test_a_file_is_the_one_that_is_declared(entry: shipped.Pretrained) -> None:
+    content = entry.file.read_bytes()
+    assert hashlib.sha256(content).hexdigest() == entry.sha256
+    assert len(content) <= 1_000_000
+    assert (ROOT / entry.script).is_file()
+    assert entry.name in (ROOT / entry.script).read_text()
+    assert all(entry)
+    assert len(entry.date) == 10
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_it_reaches(name: str) -> None:
+    table, expected, classic, classics = CASES[name]
+    entry, keywords = ENTRIES[name], dict(table)
+    env = optenvs.make(keywords.pop("env"), tolerance=None, dtype="float64", **keywords)
+    agent = agents.make(entry.agent, pretrained=entry.name, dtype="float64")
+    found, beside = (
+        optenvs.rollout(env, one, seed=77, batch=8, steps=40).merit[1:].mean() for one in (agent, classic)
+    )
+    assert float(found) == pytest.approx(expected, rel=1e-3)
+    assert float(beside) == pytest.approx(classics, rel=1e-3)
+    assert found < beside
+    # another set of weights reaches something else
+    with torch.no_grad():
+        next(iter(agent.parameters())).mul_(1.1)
+    changed = optenvs.rollout(env, agent, seed=77, batch=8, steps=40).merit[1:].mean()
+    assert float(changed) != pytest.approx(expected, rel=1e-3)
 
 
 def test_the_list_is_light() -> None:
@@ -67,3 +119,39 @@ def test_what_contradicts_the_weights_is_named(
 ) -> None:
     with pytest.raises(error, match=message):
         agents.make(name, pretrained=own, **keywords)
+
+
+def test_unknown_weights_are_named() -> None:
+    with pytest.raises(
+        UnknownName, match="'lstm_optimizer' has no weights 'quadratic'; did you mean 'quadratics'"
+    ):
+        agents.make("lstm_optimizer", pretrained="quadratic")
+    with pytest.raises(
+        UnknownName, match="none are shipped of agent 'velo', got 'x' .known: .*lstm_optimizer 'quad"
+    ):
+        agents.make("velo", pretrained="x")
+    with pytest.raises(TypeError, match="pretrained: expected a name or the path of a file, got 3"):
+        agents.make("lolv2", pretrained=3)  # type: ignore[arg-type]
+    with pytest.raises(FileNotFoundError, match="nowhere.safetensors"):
+        agents.make("lolv2", pretrained="nowhere.safetensors")
+
+
+def test_a_damaged_file_is_refused(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = agents.pretrained("lstm_optimizer")[0]
+    content = bytearray(entry.file.read_bytes())
+    content[-3] ^= 4
+    monkeypatch.setattr(shipped, "_FOLDER", tmp_path)
+    with pytest.raises(
+        FileNotFoundError, match=f"{entry.name}' of lstm_optimizer: no file .*{entry.script} makes it"
+    ):
+        agents.make("lstm_optimizer", pretrained=entry.name)
+    entry.file.write_bytes(content)
+    with pytest.raises(ValueError, match=f"expected SHA-256 {entry.sha256}, got .* is damaged"):
+        agents.make("lstm_optimizer", pretrained=entry.name)
+    # whole, and yet not what is declared
+    entry.file.write_bytes(own.read_bytes())
+    with pytest.raises(ValueError, match="expected SHA-256"):
+        agents.make("lstm_optimizer", pretrained=entry.name)
+    own.write_bytes(content)
+    with pytest.raises(ValueError, match="not a readable learned optimizer .its checksum"):
+        agents.make("lstm_optimizer", pretrained=own)
