@@ -269,7 +269,8 @@ def _drive(
             most = int(min(checkpoint, limit - step))
             place, entries = Window(stepper, clock + step, most).checkpointed(place)
         else:
-            place = Place(stepper.step(*place.trees, over))
+            now = stepper if step else dataclasses.replace(stepper, first=True)
+            place = Place(now.step(*place.trees, over))
             entries = [stepper.entry(place.trees)]
         spent, begun = spent + time.perf_counter() - start, spent
         seconds += [begun + (spent - begun) * (i + 1) / len(entries) for i in range(len(entries))]

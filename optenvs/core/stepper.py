@@ -9,12 +9,13 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
+from gymnasium import spaces
 from torch import Tensor
 from torch.utils import _pytree
 
 from .compiled import Program
 from .env import OptimizationEnv, State
-from .errors import explained
+from .errors import InvalidAction, explained
 from .offer import WANT
 from .oracles import inside_transform
 from .state import stopped
@@ -141,6 +142,7 @@ class Stepper:
         record: observation fields to keep.
         seen: what the agent gets of an observation; ``None`` for all of it.
         work: where the agent's memory has the ledger of its work, see :func:`optenvs.core.work.find`.
+        first: whether it is the first step of a run, whose action is held against the space.
     """
 
     env: OptimizationEnv
@@ -148,6 +150,7 @@ class Stepper:
     record: tuple[str, ...] = ()
     seen: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None
     work: Path | None = None
+    first: bool = False
 
     def entry(self, trees: Trees) -> Entry:
         """What the record keeps of them."""
@@ -177,6 +180,8 @@ class Stepper:
             action, memory = self.agent.act(agent_state, sight)
         except KeyError as error:
             raise explained(error, self.agent, self.env.name, sight) from error
+        if self.first:
+            self._check(action, len(state.k))
         if over and isinstance(action, dict) and WANT in action:  # the answers to a row that is over count
             wanted = action[WANT]  # for nothing: on a menu it wants none
             action = action | {WANT: wanted.masked_fill(_beside(state.done, wanted), 0)}
@@ -194,6 +199,17 @@ class Stepper:
         if self.work is not None:
             memory = resting(state.done, agent_state, memory, self.work)
         return memory, freeze(state, after)
+
+    def _check(self, action: Any, batch: int) -> None:
+        """Refuse one tensor that is no action: another number of coordinates may fit by chance, in part."""
+        space = self.env.action_space
+        if isinstance(action, Tensor) and isinstance(space, spaces.Box):
+            expected = (batch, *space.shape)
+            if tuple(action.shape) != expected:
+                raise InvalidAction(
+                    f"action: {self.env.name} takes shape {expected}, agent {type(self.agent).__name__} "
+                    f"gave {tuple(action.shape)}"
+                )
 
     def fused(self, place: Place, steps: int, over: bool) -> Fused:
         """``steps`` steps from places like this one, compiled; ``over`` says whether a row may be done.

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from gymnasium.error import InvalidAction
 
+import agents
 import optenvs
 from optenvs.core.random import keys_from_seed
 from optenvs.envs.meta.discovery.life import conceive, grow
@@ -69,6 +71,48 @@ def test_rates_matter_and_the_untrained_policy_is_the_start() -> None:
     small = env.step(state, action - 2).hidden.life.learner.actor
     large = env.step(state, action).hidden.life.learner.actor
     torch.testing.assert_close(100 * small, large, rtol=1e-6, atol=1e-9)
+
+
+def test_a_level_without_a_path_is_worth_1_and_lost_by_losses_alone() -> None:
+    env = make(
+        level={"base": "tiny", "grid": (4, 4), "walls": 13}, lifetime=2, query="policy", tolerance=1e-3
+    )
+    state = env.reset(keys_from_seed(0, 12))
+    stuck = state.metrics["optimum"] == 0
+    assert 3 < int(stuck.sum()) < 12
+    assert (state.metrics["share"][stuck] == 1 + state.metrics["value"][stuck]).all()
+    assert torch.equal(state.terminated[stuck], state.metrics["value"][stuck] >= -1e-3)
+    moved = env.step(state, torch.randn(12, 5, 65, dtype=DOUBLE, generator=torch.Generator().manual_seed(0)))
+    assert moved.merit.isfinite().all() and moved.reward.isfinite().all() and not moved.diverged.any()
+
+
+def test_a_policy_is_told_what_it_did() -> None:
+    env, keys = make(query="policy", lifetime=3), keys_from_seed(0, 2)
+    state = env.reset(keys)
+    table = torch.zeros(2, 5, 65, dtype=DOUBLE)
+    table[:, 1] = 50.0  # down, always
+    for k in range(1, 5):
+        before, state = state, env.step(state, table)
+        seen = state.observation
+        assert (seen["done"] == 1).all() or k > 3
+        assert seen["state"].shape == seen["time"].shape == (2, 5, 3)
+        assert state.calls["policy"].tolist() == [k + 1] * 2
+        if 1 < k <= 3:  # windows follow each other
+            assert torch.equal(seen["state"][:, 0], before.observation["state"][:, -1])
+        if k <= 3:
+            assert torch.equal(state.hidden.life.learner.actor, table)
+    assert torch.equal(state.hidden.life.done, torch.tensor([3, 3])), "after its end nothing changes"
+    for name in ("actor_rate", "critic_rate", "clip"):
+        with pytest.raises(ValueError, match=f"{name}: 7.0 would have no effect on query='policy'"):
+            make(query="policy", **{name: 7.0})
+
+
+def test_actions_for_another_rule_are_refused() -> None:
+    """A policy that was trained on three rates is none for one, although its first rate would do."""
+    three = agents.from_function(lambda seen: torch.zeros(len(seen["k"]), 3, dtype=DOUBLE))
+    optenvs.rollout(make(rule="ppo"), three, batch=2, steps=1)
+    with pytest.raises(InvalidAction, match=r"GridWorldLifetime takes shape \(2, 1\).* gave \(2, 3\)"):
+        optenvs.rollout(make(rule="reinforce"), three, batch=2, steps=1)
 
 
 @pytest.mark.parametrize(
