@@ -39,7 +39,7 @@ from agents.meta import _search
 from optenvs.core.random import keys_from_seed, rademacher
 
 OTHERS = ("tabular_reinforce", "tabular_a2c", "tabular_ppo", "tabular_dpo")
-LIVES = (("tiny", 3), ("tiny", 10), ("tiny", 30), ("tiny", 100), ("small", 30), ("small", 100))
+LIVES = (("tiny", 3), ("tiny", 10), ("tiny", 30), ("tiny", 100), ("small", 30))
 """Where and how long the rules of the table live; the search has met ``tiny``, up to 30 updates."""
 HELD_OUT = 1_000_001
 RULE = {"name": "lpg", "categories": 4, "embedding": 4, "hidden": 8}

@@ -56,6 +56,15 @@ SHIPPED: tuple[Pretrained, ...] = (
         "mean loss over the steps 0.572; momentum, tuned, 0.952",
         "e55685a8937549abae475307a56e06afe19c4c6afd5162e3f51126da50705e2a",
     ),
+    Pretrained(
+        "lpg",
+        "tiny-grids",
+        "lives of 3 to 30 updates, each on a fresh level of tiny grid worlds (Discovery-v0)",
+        "examples/discover_rule.py",
+        "2026-11-30",
+        "mean return 0.603 on 512 held-out levels at N = 30; optimum 0.678, chance 0.21",
+        "7e51564ccfadf5b8e49c85ff23b3f890355ab5a901548cee3ef10dc31753340d",
+    ),
 )
 
 

@@ -188,3 +188,16 @@ def test_other_problems_are_refused() -> None:
 def test_bad_settings_are_named(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         agents.make(name, **options)
+
+
+def test_the_shipped_rule_has_learnt() -> None:
+    """On 64 levels that its search has not met, after 30 updates: as recorded, and more than by chance."""
+    rule = agents.make("lpg", pretrained="tiny-grids")
+    (entry,) = agents.pretrained("lpg")
+    assert entry.file.stat().st_size < 1_000_000 and rule.size == 406
+    env = life(query="policy", lifetime=30, workers=8, rollout=10)
+    run = optenvs.rollout(env, rule, keys=keys_from_seed(1_000_001, 64), steps=30)
+    earned, best = (float(run.metrics[name][-1].mean()) for name in ("value", "optimum"))
+    assert earned == pytest.approx(0.685, abs=0.02)
+    chance = float(run.metrics["value"][0].mean())
+    assert chance < 0.3 < earned < best
