@@ -1,7 +1,13 @@
-"""Fifteen methods of policy search at equal trajectories: the bandit, the regulator, a random finite process.
+"""Fifteen methods of policy search at equal trajectories; and Stable-Baselines3 at equal transitions.
 
     python examples/policy_search.py                     # the bandit
     python examples/policy_search.py --task cartpole     # episodes in torch; slower
+    python examples/policy_search.py --task tabular --transitions 3000 --batch 2 --models ppo a2c trpo
+    python examples/policy_search.py --task HalfCheetah-v5 --batch 5 --transitions 1000000 --methods n_pg_igt
+
+The last, with --rates 0.03 0.1 0.3, beside vanilla_pg with --rates 0.01 0.1 1, is the setting of the paper's
+experiments: 1000 transitions an iteration, as two episodes of 500, and 1000 iterations. It needs MuJoCo
+(gymnasium[mujoco]) and hours, and has not been run whole.
 
 Each method has its own grid of step sizes, which run as one batch with all instances; of each the best one by
 the median of the last merit is shown, on the instances on which it was chosen. The merit is J* - J, exact; of
@@ -29,12 +35,62 @@ The bandit, 50 instances, medians of J* - J, which begins at 0.44 (means in brac
 Few trajectories of one step favour the plain gradient with a decaying step; the order is another one
 after ten thousand, see tests/papers. Importance weights and adaptive steps leave some rows far away: their
 means are large where their medians are small.
+
+Models of Stable-Baselines3 (TRPO: sb3-contrib, the extra ``contrib``) learn with the search's own policy as
+their actor, from its first weights, and are judged by its merit; four values of the learning rate, of TRPO of
+the target divergence, are tried, with 20 updates in all (A2C: one every 20 transitions). The bandit again,
+4 instances, medians (means) at equal transitions, which of a bandit are trajectories:
+
+                 step  at 100, 300, 600 transitions
+    vanilla_pg    0.3  0.0231 (0.0436), 0.00878 (0.00891), 0.00411 (0.00613)
+    reinforce    0.03  0.0316 (0.0612), 0.0116 (0.0236), 0.0298 (0.0294)
+    n_mpg           1  0.111 (0.153), 0.00169 (0.00844), 0.00477 (0.0117)
+    n_pg_igt      0.3  0.0629 (0.0675), 0.0026 (0.012), 0.00739 (0.00933)
+    harpg         0.3  0.052 (0.057), 0.02 (0.0382), 0.00512 (0.00806)
+    n_harpg       0.3  0.0837 (0.114), 0.0286 (0.0436), 0.0073 (0.0126)
+    sharp         0.1  0.173 (0.17), 0.0296 (0.054), 0.0142 (0.0157)
+    storm_pg     0.03  0.124 (0.144), 0.0109 (0.0248), 0.0097 (0.0213)
+    svrpg        0.03  0.202 (0.202), 0.00634 (0.0117), 0.00792 (0.0235)
+    srvr_pg      0.03  0.212 (0.208), 0.0108 (0.0125), 0.0108 (0.024)
+    is_mbpg         1  0.0576 (0.358), 0.137 (0.437), 0.0291 (0.221)
+    ha_mbpg       0.3  0.253 (0.498), 0.0638 (0.428), 0.0304 (0.415)
+    hapg         0.03  0.219 (0.209), 0.0182 (0.0202), 0.00443 (0.0209)
+    npg           0.1  0.223 (0.244), 0.0582 (0.062), 0.00819 (0.0255)
+    npg_hm       0.03  0.289 (0.325), 0.0983 (0.115), 0.00592 (0.0244)
+    ppo          0.01  0.271 (0.29), 0.0257 (0.0318), 0.0007 (0.00283)
+    a2c          0.03  0.261 (0.298), 0.0919 (0.227), 0.0391 (0.071)
+    trpo         0.01  0.317 (0.32), 0.0648 (0.0751), 0.00132 (0.00167)
+
+A random finite process of 5 states and 3 actions, 2 instances (of which the median is the better one):
+
+                 step  at 500, 1500, 3000 transitions
+    vanilla_pg      1  1.52 (2.9), 1.4 (2.86), 1.27 (2.79)
+    reinforce     0.3  0.704 (1.17), 0.271 (1.55), 0.575 (2)
+    n_mpg           1  1.49 (2.18), 1.5 (1.94), 1.43 (1.83)
+    n_pg_igt        1  1.29 (2.05), 1.36 (1.84), 1.21 (1.61)
+    harpg         0.3  1.53 (2.32), 0.673 (1.13), 0.607 (1.15)
+    n_harpg       0.3  1.77 (2.51), 1.72 (2.45), 1.66 (2.38)
+    sharp         0.3  1.74 (2.49), 1.76 (2.36), 1.58 (2.24)
+    storm_pg        1  1.88 (2.49), 1.21 (2.36), 1.21 (2.36)
+    svrpg         0.3  1.88 (2.49), 1.29 (2.05), 0.656 (1.05)
+    srvr_pg         1  1.88 (2.49), 1.21 (2.36), 1.21 (2.36)
+    is_mbpg         1  0.943 (2.22), 0.725 (2.16), 0.724 (2.29)
+    ha_mbpg       0.3  1.86 (2.55), 1.32 (2.28), 1.22 (1.73)
+    hapg            1  1.88 (2.49), 1.1 (2.3), 1.1 (2.3)
+    npg           0.3  1.34 (1.59), 0.887 (1.06), 0.896 (0.931)
+    npg_hm          1  1.62 (1.77), 1.24 (1.42), 1.25 (1.42)
+    ppo          0.03  1.08 (1.63), 0.129 (0.146), 0.0353 (0.0404)
+    a2c          0.03  0.684 (1.3), 0.247 (0.421), 0.152 (0.188)
+    trpo          0.1  1.22 (1.56), 0.0924 (0.13), 0.013 (0.0167)
+
+So where steps are many and episodes long, a critic and several passes over what was bought win by far: PPO.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -47,7 +103,7 @@ METHODS = (
     "vanilla_pg", "reinforce", "n_mpg", "n_pg_igt", "harpg", "n_harpg", "sharp", "storm_pg", "svrpg",
     "srvr_pg", "is_mbpg", "ha_mbpg", "hapg", "npg", "npg_hm",
 )  # fmt: skip
-RATES = (0.03, 0.1, 0.3, 1.0)
+RATES = [0.03, 0.1, 0.3, 1.0]
 # a Fisher matrix of one step has rank one, and what lies outside of it is divided by the damping
 SETTINGS: dict[str, dict[str, float]] = {"npg": {"damping": 1.0}, "npg_hm": {"damping": 1.0}}
 MODELS: dict[str, tuple[str, str, str, tuple[float, ...]]] = {
@@ -56,7 +112,8 @@ MODELS: dict[str, tuple[str, str, str, tuple[float, ...]]] = {
     "trpo": ("sb3_contrib", "TRPO", "target_kl", (3e-3, 1e-2, 3e-2, 1e-1)),
 }
 """Models of Stable-Baselines3: package, class, what is tuned, and its grid."""
-WALKERS, UPDATES = 4, 50
+WALKERS, UPDATES = 4, 20
+"""Walkers of a model side by side, and its updates in all, of which A2C makes one every five steps."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -67,6 +124,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--transitions", type=int, help="a budget of transitions in place of trajectories")
     parser.add_argument("--batch", type=int, default=50, help="instances")
     parser.add_argument("--methods", nargs="*", default=METHODS)
+    parser.add_argument("--rates", nargs="+", type=float, default=RATES, help="step sizes of the methods")
     parser.add_argument("--models", nargs="*", default=(), choices=MODELS, help="with --transitions")
     options = parser.parse_args(arguments)
     unit = "trajectories" if options.transitions is None else "transitions"
@@ -79,20 +137,22 @@ def main(arguments: list[str] | None = None) -> None:
     moments = [most // 6, most // 2, most]
     print(f"{options.task:12s} step  merit at {', '.join(map(str, moments))} {unit}: median (mean)")
     for name in options.methods:
-        rates = torch.tensor(RATES).repeat_interleave(options.batch)
+        rates = torch.tensor(options.rates).repeat_interleave(options.batch)
         agent = agents.make(name, lr=rates, **SETTINGS.get(name, {}))
-        run = optenvs.rollout(env, agent, keys=keys.repeat(len(RATES)))
-        print(f"{name:12s} {_line(RATES, _reached(run, unit, moments))}", flush=True)
+        run = optenvs.rollout(env, agent, keys=keys.repeat(len(options.rates)))
+        found = _reached(run, unit, moments, options.batch)
+        print(f"{name:12s} {_line(options.rates, found)}", flush=True)
     for name in options.models:
         print(f"{name:12s} {_line(MODELS[name][3], _trained(env, name, keys.tolist(), moments))}", flush=True)
 
 
-def _reached(run: Any, unit: str, moments: list[int]) -> torch.Tensor:
+def _reached(run: Any, unit: str, moments: list[int], batch: int) -> torch.Tensor:
     """The merits at the last query that each moment paid, (moments, rates, instances)."""
     bought, merit = run.calls[unit], run.merit
     # what the first query costs is paid by all
     last = [((bought <= most).sum(0) - 1).clamp_min(0) for most in moments]
-    return torch.stack([merit.gather(0, at.unsqueeze(0)).view(len(RATES), -1) for at in last])
+    merit = torch.where(run.diverged, torch.inf, merit)  # a row that is lost keeps the merit that it had
+    return torch.stack([merit.gather(0, at.unsqueeze(0)).view(-1, batch) for at in last])
 
 
 def _trained(env: Any, name: str, keys: list[int], moments: list[int]) -> torch.Tensor:
@@ -117,7 +177,7 @@ def _trained(env: Any, name: str, keys: list[int], moments: list[int]) -> torch.
     return torch.stack(found, 1).view(len(moments), len(grid), -1)
 
 
-def _line(grid: tuple[float, ...], found: torch.Tensor) -> str:
+def _line(grid: Sequence[float], found: torch.Tensor) -> str:
     """The best step size by the last median, and what it reached."""
     best = int(found[-1].median(1).values.argmin())
     each = ", ".join(f"{float(m[best].median()):.3g} ({float(m[best].mean()):.3g})" for m in found)

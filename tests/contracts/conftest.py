@@ -19,6 +19,18 @@ from optenvs.envs.bilevel import curvature
 from optenvs.envs.landscapes.curvature import samples
 from optenvs.envs.surrogate import biodiesel
 
+ONE_OBJECT: dict[str, Any] = {
+    "base": "tiny",
+    "grid": (3, 3),
+    "types": (0,),
+    "rewards": ((0.0, 1.0),),
+    "p_term": ((1e-2, 1.0),),
+    "p_respawn": ((1e-3, 1e-1),),
+    "objects": (1, 1),
+    "share": None,
+}
+"""A level for learners: its one object is always there."""
+
 SMALL: dict[str, dict[str, Any]] = {
     "optenvs/BilevelToy-v0": {"dim": 4},
     "optenvs/BilevelSvm-v0": {"train": 12, "validation": 9},
@@ -43,7 +55,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "optenvs/DacToySgd-v0": {"points": 4},
     "optenvs/DacSgd-v0": {"widths": (3,), "samples": 24, "batch_size": 8},
     "optenvs/Discovery-v0": {
-        "level": {"base": "tiny", "grid": (3, 3), "max_steps": (1, 2)},
+        "level": ONE_OBJECT | {"max_steps": (1, 2)},
         "rule": {"name": "lpg", "timed": True, "categories": 2, "embedding": 2, "hidden": 2},
         "particles": 2,
         "workers": 2,
@@ -53,10 +65,10 @@ SMALL: dict[str, dict[str, Any]] = {
         "held_out_levels": 1,
     },
     "optenvs/GridWorldLifetime-v0": {
-        "level": {"base": "tiny", "grid": (3, 3), "max_steps": (2, 2)},
+        "level": ONE_OBJECT | {"max_steps": (2, 2)},
         "rule": "reinforce",
         "workers": 2,
-        "rollout": 3,
+        "rollout": 2,
         "lifetime": 20,
         "tolerance": None,
     },
