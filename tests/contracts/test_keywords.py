@@ -199,7 +199,7 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
     "recommend": each("recommend", "best"),
     "report_every": each("report_every", 0.5),
     "reward": each("reward", "value"),
-    "rollout": each("rollout", 2),
+    "rollout": each("rollout", 3),
     "reward_scale": each("reward_scale", 7.0),
     "room": each("room", 0.3),
     "rotate": each("rotate", True),
