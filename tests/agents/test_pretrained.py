@@ -33,6 +33,7 @@ ENTRIES = {f"{entry.agent}-{entry.name}": entry for entry in agents.pretrained()
 def test_what_there_is() -> None:
     assert {entry[:2] for entry in agents.pretrained()} == {
         ("lstm_optimizer", "quadratics"),
+        ("lpg", "tiny-grids"),
     }
     assert [entry.name for entry in agents.pretrained("lstm_optimizer")] == ["quadratics"]
     assert agents.pretrained("adam") == ()
