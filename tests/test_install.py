@@ -108,7 +108,7 @@ def test_a_wheel_holds_everything_and_overwrites_nobody(installed: Path) -> None
 
     agents = {f"agents/{name}" for name in files(ROOT / "agents")}
     assert files(installed / "optenvs") == files(ROOT / "optenvs") | agents
-    top = {path.name for path in installed.iterdir() if path.suffix != ".dist-info"}
+    top = {path.name for path in installed.iterdir() if path.suffix != ".dist-info"} - {"__pycache__"}
     assert top == {"optenvs", "envs_registry", "agents.py"}
 
 
