@@ -37,3 +37,28 @@ def test_estimators_train_and_are_drawn(
         assert 0 < unseen < 100
         assert 0 < long <= 100
     assert (tmp_path / "held_out.png").stat().st_size > 10_000
+
+
+def test_each_estimator_is_asked_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.delitem(sys.modules, "meta_estimators", raising=False)
+    example = importlib.import_module("meta_estimators")
+    monkeypatch.setattr(example, "LENGTH", 5)
+    for name, (keywords, _, rate) in list(example.ESTIMATORS.items()):
+        toy = keywords() | {"particles": 2}
+        monkeypatch.setitem(example.ESTIMATORS, name, (lambda toy=toy: toy, 3, rate))
+    example.main(["all"])
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].split()[:5] == ["estimator", "queries", "inner", "seconds", "before"]
+    assert [line.split()[0] for line in printed[1:]] == list(example.ESTIMATORS)
+    assert len(example.ESTIMATORS) == 6
+    for line in printed[1:]:
+        queries, inner, _, before, after, long = map(float, line.split()[1:])
+        assert queries == 4
+        assert inner >= 20
+        assert 0 < after <= before * 1.5 < 150
+        assert 0 < long <= 100
+    # the least of a tiny training is what it began with, or better on its held-out tasks
+    assert len({line.split()[4] for line in printed[1:]}) == 1
