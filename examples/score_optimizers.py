@@ -87,6 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     torch.set_num_threads(1)  # the tasks are small: threads would cost more than they give
+    options.out.mkdir(parents=True, exist_ok=True)
     split = published(options.split)
     steps = options.steps or split.steps
     scores = []
@@ -94,11 +95,9 @@ def main(arguments: list[str] | None = None) -> None:
         agent = tuned(optimizers()[name], split, steps)
         title = f"{name} (lr {agent.lr:.3g})"
         scores.append(optenvs.score(agent, options.split, steps=steps, name=title, progress=False))
-        print(scores[-1].rows()[-1]["speedup"], title, flush=True)
+        scores[-1].save(options.out / f"{options.split} {name}.safetensors")
+        print(f"{scores[-1].speedup:.2f}  {title}", flush=True)
     print(side_by_side(scores))
-    options.out.mkdir(parents=True, exist_ok=True)
-    for name, score in zip(options.only, scores, strict=True):
-        score.save(options.out / f"{options.split} {name}.safetensors")
     plot(scores, options.out / f"{options.split}.png")
     print(f"scores and the picture are in {options.out}")
 

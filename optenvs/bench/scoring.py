@@ -62,11 +62,13 @@ def splits() -> None:
     """List the splits that optimizers are scored on."""
     with one_line():
         from optenvs.scoring.splits import SEEDS, list_splits, published
+        from optenvs.scoring.tables import shipped
 
-        table = Table("split", "steps", "instances", "tasks", box=None, pad_edge=False)
+        table = Table("split", "steps", "instances", "Adam's table", "tasks", box=None, pad_edge=False)
         for name in list_splits():
             one = published(name)
-            table.add_row(name, str(one.steps), f"{SEEDS} of each", escape("\n".join(one.labels)))
+            there = "shipped" if shipped(name).is_file() else "computed first"
+            table.add_row(name, str(one.steps), f"{SEEDS} of each", there, escape("\n".join(one.labels)))
         new_console().print(table)
 
 

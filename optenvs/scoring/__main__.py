@@ -1,7 +1,7 @@
 """Compute the tables that the package ships: ``python -m optenvs.scoring [SPLIT ...] [--out FOLDER]``.
 
-Each takes the seconds that it says: on one core about one for ``quadratics`` and minutes for
-``networks-horizons``. The same numbers come out to rounding, whatever the machine.
+Each says the seconds that it took: of processor time about 10 for ``quadratics`` and ``functions``, a minute
+for ``networks``, five times as many for longer horizons. The same numbers come out to rounding.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def score(
             Learned weights of rows are one set, ``(1, D)``.
         split: a published one, see ``optenvs.list_splits()`` and ``optenvs splits``; or ``seeds`` or
             ``horizons`` of the ``tasks`` that you name; or a table of ``tasks``, ``seed`` and ``stretch``. A
-            table of Adam comes with the published ones; another one is computed first, and kept.
+            table of Adam comes with those that say so there; another is computed first, and kept.
         tasks: what your rule was trained on, as in ``MetaTraining``: an id, an environment, or a table of an
             id and its keywords, or a list of these.
         steps: fewer than the split has (500; five times as many for longer horizons). For tasks of your own

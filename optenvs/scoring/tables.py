@@ -1,8 +1,9 @@
-"""Tables of tuned Adam: shipped for the published splits, computed and kept for all others.
+"""Tables of tuned Adam: shipped for published splits, computed and kept for all others.
 
-``python -m optenvs.scoring`` computes those that are shipped; a file carries a checksum over its content,
-what its split was declared with, and the seconds that it took. Another split's table is computed at its first
-score and kept in the folder ``OPTENVS_CACHE``, by default ``optenvs`` in the user's folder of caches.
+``python -m optenvs.scoring SPLIT`` makes one that is shipped; a file carries a checksum over its content,
+what its split was declared with, and the seconds that it took. The table of a split without a file is
+computed at its first score and kept in the folder ``OPTENVS_CACHE``, by default ``optenvs`` in the user's
+folder of caches.
 """
 
 from __future__ import annotations

@@ -37,6 +37,8 @@ def test_splits_are_listed() -> None:
     assert all(f"{name} " in told.stdout for name in optenvs.list_splits())
     assert "Rosenbrock(dim=4)" in told.stdout
     assert "2500" in told.stdout
+    (line,) = (line for line in told.stdout.splitlines() if line.startswith("quadratics "))
+    assert "shipped" in line and "5 of each" in line
 
 
 def test_a_score_from_the_name_to_the_files(tmp_path: Path) -> None:
