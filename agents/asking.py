@@ -143,6 +143,8 @@ class Notes:
     def _missing(self, kind: str, asked: Mask, at: Mapping[str, Tensor], looks: bool, seen: Any) -> Mask:
         """Where a kind is asked, and not held at these places; ``seen`` keeps what was compared."""
         self._check(kind)
+        if asked is False:
+            return False
         known = self.known[kind]
         if id(known) not in seen:
             seen[id(known)] = _plain(known) if looks else known

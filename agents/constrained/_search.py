@@ -222,7 +222,7 @@ class LineSearch(Agent):
             state = self._judged(state, observation, tried)
         if self.tolerance:
             state = replace(state, finished=state.finished | (self.settled(state) & self._within(state)))
-        state, ready = self.prepared(state)
+        state, ready = (state, None) if look(state.trying).every else self.prepared(state)
         if ready is not None and (seen := look(ready)).some:
             state, first = self._turned(self._known(state, ready), ready, seen)
         wanted, places = self.asked(state, first)
@@ -262,8 +262,9 @@ class LineSearch(Agent):
         seen = look(passed)
         length, finished = state.length, state.finished
         if not seen.every:
-            length = torch.where(failed, length / 2, length)
-            finished = finished | (failed & (length * state.slope.abs() <= state.rounding))
+            length = mixed(look(failed), failed, length / 2, length)
+            if (small := union(length * state.slope.abs() <= state.rounding)) is not None:
+                finished = finished | (failed & small)
         there = {"x": observation["x"], "multipliers": observation["multipliers"], "step": length}
         here = {"x": state.x, "multipliers": state.multipliers, "step": state.step}
         return replace(
@@ -271,7 +272,7 @@ class LineSearch(Agent):
             **mixed(seen, passed, there | {"here": measured}, here | {"here": state.here}),
             length=length,
             trying=failed,
-            iterations=state.iterations + passed,
+            iterations=state.iterations + passed if seen.some else state.iterations,
             finished=finished,
         )
 
