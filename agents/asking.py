@@ -118,12 +118,18 @@ class Notes:
         """The same; ``None`` where the host sees that it holds in no row."""
         self._check(kind)
         self.offer.check_places(places)
-        held: Mask = self.known[kind]
-        looks = _looks(held)
+        known = self.known[kind]
+        held = self._held(kind, known, places, _looks(known))
+        return None if isinstance(held, bool) else held
+
+    def _held(self, kind: str, held: Mask, places: Mapping[str, Tensor], looks: bool) -> Mask:
+        """Where, of the rows ``held``, the last answer of a kind was given at these places."""
         for at, place in self.places[kind].items():
+            if held is False:
+                break
             if at in places:
                 held = _both(held, _same(place, places[at], looks))
-        return None if isinstance(held, bool) else held
+        return held
 
     def ask(self, wanted: Mapping[str, Mask], **places: Tensor) -> tuple[dict[str, Tensor], Notes]:
         """The query that wants some kinds at some places, but for what is held there already.
@@ -145,15 +151,11 @@ class Notes:
         self._check(kind)
         if asked is False:
             return False
-        known = self.known[kind]
-        if id(known) not in seen:
-            seen[id(known)] = _plain(known) if looks else known
-        held = seen[id(known)]
-        for name, place in self.places[kind].items():
-            pair = id(place), id(at[name])
-            if pair not in seen:
-                seen[pair] = _same(place, at[name], looks)
-            held = _both(held, seen[pair])
+        known, places = self.known[kind], self.places[kind]
+        told = (id(known), *places, *map(id, places.values()))
+        if told not in seen:
+            seen[told] = self._held(kind, _plain(known) if looks else known, at, looks)
+        held = seen[told]
         return _both(not held if isinstance(held, bool) else ~held, asked)
 
     def _check(self, kind: str) -> None:

@@ -40,8 +40,9 @@ def union(*masks: Bool[Tensor, "B"] | None) -> Bool[Tensor, "B"] | None:
     """The rows of any of the masks but those that the host sees to be empty; ``None`` where all are."""
     found = None
     for mask in masks:
-        if mask is not None and look(mask).some:
-            found = mask if found is None else found | mask
+        if mask is None or (mask.is_cpu and not inside_transform(mask) and True not in mask.tolist()):
+            continue
+        found = mask if found is None else found | mask
     return found
 
 

@@ -7,19 +7,36 @@ at each iteration; the loop in torch is the same written by hand for the batch, 
 ledger nor metrics. The agent is asked twice an iteration, is billed and judged each time; ``--compile`` adds
 the same rollout compiled (needs a C++ compiler). All make the same numbers.
 
-Measured (processor time of one thread, torch 2.13 CPU, Python 3.11, two cores with a load of 11 to 18, which
-share caches and memory; 20 iterations of 1,024 instances at once, three repeats):
+Measured (processor time of one thread, torch 2.13 CPU, Python 3.11, two cores with a load of 35 to 40; 20
+iterations of 1,024 instances, three repeats):
 
-    numpy            84 us an iteration and instance (41 to 60 in quieter minutes)
-    torch by hand    12.9x                           (5x to 6x in quieter minutes)
-    agent             1.9x                           (1.2x in quieter minutes)
+    numpy            70 us an iteration and instance (41 to 60 in quieter minutes)
+    torch by hand    10.2x
+    agent             2.4x, 1,024 instances at once
+                      1.2x, 256 at once
 
-So 50 times, the aim, is far off: it means 0.8 us an iteration and instance, a tenth of what the loop by hand
-takes, which goes through memory at each operation. Of the agent's time a fifth is zeros for answers that
-nobody wanted, 2.4 MB each, and a quarter joining and copying; fewer rows at once do not help, because a query
-costs some 4 ms there whatever its size. Compiled, two queries as one function and rows that end not held (a
-trial, not what ``--compile`` does), it took 30 us an iteration and instance, after 14 minutes of compiling:
-the last state of each block still holds all answers. Longer blocks, which would spread that, were not tried.
+So 50 times, the aim, is far off: it means 0.8 to 1.4 us an iteration and instance, and the loop by hand,
+which goes through memory at each of its operations, takes 6 to 7. Of agent and environment alone, without
+the rollout about them, a fifth of the fastest calls at a load of 18, 1,024 instances, us an iteration and
+instance:
+
+                                               by hand    agent    environment
+    as it was                                  5.2 to 6.6     7.5 to 9.3     25.5 to 31.6
+    unwanted answers untouched, slopes not
+    copied, metrics without a lower solution   6.0 to 6.3     7.0 to 7.9     15.9 to 17.6
+
+What is left: an iteration is two queries, each told in vectors of 3 n numbers that the loop by hand never
+makes (the pullback is one number, 300 times), and judged at (x, y), though only one of the two moves it: F,
+f, Phi, their gap and a distance are as many passes through memory as the method itself. At 64 instances a
+query of agent and environment took 3 ms, nearly all of it calls, so that fewer rows at once, which would
+stay in the cache, do not help.
+
+The recorded form computes all kinds of answers and masks what is not wanted, since nobody may look, and
+keeps them all in the state that a block ends with. Two queries as one function took 30 us an iteration and
+instance, after 14 minutes of compiling. One query as a function, for 64 instances: recorded in 2.3 s,
+compiled in 11 minutes with a twentieth of a processor (24 s of processor time in Python, and the C++
+compiler's), and then 60 to 71 us an iteration and instance, where the same rollout uncompiled took 141 to
+147.
 """
 
 from __future__ import annotations
@@ -148,10 +165,10 @@ def measure(
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--batch", type=int, default=1024)
     parser.add_argument("--iterations", type=int, default=100)
-    parser.add_argument("--together", type=int, default=128, help="instances at once, of the agent")
+    parser.add_argument("--together", type=int, default=0, help="instances at once, of the agent; 0: all")
     parser.add_argument("--compile", type=int, default=0, help="queries in one function, an even number")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()

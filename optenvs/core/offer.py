@@ -139,10 +139,13 @@ class Offer:
             raise ValueError(f"places: expected one at least of {', '.join(n for n, *_ in self.places)}")
         like = next(iter(places.values()))
         real = next((x.dtype for x in places.values() if x.is_floating_point()), torch.get_default_dtype())
-        parts = {}
+        parts, batch = {}, like.shape[0]
         for name, shape, dtype in self.places:
-            kept = real if dtype.startswith("float") else getattr(torch, dtype)
-            parts[name] = places[name] if name in places else zeros((len(like), *shape), kept, like.device)
+            if name in places:
+                parts[name] = places[name]
+            else:
+                kept = real if dtype.startswith("float") else getattr(torch, dtype)
+                parts[name] = zeros((batch, *shape), kept, like.device)
         return parts
 
     def want(self, wanted: Mapping[str, bool | Bool[Tensor, "B"]], like: Tensor) -> Tensor:
@@ -150,9 +153,9 @@ class Offer:
         for name in wanted:
             if name not in self.kinds:
                 raise ValueError(f"wanted: no kind {name!r}{suggest(name, self.kinds)}")
-        by_kind = tuple(wanted.get(kind, False) for kind in self.kinds)
-        if like.is_cpu and not any(isinstance(w, Tensor) for w in by_kind) and not tracing():
-            return _row(by_kind).expand(len(like), -1).clone()  # `repeat` takes five times as long
+        if like.is_cpu and set(map(type, wanted.values())) <= {bool} and not tracing():
+            same = _row(tuple(map(wanted.get, self.kinds)))
+            return same.expand(like.shape[0], -1).clone()  # `repeat` takes five times as long
         none = torch.zeros(len(like), dtype=torch.bool, device=like.device)
         columns = [wanted.get(kind, none) for kind in self.kinds]
         return torch.stack([c if isinstance(c, Tensor) else none + c for c in columns], -1).long()
@@ -176,7 +179,7 @@ def _shapes(places: tuple[tuple[str, Shape, str], ...]) -> dict[str, Shape]:
 
 
 @functools.lru_cache(maxsize=256)
-def _row(wanted: tuple[bool, ...]) -> Tensor:
+def _row(wanted: tuple[bool | None, ...]) -> Tensor:
     """What all rows want, on the CPU; made once, outside inference mode, so that everybody may use it."""
     with torch.inference_mode(False):
-        return torch.tensor([wanted]).long()
+        return torch.tensor([[int(bool(kind)) for kind in wanted]])

@@ -31,7 +31,7 @@ _batched: ContextVar[bool] = ContextVar("batched", default=False)
 
 def inside_transform(x: Tensor) -> bool:
     """Whether plain autograd, ``out=`` and the like are refused: batched, transformed, or recorded."""
-    if tracing() or _batched.get():
+    if _batched.get() or tracing():
         return True
     return torch._C._functorch.is_functorch_wrapped_tensor(x)  # type: ignore[attr-defined]
 

@@ -183,12 +183,46 @@ def test_the_bill_has_a_name_for_each_kind_and_derivatives(env: Bilevel) -> None
     assert int(state.calls["derivatives"]) == 0
 
 
+def test_slopes_are_told_in_memory_that_is_nobody_elses(env: Bilevel) -> None:
+    """They are not copied."""
+    asked, fresh = Asked(env), [name for name, kind in env.card.kinds.items() if kind.fresh]
+    assert {"upper_gradient", "lower_gradient", "inner_gradient"} <= set(fresh)
+    query = env.card.offer.query(dict.fromkeys(fresh, True), **asked.places)
+    with torch.no_grad():
+        shown = env.step(asked.state, query).observation
+        kept = {name: part.clone() for name, part in shown.items()}
+        for name in fresh:
+            shown[name].fill_(torch.nan)
+            others = kept.keys() - set(fresh[: fresh.index(name) + 1])
+            assert all(torch.equal(shown[other], kept[other]) for other in others)
+        again = env.step(asked.state, query).observation
+    assert all(torch.equal(again[name], kept[name]) for name in fresh)
+
+
+@pytest.mark.parametrize("objective", ["matching", "bilinear"])
+@pytest.mark.parametrize("coupling", ["sum", "cubes"])
+def test_the_toys_metrics_are_those_of_its_solution(objective: str, coupling: str) -> None:
+    """They are found in sums, without one."""
+    env = optenvs.make("BilevelToy", dim=4, tolerance=None, objective=objective, coupling=coupling)
+    assert isinstance(env, Bilevel)
+    asked = Asked(env)
+    (x, y), own = (asked.places["x"], asked.places["y"]), env.own(asked.state)
+    query = env.card.offer.query({"inner_gradient": True}, **asked.places)
+    told, found = env.step(asked.state, query).metrics, env.solve(own, x)
+    near(told["value"], env.upper(own, x, found.y), 1e-12)
+    near(told["lower_gap"], env.lower(own, x, y) - env.lower(own, x, found.y), 1e-12)
+    near(told["infeasibility"], env.constrain(own, x, y).abs().squeeze(-1), 1e-12)
+    off = (y - found.y)[:, 4:].sum(-1) / 2  # the nearest solution moves all of y2 alike
+    near(told["distance"], torch.hypot((y - found.y)[:, :4].norm(dim=-1), off), 1e-12)
+    assert told["multiplier"].tolist() == [1.0] * BATCH
+
+
 def test_the_toys_optimum_is_the_published_one() -> None:
     env = optenvs.make("BilevelToy", dim=5)
     state = env.reset(keys_from_seed(0, 1))
     x = torch.full((1, 5), -0.3, dtype=torch.float64)
     y = torch.cat((torch.full_like(x, 0.7), torch.full_like(x, -0.4)), -1)
-    state = env.step(state, env.card.offer.query({"upper": True}, x=x, y=y))
+    state = env.step(state, state.problem.menu.query({"upper": True}, x=x, y=y))
     assert float(state.observation["upper"]) == pytest.approx(0.25)
     assert float(state.merit) == pytest.approx(0, abs=1e-12)
     assert bool(state.terminated)
