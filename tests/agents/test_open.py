@@ -138,7 +138,31 @@ def test_noise_comes_to_the_tensors_that_are_named() -> None:
     torch.testing.assert_close(action.mean(1), first["point"].mean(1))
 
 
-def test_it_trains_a_network_by_es_or_unrolled_and_bad_input_is_told() -> None:
+@pytest.mark.parametrize(
+    "rule", [{"name": "open", "memory": 2, "hidden": 2}, {"name": "li_malik", "hidden": 2, "history": 2}]
+)
+@pytest.mark.parametrize("estimator", ["full_es", "pes"])
+def test_evolution_strategies_train_it(rule: dict[str, Any], estimator: str) -> None:
+    """Meta-training takes the rule by its name; luck is of the episode, so that both of a pair share it."""
+    options = {"window": 2} if estimator == "pes" else {}
+    env = optenvs.make(
+        "MetaTraining",
+        tasks="Quadratic",
+        dim=2,
+        rule=rule,
+        estimator=estimator,
+        particles=4,
+        length=4,
+        **options,
+    )
+    run = optenvs.rollout(env, agents.SGD(lr=0.1), batch=2, steps=2, record=("gradient",))
+    slopes = run.recorded["gradient"]
+    assert bool(slopes.isfinite().all()) and bool((slopes != 0).any())
+    again = optenvs.rollout(env, agents.SGD(lr=0.1), batch=2, steps=2, record=("gradient",))
+    assert torch.equal(again.recorded["gradient"], slopes)
+
+
+def test_it_trains_a_network_unrolled_and_bad_input_is_told() -> None:
     env = optenvs.make("TrainDigits", widths=(3,), samples=40, batch_size=8, dtype="float64")
     agent = made(step_multiplier=0.01)
     run = optenvs.unroll(env, agent, batch=2, steps=4)
