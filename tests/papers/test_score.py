@@ -45,7 +45,7 @@ def test_adams_own_envelope_is_the_identity(name: str) -> None:
         found = scale.steps(envelope)
         assert (found - begins).abs().max() <= scale.cell
         assert (found[falls] - place[falls]).abs().max() <= scale.cell
-        assert falls.sum() > 50  # it is no table of one plateau
+        assert falls.sum() > 20  # it is no table of one plateau
 
 
 def test_tuned_adam_scores_one() -> None:
