@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -194,7 +196,8 @@ def test_inner_steps_and_solves_are_counted() -> None:
 # Refusals and failures ------------------------------------------------------------------------
 
 
-def refusals() -> dict[str, tuple[str, Any, type[Exception], str]]:
+def refusals() -> dict[str, tuple[str, Callable[[], Any], type[Exception], str]]:
+    """What is refused: by which agent, what makes the problem, and what is said."""
     samples = torch.linspace(-1, 1, 20, dtype=DOUBLE).reshape(10, 2) + torch.eye(2, dtype=DOUBLE).repeat(5, 1)
     batches = {"samples": {"lower": samples}, "batch_size": 3}
 
@@ -207,36 +210,39 @@ def refusals() -> dict[str, tuple[str, Any, type[Exception], str]]:
     def square(x: Tensor, y: Tensor) -> Tensor:
         return (x.sum() + y.sum() ** 3).reshape(1)
 
-    toy, found = optenvs.make("BilevelToy", dim=2), {}
+    def bounded() -> Any:
+        return made(
+            inner=lambda x, y: ((y - x) ** 2).sum(), project={"lower": half}, solution=lambda x: half(x)
+        )
+
+    toy, found = partial(optenvs.make, "BilevelToy", dim=2), {}
     for name in NAMES:
         cls = type(agents.make(name)).__name__
         found[f"{name}, many"] = name, toy, TypeError, f"{cls} needs a lower problem with one solution"
-        bounded = made(
-            inner=lambda x, y: ((y - x) ** 2).sum(), project={"lower": half}, solution=lambda x: half(x)
-        )
         found[f"{name}, Y"] = name, bounded, TypeError, f"{cls} needs a lower variable in the whole space"
-    inequality = optenvs.make("BilevelInequality")
     name, cls = "implicit_gradient", "ImplicitGradient"
     found["inequality"] = (
         name,
-        inequality,
+        partial(optenvs.make, "BilevelInequality"),
         TypeError,
         f"{cls} needs a lower problem without inequalities; .* 1",
     )
     found["batches"] = (
         name,
-        made(inner=noisy, **batches),
+        partial(made, inner=noisy, **batches),
         TypeError,
         f"{cls} needs answers that rest on all data",
     )
-    found["no projection"] = name, made(equality=square), TypeError, f"{cls} needs the projection 'feasible'"
-    found["no solution"] = "gam", made(solver=None), OracleMismatch, "agent GAM needs the oracle"
+    refused = f"{cls} needs the projection 'feasible'"
+    found["no projection"] = name, partial(made, equality=square), TypeError, refused
+    found["no solution"] = "gam", partial(made, solver=None), OracleMismatch, "agent GAM needs the oracle"
     return found
 
 
 @pytest.mark.parametrize("case", refusals())
 def test_it_refuses_by_name(case: str) -> None:
-    name, env, error, message = refusals()[case]
+    name, problem, error, message = refusals()[case]
+    env = problem()
     with pytest.raises(error, match=message):
         optenvs.rollout(env, agents.make(name), steps=1)
 
