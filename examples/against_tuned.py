@@ -172,9 +172,9 @@ def compare(columns: Iterable[Column], agent: agents.Agent, name: str) -> dict[s
 
 def table(columns: Iterable[Column], rows: dict[str, list[Pair]]) -> str:
     """Of each column the mean loss, and the last."""
-    lines = [f"{'optimizer':22}" + "".join(f"{column.name:>17}" for column in columns)]
+    lines = [f"{'optimizer':22}" + "".join(f"{column.name:>16}" for column in columns)]
     for name, pairs in rows.items():
-        cells = (f"{f'{mean:.3f}  {last:.4f}':>17}" for mean, last in pairs)
+        cells = (f"{f'{mean:.3f}  {last:.4f}':>16}" for mean, last in pairs)
         lines.append(f"{name:22}" + "".join(cells))
     return "\n".join(lines)
 
