@@ -17,7 +17,7 @@ iterations of 1,024 instances, three repeats):
 
 So 50 times, the aim, is far off: it means 0.8 to 1.4 us an iteration and instance, and the loop by hand,
 which goes through memory at each of its operations, takes 6 to 7. Of agent and environment alone, without
-the rollout about them, a fifth of the fastest calls at a load of 18, 1,024 instances, us an iteration and
+the rollout about them, the 20th percentile of calls at a load of 18, 1,024 instances, us an iteration and
 instance:
 
                                                by hand    agent    environment
@@ -33,10 +33,16 @@ stay in the cache, do not help.
 
 The recorded form computes all kinds of answers and masks what is not wanted, since nobody may look, and
 keeps them all in the state that a block ends with. Two queries as one function took 30 us an iteration and
-instance, after 14 minutes of compiling. One query as a function, for 64 instances: recorded in 2.3 s,
-compiled in 11 minutes with a twentieth of a processor (24 s of processor time in Python, and the C++
-compiler's), and then 60 to 71 us an iteration and instance, where the same rollout uncompiled took 141 to
-147.
+instance, after 14 minutes of compiling (before the changes above). Now one query as a function is recorded
+in 3 s and compiled in some 25 s of processor time, so that two minutes do; it then takes, the machine at a
+load of 35 to 40, us an iteration and instance, in rollouts of twenty and of five iterations with their reset:
+
+                    compiled    uncompiled
+    64 instances    60 to 71    141 to 147
+    1,024           47 to 54     38 to 42
+
+So at 1,024 it is slower than what it was recorded from: what is not wanted costs more there than calls do.
+It would have to know, as the eager step does, that nobody asks for products, solutions and hypergradients.
 """
 
 from __future__ import annotations
