@@ -8,6 +8,27 @@ task, and for each number of steps, chosen with hindsight on the very instances:
 
     python examples/score_optimizers.py quadratics --out results/score
 
+Measured on ``quadratics``, speed-ups after 500 gradients (ten minutes on two cores that thirty programs
+shared); none of the 15 instances failed:
+
+    optimizer                         d = 5  d = 20   wishart    all
+    SGD (lr 0.00316)                   0.17    0.18      0.35   0.23
+    SGD, cosine (lr 0.01)              0.19    0.20      0.37   0.26
+    momentum (lr 0.01)                 0.39    0.75    > 4.00 > 1.71
+    momentum, cosine (lr 0.01)         0.32    0.50      2.76   1.19
+    Nesterov (lr 0.00316)              0.28    0.38      0.73   0.46
+    Nesterov, cosine (lr 0.00316)      0.25    0.28      0.47   0.33
+    Adam (lr 0.316)                    0.55    0.77      0.76   0.69
+    Adam, cosine (lr 1)                0.57    0.51      0.77   0.62
+    AdamW (lr 0.1)                     0.35    0.75      0.43   0.51
+    AdamW, cosine (lr 0.316)           0.36    0.45      0.43   0.42
+    NAdamW (lr 0.0316)                 0.26    0.31      0.33   0.30
+    NAdamW, cosine (lr 0.1)            0.30    0.30      0.38   0.33
+
+Polyak's momentum alone is faster than Adam tuned at every step, and that on the quadratic of 50 dimensions
+only. One rate for all tasks costs Adam a third. AdamW and NAdamW have a decay of 0.01, which moves the
+optimum, and come less far. A cosine helps SGD and NAdamW a little, and costs the others.
+
 Needs the extra ``data`` for ``networks``, and ``plot`` for the picture.
 """
 
