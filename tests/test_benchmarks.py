@@ -256,3 +256,10 @@ def test_the_peers_in_jax_say_what_they_need() -> None:
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert answer.returncode == 1
     assert answer.stderr.startswith("jax_peers: needs jax")
+
+
+@pytest.mark.parametrize("benchmark", ["bandits"], indirect=True)
+def test_bandits_are_timed(benchmark: ModuleType) -> None:
+    told, longer = benchmark.measure(steps=3, batch=4), benchmark.measure(steps=60, batch=4)
+    assert told["seconds"] > 0
+    assert 0 < longer["gap"] < told["gap"]

@@ -10,11 +10,10 @@ and these tasks alone, without ledger, metrics, horizon, rewards or ends, and wi
     python examples/benchmarks/meta_gradient.py
 
 Measured with torch 2.13 in float32, one thread of two cores that were shared by some twenty busy processes
-(load 19 to 26), milliseconds of processor time:
+(load 23), milliseconds of processor time, medians of 9:
 
-    medians of 5     tasks at hand    unroll 73, by hand 56: 0.76
-                     drawn            unroll 63, by hand 51: 0.80; one by one 3,580, 53 times as long
-    least of 12      tasks at hand    unroll 34.3, by hand 28.0: 0.82
+    tasks at hand    unroll 55.8, by hand 39.5: 0.76
+    drawn            unroll 57.7, by hand 43.4: 0.77; one by one 3,020, 51 times as long
 
 The aim is 0.9, and an earlier unroll had 0.56. What is left is some twenty operations a step on 64 numbers
 each: gap and distance, best and reward, whether the merit is finite, the ledger, k. They carry a graph, as
