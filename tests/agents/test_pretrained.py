@@ -22,6 +22,7 @@ DIGITS = {"env": "TrainDigits", "samples": 256, "widths": (8,), "batch_size": 32
 CASES: dict[str, tuple[dict[str, Any], float, Any, float]] = {
     # on what, the mean loss over 40 steps, and what of the classics has which
     "adafac_mlp-small-networks": (DIGITS, 0.877143641, agents.SGD(lr=0.3), 1.226664037),
+    "lolv2-small-networks": (DIGITS, 0.924103231, agents.SGD(lr=0.3), 1.226664037),
     "lstm_optimizer-quadratics": (
         {"env": "LeastSquares", "dim": 10, "budget": 41},
         0.801911343,
@@ -35,6 +36,7 @@ ENTRIES = {f"{entry.agent}-{entry.name}": entry for entry in agents.pretrained()
 def test_what_there_is() -> None:
     assert {entry[:2] for entry in agents.pretrained()} == {
         ("adafac_mlp", "small-networks"),
+        ("lolv2", "small-networks"),
         ("lstm_optimizer", "quadratics"),
         ("lpg", "tiny-grids"),
     }
