@@ -17,12 +17,12 @@ was 37.4, and trust-constr's 19.1 beside it):
     SLSQP                    41      33     3.9
     trust-constr             41      84    26.0
 
-So it is below trust-constr's, by a quarter.
+So it is below trust-constr's by a quarter, in this one round.
 
 An iteration makes ever fewer operations of torch: 329, then 201, then 198, now 95 (on HS40: 62 for a
 direction, 33 for the trial that is accepted). On the first six problems, by round, own time (a median of the
 six, in milliseconds), and that over trust-constr's in the same round, on a machine with four times as much
-to do as it has processors, in the last two rows ten to thirteen times:
+to do as it has processors, in the last three rows ten to thirteen times:
 
     201 operations              36.7  34.8              1.50  1.29
     198                         38.4  30.4              1.40  1.16
@@ -30,9 +30,9 @@ to do as it has processors, in the last two rows ten to thirteen times:
     and failed trials less      23.1  22.7  26.0  24.2  1.02  0.87  0.96  1.09
     and less Python in notes    17.9  23.5  16.9        0.91  1.00  0.90
 
-trust-constr's was 18.6 to 27.3. On these six, which take more trials than most, the two are about even;
-later rounds, in which the agent's first step is part of its own time as it is above, had 1.09, 1.14 and
-0.92. By a profile most of what is left is Python between the operations.
+trust-constr's was 18.6 to 27.3. On these six the two are about even; later rounds, in which what the agent
+does before its first query is part of its own time as it is above, had 1.09, 1.14 and 0.92. By a profile
+most of what is left is Python between the operations.
 
 256 starts, perturbed by 0.1, at once, against SLSQP on the first 4 of them one by one, which is stopped at
 the first iterate within the tolerance (it has no such test of its own, and ran on). Milliseconds of
