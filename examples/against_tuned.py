@@ -10,7 +10,8 @@ weights for all. What diverges, or rises above ten times the first loss, counts 
     python examples/against_tuned.py --agent lolv2 --pretrained small-networks
 
 The scripts that made the weights have the tables in their docstrings, with what they say:
-``examples/meta_train_small_networks.py``, ``examples/meta_train_lstm.py``, ``examples/ppo_step_size.py``.
+``examples/meta_train_small_networks.py`` and ``examples/meta_train_lstm.py``. With ``--columns digits`` it is
+that for what ``examples/ppo_step_size.py`` writes.
 
 Needs the extra ``data`` (for digits and MNIST) and ``bench`` (for tqdm).
 """
