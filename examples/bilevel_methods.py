@@ -28,7 +28,7 @@ reason, a problem whose assumptions it lacks:
 At 1,200, with 8 instances: lv_hba .0073, .32 and 2e-4 on the first three, bic_gaffa .82, .96 and .86, bvfsm
 .87, .98 and .79, aipod .044, e_aipod 0 and implicit_gradient 5e-7 on the second.
 
-Exact descent on Phi is ahead of all others even where a step of it costs 16; gam, whose steps rest on exact
+Exact descent on Phi is ahead of all others even where a step of it costs 31; gam, whose steps rest on exact
 solutions, too, comes next. Of the methods that ask for gradients alone lv_hba is ahead everywhere that
 anything moves; 600 derivatives are 100 iterations of it. On the support vector machines, where 1 means that
 less than half a per cent has gone, they are too few: the default alpha of lv_hba follows from the curvature

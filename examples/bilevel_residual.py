@@ -23,12 +23,12 @@ share of what it was at the start.
     BilevelLongTail,            4         100          3.5e-2   3.1e-2   none
       one client                         1000          1.4e-3   1.4e-3   all
 
-These were measured with few instances, for want of time; BilevelStrong at its own size has 0.47 at worst and
-0.36 in the median left after 200 iterations of 256 instances (with 8 variables, in
-``tests/papers/test_16_default_steps.py``, all have fallen 100-fold in 400). BilevelCleaning is slow because
-alpha = 1/(2 (L_F/c + L_f + 1/gamma1)) takes the first c for all iterations: L_F is about 150 there, alpha
-0.003, and |w| begins about 3. With the c of each iteration in its place 5.6e-3 is left after 400, and 6.2e-5
-after 1,000.
+These were measured with few instances, for want of time. Of 256 instances of BilevelStrong at its own size,
+0.47 is left at worst and 0.36 in the median after 200 iterations, 0.25 and 0.17 after 400 (with 8
+variables, in ``tests/papers/test_16_default_steps.py``, all have fallen 100-fold then). BilevelCleaning is
+slow because alpha = 1/(2 (L_F/c + L_f + 1/gamma1)) takes the first c for all iterations: L_F is about 150
+there, alpha 0.003, and |w| begins about 3. With the c of each iteration in its place 5.6e-3 is left after
+400, and 6.2e-5 after 1,000.
 """
 
 from __future__ import annotations
