@@ -19,10 +19,11 @@ machine with thirty busy processes; SGD tuned on those very tasks has 1.170 and 
     truncated_es          101    24865        4   15.127   3.784      2.516
     pes                   101    16598        3   15.127   4.926      4.923
     noise_reuse_es        101    16540        2   15.127   4.286      3.311
+    truncated_bptt       1001    82096       33   15.127   0.614      0.234
     pes                  1601   262592       38   15.127   0.780      0.354
 
-The last row is what the defaults take; the others are a few seconds each (``--queries 100``, or 20 of whole
-lifetimes), and their minute has not been measured.
+The last two rows are what the defaults take; the others are a few seconds each (``--queries 100``, or 20 of
+whole lifetimes), and their minute has not been measured.
 """
 
 from __future__ import annotations
