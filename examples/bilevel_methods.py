@@ -25,6 +25,8 @@ reason, a problem whose assumptions it lacks:
     implicit_gradient   -      -     .94  2e-4       -     -       -     -       -     -
     hypergradient       0      0    3e-7     0       0     0       1     0       1     0
 
+On ``ridge`` hypergradient leaves .008 and 0, and all others .98 or more at 600.
+
 At 1,200, with 8 instances: lv_hba .0073, .32 and 2e-4 on the first three, bic_gaffa .82, .96 and .86, bvfsm
 .87, .98 and .79, aipod .044, e_aipod 0 and implicit_gradient 5e-7 on the second.
 

@@ -14,7 +14,7 @@ With ``--batch 8``, medians of the answers (and the share of instances that are 
     adasketch_newton      117 (100%)   120 (100%)    28 (100%)    44 (100%)    61 (100%)    44 (100%)
     l1_sqp_adaptive        66 (100%)    49 (100%)    27 (100%)    54 (100%)    56 (100%)    42 (100%)
     l1_sqp                 inf (12%)    50 (100%)   237 (100%)     inf (0%)    inf (25%)     inf (0%)
-    augmented_lagrangian  202 (100%)    278 (75%)     inf (0%)
+    augmented_lagrangian  202 (100%)    278 (75%)     inf (0%)    145 (88%)   184 (100%)
     minres_newton         190 (100%)     inf (0%)   109 (100%)   194 (100%)     inf (0%)     inf (0%)
     slsqp                  35 (100%)    39 (100%)    22 (100%)     63 (75%)    inf (50%)     inf (0%)
     trust_constr           47 (100%)    37 (100%)    21 (100%)    63 (100%)    48 (100%)    41 (100%)
