@@ -8,19 +8,17 @@ unknowns and its exact Hessian (16 instances, a value below 1e-10). The batch is
 ``optenvs.rollout``, with ledger, metrics and record; scipy gets value, gradient and Hessian in plain numpy,
 computed once a point, and stops at the same level.
 
-Measured (processor time of one thread, torch 2.13 CPU, Python 3.11, x86_64, on two cores with eight busy
-processes each, which slow the batch, that lives on memory, more than the loop; all instances were run both
-ways):
+Measured (processor time of one thread, torch 2.13 CPU, Python 3.11, x86_64, on two cores with three busy
+processes; all instances were run both ways):
 
     problem      instances     batch      loop   ratio   values   scipy
-    LogSumExp          256    1.032s    9.246s    9.0x     15.2    11.1
-    operator            16    2.578s   20.195s    7.8x     62.9    26.6
+    LogSumExp          256    0.894s   10.616s   11.9x     15.2    11.1
+    operator            16    1.946s   18.509s    9.5x     62.9    26.6
 
-On the same machine with two busy processes a core, the best of three runs of the batch on LogSumExp took
-0.82 to 0.86 s, and trust-exact on 16 of the instances as much as 9.1 to 9.9 s for all would be: 11x; with
-eighteen a core, one round, 1.18 s and 10.2 s: 8.7x. Of 1.26 s that the batch's operations took there, 0.13 s
-were Cholesky's (of all rows, those that have ended, too), 0.10 s solves with its factors, 0.14 s Hessians,
-which are computed for the rows that want one, and 0.14 s choices between rows.
+The batch lives on memory, and the more the cores have to do, the more it loses: with sixteen busy processes
+1.032 s and 9.0x, and 2.578 s and 7.8x; with some 36, LogSumExp 1.18 s and 8.7x. Of 1.26 s that the batch's
+operations took there, 0.13 s were Cholesky's (of all rows, those that have ended, too), 0.10 s solves with
+its factors, 0.14 s Hessians, which are computed for the rows that want one, and 0.14 s choices between rows.
 """
 
 from __future__ import annotations

@@ -6,18 +6,18 @@ A system of n + m = 18 unknowns. The loop is the fastest that is known to us in 
 updated by the Gram matrix A A', never computed anew. Ours are chunks of 1,024 successive sketches, each one
 triangular system or a few, with the residual computed anew after each chunk.
 
-Measured (processor time of one thread on a machine with 17 times as much to do as it has processors, torch
-2.13 CPU, Python 3.11, median of 3 rounds in turns):
+Measured (processor time of one thread on two cores with three busy processes, torch 2.13 CPU, Python 3.11,
+median of 7 rounds in turns):
 
-    loop                        215,446 sketches/s
-    batch of 1                  566,341 sketches/s    2.4x
-    Gaussian, batch of 1        272,205 sketches/s    1.3x
-    batch of 256              2,804,133 sketches/s   13.5x
-    Gaussian, batch of 256      557,585 sketches/s    2.1x
+    loop                        169,634 sketches/s
+    batch of 1                  779,804 sketches/s    4.6x
+    Gaussian, batch of 1        326,106 sketches/s    2.0x
+    batch of 256              3,643,799 sketches/s   21.1x
+    Gaussian, batch of 256      588,334 sketches/s    3.4x
 
-At seven times as much it was 2.7x and 13.0x. So the goal of 3x for one system is not shown to be met; another
-run on that machine, of the widths of the triangular systems in turns, had 177,213 for the loop, 627,184 for
-systems of 256 (3.5x) and 522,405 of 362.
+With seventeen times as much to do as there are processors, 2.4x and 13.5x of Kaczmarz's rows; another run
+there, of the widths of the triangular systems in turns, had 177,213 for the loop, 627,184 for systems of 256
+(3.5x) and 522,405 of 362.
 
 With 1,024 sketches a chunk; one of 256 is a third slower in a batch of 1, where the calls count. The loop
 draws no normal numbers.
