@@ -18,7 +18,7 @@ from gymnasium import spaces
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from .env import OptimizationEnv, State
+from .env import Action, OptimizationEnv, State
 from .nodes import Node
 from .random import Keys
 from .spaces import stacked
@@ -74,6 +74,14 @@ class MultiAgentEnv(OptimizationEnv):
     def answered(self, state: State) -> Bool[Tensor, "B N"]:
         """The agents to whom the last answer is handed in a turn of its own, before any is asked again."""
         return torch.zeros(len(state.k), self.agents, dtype=torch.bool, device=state.k.device)
+
+    def unattended(self, state: State) -> Action | None:
+        """The query in which none of the agents that are asked takes part, because all have left.
+
+        ``None`` where their last proposals can stand for it: whom the next step asks depends on the time
+        alone. A problem that waits for its agents says what ends the wait.
+        """
+        return None
 
     def event_by_event(self) -> MultiAgentEnv:
         """The same problem with one event a step, in order of time, where a step can hold several."""

@@ -234,11 +234,14 @@ class AECFace(AgentsFace, AECEnv[str, dict[str, np.ndarray], Any]):
 
     def _go_on(self) -> None:
         """After a turn: ask the problem if all have acted, and select who is next."""
-        earned = 0.0
+        earned, attended = 0.0, True
         self._pass_over()
         while self._turn == len(self._queue):
-            state = self._ask(self._current(), self._proposals.query(self._given))
+            state = self._current()
+            query = None if attended else self.core.unattended(state)
+            state = self._ask(state, self._proposals.query(self._given) if query is None else query)
             self._meet(state, turn=0)
+            attended = False  # if the loop comes round, all who are asked were passed over
             self._remember(state)
             earned += state.reward.item()
             self._publish(state)

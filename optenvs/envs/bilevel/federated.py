@@ -207,6 +207,16 @@ class Federated(MultiAgentEnv):
     def asked(self, state: State) -> Bool[Tensor, "B N"]:
         return state.observation["active"].squeeze(-1) > 0
 
+    def unattended(self, state: State) -> Action:
+        """Nothing is computed; for the clients who have left, the server sends itself what it holds."""
+        places, mean = state.observation, state.hidden.mean
+        compute = torch.zeros_like(state.hidden.computed).unsqueeze(-1)
+        return {name: places[name] for name in ("x", "y", "inner")} | {
+            "compute": compute,
+            "message": mean.unsqueeze(1).expand(-1, self.clients, -1),
+            "send": torch.ones_like(compute),
+        }
+
     def recordable(self, state: State) -> dict[str, Tensor]:
         """``point``: the server's x and y, ``(B, n + m)``."""
         return {"point": state.hidden.mean[:, : sum(self.sizes)]}

@@ -157,3 +157,16 @@ def test_its_picture() -> None:
     picture = env.picture([state, env.step(state, said(env, state, 0, 1))])
     assert picture.dtype == np.uint8 and picture.shape == (400, 900, 3)
     assert (picture != env.picture([state])).any()
+
+
+def test_a_round_whose_clients_have_all_left_ends_without_them() -> None:
+    """They never send; an episode by turns would wait for their message for ever."""
+    env = optenvs.aec_env("BilevelLongTail", clients=4, widths=(3,), solve_steps=2, max_cycles=4)
+    env.reset(seed=0)
+    turns = dict.fromkeys(env.possible_agents, 0)
+    for name in env.agent_iter(100):
+        over = env.terminations[name] or env.truncations[name]
+        action = None if over else env.action_space(name).sample() | {"send": np.zeros(1, dtype=np.int64)}
+        turns[name] += not over
+        env.step(action)
+    assert not env.agents and set(turns.values()) == {4}
