@@ -68,8 +68,15 @@ def _array(value: Tensor | np.ndarray) -> str:
     dtype = str(value.dtype).removeprefix("torch.")
     size = value.numel() if isinstance(value, Tensor) else value.size
     if size <= _FEW and value.ndim <= 1 and not _hidden(value):
-        return f"{kind}({value.tolist()}, {dtype})"
+        return f"{kind}({_numbers(value.tolist())}, {dtype})"
     return f"<{kind} {tuple(value.shape)} {dtype}>"
+
+
+def _numbers(value: Any) -> Any:
+    """As they are told in single precision: its own digits, not those of the same number in double."""
+    if isinstance(value, list):
+        return [_numbers(part) for part in value]
+    return float(f"{value:.7g}") if isinstance(value, float) else value
 
 
 def _hidden(value: Any) -> bool:

@@ -17,6 +17,7 @@ from agents import schedules
 from optenvs.core import OptimizationEnv
 from optenvs.core.errors import OracleMismatch, UnknownKeyword
 from optenvs.core.random import keys_from_seed
+from optenvs.core.shown import shown
 from optenvs.core.struct import tensors, tree_map
 
 STEPS = 12  # every power, maximum and switch of the updates is at work by then
@@ -70,7 +71,19 @@ def grid(name: str) -> list[dict[str, Any]]:
 
 
 def replay(peer: Any, options: dict[str, Any], points: Tensor, gradients: Tensor) -> Tensor:
-    """The path of a torch optimizer from the first of ``points`` along the same gradients."""
+    """The path of a torch optimizer from the first of ``points`` along the same gradients.
+
+    Torch's NAdam keeps the product of its momenta in the default dtype.
+    """
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(points.dtype)
+    try:
+        return _replay(peer, options, points, gradients)
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _replay(peer: Any, options: dict[str, Any], points: Tensor, gradients: Tensor) -> Tensor:
     parameter = torch.nn.Parameter(points[0].clone())
     optimizer = peer([parameter], **options)
     path = [points[0]]
@@ -357,7 +370,7 @@ def test_unknown_hyperparameters_are_named() -> None:
 def test_bad_values_name_the_field(name: str, field: str, value: Any, expected: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011  # the whole message is checked below
         agents.make(name, **{field: value})
-    assert str(caught.value).endswith(f": {field}: expected {expected}, got {value!r}")
+    assert str(caught.value).endswith(f": {field}: expected {expected}, got {shown(value)}")
 
 
 def test_a_missing_oracle_is_named() -> None:

@@ -74,7 +74,7 @@ def test_weights_of_a_file(tmp_path: Path) -> None:
     assert "hidden: expected 3" in mistake(
         "score", "lolv2", *TINY, "--pretrained", file, "--param", "hidden=4"
     )
-    assert "got 'nothing'" in mistake("score", "lolv2", *TINY, "--pretrained", "nothing")
+    assert "has no weights 'nothing'" in mistake("score", "lolv2", *TINY, "--pretrained", "nothing")
 
 
 def test_mistakes_are_one_line() -> None:
