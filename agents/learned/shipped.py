@@ -71,8 +71,8 @@ SHIPPED: tuple[Pretrained, ...] = (
         "|W x - y|^2 in ten dimensions, W and y standard normal, 100 steps",
         "examples/meta_train_lstm.py",
         "2026-11-30",
-        "mean loss over the steps 0.572; momentum, tuned, 0.952",
-        "e55685a8937549abae475307a56e06afe19c4c6afd5162e3f51126da50705e2a",
+        "mean loss over the steps 0.534; momentum, tuned, 0.952",
+        "f16515306fbd963b9a40a5fbd8a45f805bb756f6d74795ecd3d5ccaa4bf4940c",
     ),
     Pretrained(
         "lpg",
@@ -82,6 +82,15 @@ SHIPPED: tuple[Pretrained, ...] = (
         "2026-11-30",
         "mean return 0.603 on 512 held-out levels at N = 30; optimum 0.678, chance 0.21",
         "7e51564ccfadf5b8e49c85ff23b3f890355ab5a901548cee3ef10dc31753340d",
+    ),
+    Pretrained(
+        "step_size_policy",
+        "digits",
+        "64-32-10 on 8x8 digits, 220 minibatches of 32",
+        "examples/ppo_step_size.py",
+        "2026-11-30",
+        "median of the final loss 0.0410; SGD, tuned, 0.0446",
+        "4c05ab929515c6ed674ad200a42d45d071bff033d42a6c10ed294d2bafd0efa5",
     ),
 )
 

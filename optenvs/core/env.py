@@ -201,8 +201,7 @@ class OptimizationEnv(Shown, abc.ABC):
         if self.tolerance is not None and not (is_number(self.tolerance) and self.tolerance >= 0):
             raise ValueError(f"tolerance: expected a number >= 0 or None, got {self.tolerance!r}")
         try:
-            device = torch.device(self.device)
-            torch.empty(0, device=device)
+            torch.empty(0, device=torch.device(self.device))
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(

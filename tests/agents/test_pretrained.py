@@ -25,10 +25,11 @@ CASES: dict[str, tuple[dict[str, Any], float, Any, float]] = {
     "lolv2-small-networks": (DIGITS, 0.924103231, agents.SGD(lr=0.3), 1.226664037),
     "lstm_optimizer-quadratics": (
         {"env": "LeastSquares", "dim": 10, "budget": 41},
-        0.801911343,
+        0.798654615,
         agents.Adam(lr=0.2),
         1.357474613,
     ),
+    "step_size_policy-digits": (DIGITS, 1.174561903, agents.SGD(lr=0.3), 1.226664037),
 }
 ENTRIES = {f"{entry.agent}-{entry.name}": entry for entry in agents.pretrained()}
 
@@ -39,6 +40,7 @@ def test_what_there_is() -> None:
         ("lolv2", "small-networks"),
         ("lstm_optimizer", "quadratics"),
         ("lpg", "tiny-grids"),
+        ("step_size_policy", "digits"),
     }
     assert [entry.name for entry in agents.pretrained("lstm_optimizer")] == ["quadratics"]
     assert agents.pretrained("adam") == ()
