@@ -14,7 +14,16 @@ figures of one row differ by some 30 % from run to run, and those of all threads
 Where cores are that busy, threads lose at every size tried: another run there took, in milliseconds on one
 and on all, 45 and 240 with 32,768 rows, 158 and 769 with 131,072; TrainDigits 10 and 54 with 16 rows, 15 and
 85 with 64. Nobody can know that before a run: above the limit, whoever shares a machine sets
-``OMP_NUM_THREADS=1``. On a quiet machine this was not measured; there, two threads can halve a time at best.
+``OMP_NUM_THREADS=1``. On the same two cores with nothing else running, threads gain little:
+
+    Rosenbrock, 10 numbers     16  one     0.753  all     0.743  chosen     0.723
+    Rosenbrock, 10 numbers    256  one     0.797  all     0.808  chosen     0.788
+    Rosenbrock, 10 numbers   4096  one     1.620  all     1.422  chosen     1.695
+    Rosenbrock, 10 numbers   6553  one     2.335  all     1.915  chosen     2.060
+    Rosenbrock, 10 numbers  65536  one    17.595  all    13.711  chosen    14.441
+    TrainDigits                 1  one     2.154  all     2.348  chosen     2.164
+    TrainDigits                16  one     2.515  all     2.164  chosen     2.151
+    TrainDigits                64  one     5.242  all     4.221  chosen     4.113
 
     python examples/benchmarks/threads.py
     python examples/benchmarks/threads.py --neighbours 2
