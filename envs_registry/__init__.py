@@ -10,6 +10,7 @@ import importlib.metadata
 
 from .bilevel import BILEVEL
 from .constrained import CONSTRAINED
+from .grokking import GROKKING
 from .landscapes import LANDSCAPES
 from .meta import META
 from .network import NETWORK
@@ -49,6 +50,7 @@ def load_plugins() -> None:
 _FAMILIES = (
     BILEVEL,
     CONSTRAINED,
+    GROKKING,
     LANDSCAPES,
     META,
     NETWORK,

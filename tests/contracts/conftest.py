@@ -37,6 +37,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "optenvs/BilevelCleaning-v0": {"train": 12, "validation": 9},
     "optenvs/BilevelLongTail-v0": {"clients": 3, "widths": (3,), "batch_size": 4, "solve_steps": 2},
     "optenvs/BilevelStrong-v0": {"dim": 5, "equations": 3, "upper_equations": 2},
+    "optenvs/GroupGrokking-v0": {"group": "Z5", "width": 6},
+    "optenvs/FeatureEnergy-v0": {"group": "Z5", "nodes": 3},
+    "optenvs/RidgeTop-v0": {"group": "Z5", "width": 6},
     "optenvs/Particles-v0": {"particles": 6, "start_mean": (8.0, 8.0), "start_std": 0.5},
     "optenvs/ParticlesDigits-v0": {
         "particles": 3,

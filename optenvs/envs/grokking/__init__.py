@@ -1,0 +1,1 @@
+"""Group arithmetic learned by small networks: grokking, and the energy of its features."""
