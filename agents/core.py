@@ -45,6 +45,9 @@ class Agent(Shown, abc.ABC):
     """Whether ``act`` computes on the host: it looks at numbers, which an accelerator must send back for
     it, and nothing compiles it. Agents that do not say so look at nothing in ``act``."""
 
+    adapts: ClassVar[str] = ""
+    """Of an adapter, the field with what it adapts: another one goes on with no memory of it."""
+
     @abc.abstractmethod
     def init(self, problem: Any, observation: Observation, keys: Keys) -> Any:
         """The agent's memory before its first action: a struct of tensors with leading dimension ``B``."""

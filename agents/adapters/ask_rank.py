@@ -69,6 +69,7 @@ class AskRankAgent(Agent):
     factory: Factory
     _live: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
+    adapts = "factory"
     needs = ("ranking",)
     on_host = True
 

@@ -191,6 +191,8 @@ class AskTellAgent(ReplayedAgent):
 
     factory: Factory
 
+    adapts = "factory"
+
     def build(self, state: AskTellState, row: int) -> AskTell:
         return self.factory(state.start[row].double().cpu().numpy(), int(state.seed[row]))
 

@@ -52,6 +52,7 @@ class SB3Agent(Agent):
     model: Any
     deterministic: bool = True
 
+    adapts = "model"
     on_host = True
 
     def init(self, problem: Any, observation: Observation, keys: Keys) -> PolicyState:

@@ -99,6 +99,8 @@ class ScipyMethod(ScipyAgent):
 
     method: str = "BFGS"
 
+    adapts = "method"
+
     @property
     def spec(self) -> Method:
         return method_of(self.method)

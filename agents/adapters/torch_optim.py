@@ -55,6 +55,7 @@ class TorchOptimizer(Agent):
     make: Callable[..., Optimizer]
     options: dict[str, Any] = field(default_factory=dict)
 
+    adapts = "make"
     needs = ("gradient",)
     on_host = True
 

@@ -50,6 +50,25 @@ def check_origin(where: str, here: Configuration, there: Configuration) -> None:
     raise ValueError(f"{where}: the state is of a {_short(now[''])} with other keywords ({told})")
 
 
+def actor(agent: Any) -> str:
+    """Whose an agent's memory is: the name of its class, and of an adapter that of what it adapts."""
+    field = getattr(agent, "adapts", "")
+    if not field:
+        return type(agent).__qualname__
+    it = getattr(agent, field)
+    name = it if isinstance(it, str) else getattr(it, "__qualname__", type(it).__qualname__)
+    return f"{type(agent).__qualname__}({name})"
+
+
+def check_actor(where: str, here: str, there: str) -> None:
+    """Raise ``ValueError`` unless the agent ``here`` may go on with a memory of ``there``.
+
+    With a memory that was made by hand, and is nobody's, it may.
+    """
+    if there not in ("", here):
+        raise ValueError(f"{where}: a memory of agent {there} is none of agent {here}")
+
+
 def _short(place: str) -> str:
     return place.rpartition(":")[2]
 

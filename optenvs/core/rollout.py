@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from .checkpoint import Window, check_checkpoint
-from .configuration import check_origin
+from .configuration import actor, check_actor, check_origin
 from .env import Action, OptimizationEnv, State
 from .errors import check_oracles, explained
 from .evaluations import due, until_next
@@ -21,9 +21,9 @@ from .ledger import Ledger
 from .problems import as_problem
 from .random import Keys, fold_in, keys_from_seed
 from .stepper import Entry, Fused, History, Idle, Place, Stepper, Trees, finished, first_order, may_hold
-from .struct import Named, detach, replace, struct, tree_map
+from .struct import Named, detach, replace, static, struct, tree_map
 from .threads import Threads
-from .work import Path, find, ledger_at
+from .work import find, ledger_at
 
 _PATIENCE = 64  # steps between two looks at an accelerator where only the environment knows the end
 _AGENT_STREAM = 0x6167656E74  # "agent": agents draw from keys of their own
@@ -55,6 +55,7 @@ class Run:
         work: what the agent has counted itself, at the same times as ``calls``: ``run.work["program"]`` has
             shape ``(T + 1, B)``. No budget counts it. ``None`` for an agent whose memory has no ledger in a
             field ``work``, see :mod:`optenvs.core.work`.
+        agent: whose memory ``agent_state`` is, by the class; empty for one that was made by hand.
     """
 
     metrics: dict[str, Tensor]
@@ -68,6 +69,7 @@ class Run:
     agent_state: Any
     recorded: dict[str, Tensor]
     work: Ledger | None = None
+    agent: str = static(default="")
 
     @property
     def diverged(self) -> Bool[Tensor, "B"]:
@@ -124,7 +126,8 @@ def rollout(
         record: observation fields to keep, for example ``("point",)``, and what the environment offers
             besides: ``"recommendation"`` of swarms and networks, ``"best_point"`` of surrogates.
         resume: a run to go on from, in place of a new start; of an environment of the same class and
-            keywords.
+            keywords, and of an agent of the same class, whose hyper-parameters may be others. For another
+            agent give ``dataclasses.replace(run, agent_state=..., agent="")``, with what its ``init`` makes.
         on_step: called with the step's number and the state after it (for a progress bar).
         compile: how many steps are compiled into one function; 0 for none. Compiling takes some ten seconds
             a step (again, where rows end before others) and is worth it for long runs of small steps, and
@@ -135,7 +138,7 @@ def rollout(
     Raises:
         OracleMismatch: the agent needs an oracle that the environment does not answer.
         ValueError: no ``steps`` and no budget, an unknown ``record`` field, a negative ``compile``, or a run
-            to go on from that is of another environment.
+            to go on from that is of another environment or agent.
         RuntimeError: the agent asks nothing that is billed, for a thousand steps of a run that only the
             budget ends.
         TypeError: compiled, an agent or environment that looks at numbers to decide, or computes on the host.
@@ -283,7 +286,7 @@ def _drive(
             idle.look(step, place)
         if on_step is not None:
             on_step(step, place.state)
-    return _assemble(history.stacked(), seconds, limit, place, stepper.work)
+    return _assemble(history.stacked(), seconds, limit, place, stepper)
 
 
 def _begin(stepper: Stepper, seed: int, batch: int, keys: Keys | None, resume: Run | None) -> Trees:
@@ -298,6 +301,7 @@ def _begin(stepper: Stepper, seed: int, batch: int, keys: Keys | None, resume: R
     check_oracles(type(agent).__name__, getattr(agent, "needs", ()), env.name, env.oracles)
     if resume is not None:
         check_origin("resume", env.configuration, resume.state.origin)
+        check_actor("resume", actor(agent), resume.agent)
         return resume.agent_state, resume.state
     if keys is None:
         keys = keys_from_seed(seed, batch, env.torch_device)
@@ -327,9 +331,10 @@ def _all_done(done: Tensor, step: int) -> bool:
     return (done.device.type == "cpu" or step % _PATIENCE == 0) and bool(done.all())
 
 
-def _assemble(record: Entry, seconds: list[float], limit: float, place: Place, path: Path | None) -> Run:
+def _assemble(record: Entry, seconds: list[float], limit: float, place: Place, stepper: Stepper) -> Run:
     """The record with ``limit`` steps: cut behind the end of all episodes, or the last entry repeated."""
     agent_state, state = place.trees
+    path = stepper.work
     if limit == math.inf:
         limit = int((~record.done.all(-1)).sum())
     steps, times = int(limit), torch.tensor(seconds, dtype=torch.float64)
@@ -354,4 +359,5 @@ def _assemble(record: Entry, seconds: list[float], limit: float, place: Place, p
         agent_state=agent_state,
         recorded=Named(recorded),
         work=work,
+        agent=actor(stepper.agent),
     )

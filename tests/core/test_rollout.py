@@ -12,6 +12,7 @@ import torch
 from menu_problems import Program
 from torch import Tensor
 
+import agents
 import optenvs
 from agents import from_function
 from optenvs.core.env import State
@@ -187,6 +188,42 @@ def test_a_resumed_run_is_the_long_run_bit_for_bit(pieces: tuple[int, ...]) -> N
     assert torch.equal(torch.cat(rewards), whole.reward)
     equal(whole.state, run.state)
     equal(whole.agent_state, run.agent_state)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "told"),
+    [
+        (agents.SGD(lr=0.1), agents.make("adam"), "a memory of agent SGD is none of agent Adam"),
+        (Descent(), agents.SGD(), "a memory of agent Descent is none of agent SGD"),
+        (
+            agents.from_torch(torch.optim.SGD, lr=0.1),
+            agents.from_torch(torch.optim.Adam),
+            r"a memory of agent TorchOptimizer\(SGD\) is none of agent TorchOptimizer\(Adam\)",
+        ),
+        (
+            agents.from_scipy("CG"),
+            agents.from_scipy("BFGS"),
+            r"a memory of agent ScipyMethod\(CG\) is none of agent ScipyMethod\(BFGS\)",
+        ),
+    ],
+)
+def test_a_run_goes_on_with_its_own_agent_only(one: Any, other: Any, told: str, tmp_path: Any) -> None:
+    env = optenvs.make("Quadratic", dim=3, dtype="float64")
+    run = rollout(env, one, batch=2, steps=2)
+    saved = optenvs.load(optenvs.save(tmp_path / "run", run), classes=(Memory,))
+    for go_on in (rollout, unroll):
+        with pytest.raises(ValueError, match=f"^resume: {told}$"):
+            go_on(env, other, steps=1, resume=saved)
+    by_hand = other.init(run.state.problem, run.state.observation, agent_keys(run.state.key))
+    anew = rollout(env, other, steps=1, resume=dataclasses.replace(run, agent_state=by_hand, agent=""))
+    assert torch.equal(anew.merit[0], run.merit[-1])
+
+
+def test_a_run_goes_on_with_other_hyper_parameters() -> None:
+    env = optenvs.make("Quadratic", dim=3)
+    run = rollout(env, Descent(lr=0.1), batch=2, steps=2)
+    still = rollout(env, Descent(lr=0.0), steps=2, resume=run)
+    assert torch.equal(still.merit[-1], run.merit[-1])
 
 
 def test_the_batch_does_not_matter_to_a_row() -> None:
