@@ -24,6 +24,7 @@ _FAMILIES = (
     "constrained",
     "curvature",
     "gradient",
+    "grokking",
     "learned",
     "meta",
     "network",

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from federated_problems import Quadratics
+from grokking_problems import Shown
 from lesson_problems import Lesson
 from level_problems import OneInequality, SmallToy, TwoQuadratics
 from policy_problems import Hill
@@ -22,6 +23,7 @@ NAMES = agents.list_agents()
 LEARNED = [name for name in NAMES if hasattr(agents.make(name), "parameters")]
 """Agents with a network: untrained, they solve nothing."""
 PARTICLES = 40
+NODES = 8
 SHOWN = 10
 TRIED = 4
 ASKED = 2
@@ -137,6 +139,24 @@ def lesson(
     return Lesson(**({"query": query, "noise": noise, "dtype": dtype} | keywords))
 
 
+def features(
+    agent: Any, dtype: str, rotate: bool = False, noise: float = 0.0, **keywords: Any
+) -> OptimizationEnv:
+    """Nodes on spheres; its budget counts their ascents."""
+    if "budget" in keywords:
+        keywords["budget"] *= NODES
+    own = {"group": "Z5", "nodes": NODES, "tolerance": None, "dtype": dtype}
+    return optenvs.make("FeatureEnergy", **(own | keywords))
+
+
+def pairs(
+    agent: Any, dtype: str, rotate: bool = False, noise: float = 0.0, **keywords: Any
+) -> OptimizationEnv:
+    """A network that is shown all pairs of three elements; it has neither noise nor rotations."""
+    own: dict[str, Any] = {"dtype": dtype}
+    return Shown(**(own | keywords))
+
+
 def _quadratic(agent: Any, dtype: str) -> dict[str, Any]:
     needs = _needs(agent)
     oracle = next((kind for kind in ("hessian", "hvp", "gradient") if kind in needs), "value")
@@ -200,6 +220,8 @@ PROBLEMS: dict[str, Callable[..., OptimizationEnv]] = {
     "hypergradient": two_levels,
     "constraints": constrained,
     "trial": control,
+    "ascent": features,
+    "minibatch": pairs,
     "hessian": point,
     "hvp": point,
     "gradient": point,

@@ -8,6 +8,7 @@ AGENTS = (
     AgentSpec("adam", "adam", "Adam", ("gradient",)),
     AgentSpec("adamw", "adam", "AdamW", ("gradient",)),
     AgentSpec("diffgrad", "diffgrad", "DiffGrad", ("gradient",)),
+    AgentSpec("muon", "muon", "Muon", ("gradient",)),
     AgentSpec("nadamw", "nadamw", "NAdamW", ("gradient",)),
     AgentSpec("newton", "newton", "Newton", ("value", "gradient", "hessian")),
     AgentSpec("rmsprop", "rmsprop", "RMSprop", ("gradient",)),

@@ -54,6 +54,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "tabular_dpo": {"actor_rate": 400.0, "entropy": 0.0, "epochs": 1},
     "tabular_reinforce": {"actor_rate": 400.0},
     "unrolled": {"alpha": 0.5, "inner": 5, "warm": True},
+    "ridge_top": {"rho": 1e-6, "lr": 1e-4},
     "scobo": {"line_search": 5, "redraw": True},
     **{name: {"lr": 1.0} for name in ("reinforce", "is_mbpg", "ha_mbpg")},
     **{name: {"lr": 1.0, "iterations": 3} for name in ("npg", "npg_hm")},
