@@ -12,10 +12,10 @@ from optenvs.core.env import State
 from optenvs.core.linear import times
 from optenvs.core.menu import Kind
 from optenvs.core.random import Keys, normal
-from optenvs.envs.bilevel.base import Bilevel, Sizes
+from optenvs.envs.bilevel.base import Bilevel
 from optenvs.envs.bilevel.geometry import Geometry, affine
 from optenvs.envs.bilevel.inequality import BilevelInequality
-from optenvs.envs.bilevel.parts import Draw, Own, Smoothness, Solution
+from optenvs.envs.bilevel.parts import Draw, Own, Sizes, Smoothness, Solution
 from optenvs.envs.bilevel.toy import BilevelToy
 
 H = ((2.0, 0.5), (0.5, 1.0))

@@ -21,9 +21,9 @@ from optenvs.core.given import bound_of, check_bound, check_data, given
 from optenvs.core.random import Keys, uniform
 from optenvs.core.struct import struct
 
-from .base import Bilevel, Sizes
+from .base import Bilevel
 from .geometry import Geometry
-from .parts import Draw, Own, Smoothness, Solution
+from .parts import Draw, Own, Sizes, Smoothness, Solution
 
 END = 2.0
 

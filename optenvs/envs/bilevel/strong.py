@@ -24,9 +24,9 @@ from optenvs.core.linear import times
 from optenvs.core.random import Keys, normal, uniform
 from optenvs.core.struct import struct
 
-from .base import Bilevel, Sizes
+from .base import Bilevel
 from .geometry import Affine, affine
-from .parts import Draw, Own, Smoothness, Solution
+from .parts import Draw, Own, Sizes, Smoothness, Solution
 
 STARTS = ("normal", "tens")
 _GRID, _SECTIONS = 2048, 60

@@ -46,10 +46,10 @@ from optenvs.core.spaces import box
 from optenvs.core.struct import struct
 
 from . import hinge
-from .base import Bilevel, Sizes
+from .base import Bilevel
 from .curvature import largest
 from .margins import Margins
-from .parts import Draw, Own, Smoothness, Solution
+from .parts import Draw, Own, Sizes, Smoothness, Solution
 from .tables import Table, table
 
 SLOPE = 0.01

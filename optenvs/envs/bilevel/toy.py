@@ -25,9 +25,9 @@ from torch import Tensor
 from optenvs.core.given import bound_of, check_bound, check_choice, check_data, check_whole, given
 from optenvs.core.random import Keys, normal
 
-from .base import Bilevel, Sizes
+from .base import Bilevel
 from .geometry import Balance, Cubes
-from .parts import Draw, Own, Smoothness, Solution
+from .parts import Draw, Own, Sizes, Smoothness, Solution
 
 OBJECTIVES = ("matching", "bilinear")
 COUPLINGS = ("sum", "cubes")

@@ -20,11 +20,10 @@ from optenvs.core.random import Keys, integers, normal
 from optenvs.core.struct import tree_map
 
 from . import kkt
-from .base import Sizes
 from .curvature import largest
 from .geometry import Affine, Geometry, Given, affine, keep
 from .meanings import MEANINGS
-from .parts import Draw, Own, Smoothness, Solution
+from .parts import Draw, Own, Sizes, Smoothness, Solution
 from .user_calls import floating, generic
 from .user_checks import (
     CONSTANTS,
