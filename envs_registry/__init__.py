@@ -10,6 +10,7 @@ import importlib.metadata
 
 from .bilevel import BILEVEL
 from .constrained import CONSTRAINED
+from .convex_relu import CONVEX_RELU
 from .grokking import GROKKING
 from .landscapes import LANDSCAPES
 from .meta import META
@@ -51,6 +52,7 @@ _FAMILIES = (
     BILEVEL,
     CONSTRAINED,
     GROKKING,
+    CONVEX_RELU,
     LANDSCAPES,
     META,
     NETWORK,

@@ -16,6 +16,7 @@ from optenvs import data
 from optenvs.core.env import OptimizationEnv
 from optenvs.data import cifar, idx
 from optenvs.envs.bilevel import curvature
+from optenvs.envs.convex_relu import interior
 from optenvs.envs.landscapes.curvature import samples
 from optenvs.envs.surrogate import biodiesel
 
@@ -75,6 +76,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "lifetime": 20,
         "tolerance": None,
     },
+    "optenvs/ConvexRelu-v0": {"samples": 6, "dim": 2, "patterns": 3},
     "optenvs/ConstrainedLogistic-v0": {"samples": 24, "dim": 6, "rows": 2},
     "optenvs/TrainDigits-v0": {"widths": (4,), "samples": 48, "batch_size": 8},
     "optenvs/TrainBreastCancer-v0": {"batch_size": 16},
@@ -118,12 +120,14 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
 def few_steps_to_a_minimum() -> Iterator[None]:
     """Regressions look for their minimum at each draw: recorded line by line, three steps show as much.
 
-    So do those of the power method, which tell agents of two levels how curved a problem is.
+    So do those of the power method, which tell agents of two levels how curved a problem is, and those of the
+    method that proves the optimum of a convex program of rectified units.
     """
     with pytest.MonkeyPatch.context() as patch:
         for name in ("STEPS", "STEPS_NEAR"):
             patch.setattr(samples, name, 3)
         patch.setattr(curvature, "STEPS", 3)
+        patch.setattr(interior, "STEPS", 3)
         yield
 
 
