@@ -136,9 +136,7 @@ def _semidirect(p: int, q: int, name: str) -> np.ndarray:
     orders = ((r, next((k for k in range(1, p) if pow(r, k, p) == 1), 0)) for r in range(2, p))
     root = next((r for r, order in orders if order == q), None)
     if root is None or p * q > LARGEST:
-        raise ValueError(
-            f"group: Zp:Zq: expected a q for which some number has order q modulo p, got {name!r}"
-        )
+        raise ValueError(f"group: Zp:Zq: expected q, the order of some number modulo p, got {name!r}")
     x, i = (part.ravel() for part in np.meshgrid(np.arange(p), np.arange(q), indexing="ij"))
     turned = np.array([pow(root, int(k), p) for k in i])
     return (x[:, None] + turned[:, None] * x[None]) % p * q + (i[:, None] + i[None]) % q

@@ -60,7 +60,7 @@ def summed(
     columns = weight.mT.contiguous()  # as rows they are read whole
     left, at_left = gather(columns, inputs[..., 0])
     right, at_right = gather(columns, inputs[..., 1] + columns.shape[1] // 2)
-    return left + right, (at_left, at_right)
+    return left.add_(right), (at_left, at_right)
 
 
 def spread(

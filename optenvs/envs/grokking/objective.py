@@ -22,6 +22,8 @@ from optenvs.models.losses import cross_entropy, cross_entropy_parts
 from .network import ACTIVATIONS, GroupNetwork, spread, summed
 
 LOSSES = ("code", "theory", "nll")
+_CACHED = 1 << 18
+"""Hidden numbers of some networks at once on a host: with more of them a pass waits for memory."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class GroupObjective(Objective):
         if recorded or not model.plain:
             value, gradient = super().value_and_gradient(point, part, fixed)
         else:
-            value, gradient = self._ask(lambda rows, piece: self._by_hand(rows, piece), point, part)
+            value, gradient = self._ask(self._some_by_hand, point, part)
         if self.decay:
             value, gradient = value + self._penalty(point), gradient + self.decay * self._top(point)
         return value, gradient
@@ -96,18 +98,30 @@ class GroupObjective(Objective):
             return 0.0
         return self.decay / 2 * point[..., -self.model.layout[-1].size :].square().sum(-1)
 
-    def _by_hand(self, rows: Float[Tensor, "B D"], part: Part) -> tuple[Tensor, Tensor]:
-        model, weights = self.model, self.model.unflatten(rows)
+    def _some_by_hand(self, rows: Float[Tensor, "B D"], part: Part) -> tuple[Tensor, ...]:
+        """Loss and gradient, some networks at a time."""
+        model, batch = self.model, len(rows)
         assert isinstance(model, GroupNetwork)
-        batch = len(rows)
         inputs, targets = share(part.inputs, batch), share(part.targets, batch)
+        some = max(1, _CACHED // (model.width * max(1, len(part))))
+        if rows.device.type != "cpu" or some >= batch:
+            return self._by_hand(model, rows, inputs, targets)
+        pieces = zip(rows.split(some), inputs.split(some), targets.split(some), strict=True)
+        found = [self._by_hand(model, *piece) for piece in pieces]
+        return torch.cat([value for value, _ in found]), torch.cat([slope for _, slope in found])
+
+    def _by_hand(
+        self, model: GroupNetwork, rows: Float[Tensor, "B D"], inputs: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        weights = model.unflatten(rows)
         hidden, places = summed(weights["hidden.weight"], inputs)
         activation = ACTIVATIONS[model.activation]
         features, top = activation.value(hidden), weights["output.weight"]
         value, slope = self._loss_slope(model.multiplier * torch.bmm(features, top.mT), targets)
         slope = slope * model.multiplier if model.multiplier != 1 else slope
         by_top = torch.bmm(slope.mT, features)
-        by_hidden = spread(torch.bmm(slope, top) * activation.slope(hidden), places, weights["hidden.weight"])
+        moved = torch.bmm(slope, top).mul_(activation.slope(hidden))
+        by_hidden = spread(moved, places, weights["hidden.weight"])
         return value, torch.cat((by_hidden.flatten(1), by_top.flatten(1)), 1)
 
     def _loss_slope(self, outputs: Float[Tensor, "B m c"], targets: Tensor) -> tuple[Tensor, Tensor]:
