@@ -22,6 +22,7 @@ _FAMILIES = (
     "adapters",
     "bilevel",
     "constrained",
+    "convex_relu",
     "curvature",
     "gradient",
     "grokking",

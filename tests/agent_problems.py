@@ -72,6 +72,15 @@ def constrained(
     return optenvs.make("ConstrainedQuadratic", **(small | keywords))
 
 
+def gated(
+    agent: Any, dtype: str, noise: float = 0.0, rotate: bool = False, **keywords: Any
+) -> OptimizationEnv:
+    """A convex program of rectified units with one input; it has neither noise nor rotations."""
+    data = {"X": [[1.0], [0.5], [-1.0], [-0.7]], "y": [2.0, 0.4, -1.0, 0.5], "gates": [[1.0], [-1.0]]}
+    small = {"data": data, "beta": 0.3, "tolerance": None, "dtype": dtype}
+    return optenvs.make("ConvexRelu", **(small | keywords))
+
+
 def control(agent: Any, dtype: str, noise: float = 0.0, **keywords: Any) -> OptimizationEnv:
     """Trials of Newton steps on a quadratic; it has no noise."""
     own = {"dim": 2, "condition": 3.0, "shift": 1.0, "tolerance": None, "dtype": dtype}
@@ -175,6 +184,7 @@ ASSUMED: dict[str, dict[str, Any]] = {
 """Agents of two levels that assume a lower problem without inequalities, or without constraints."""
 
 SETTINGS: dict[str, dict[str, Any]] = {
+    "admm_rbcd": {"thresh": 1e-5, "decay": 1.0},  # near enough to exact that the precision matters little
     "barrier_attack": {"rounds": 1},  # each is recorded line by line
     "bvfsm": {"lower": 1, "inner": 2},  # so that a few steps move it, as the next ones
     "f2sa": {"inner": 2},
@@ -219,6 +229,7 @@ PROBLEMS: dict[str, Callable[..., OptimizationEnv]] = {
     "upper_gradient": two_levels,
     "hypergradient": two_levels,
     "constraints": constrained,
+    "violation": gated,
     "trial": control,
     "ascent": features,
     "minibatch": pairs,

@@ -51,7 +51,7 @@ class Gated:
     menu: Offer | None = static(default=None)
 
 
-def losses(loss: str, outputs: Float[Tensor, "B n"], y: Float[Tensor, "B n"]) -> Float[Tensor, "B"]:
+def losses(loss: str, outputs: Float[Tensor, "*B n"], y: Float[Tensor, "*B n"]) -> Float[Tensor, "*B"]:
     """The sum of the losses."""
     if loss == "squared":
         return (outputs - y).square().sum(-1) / 2
@@ -60,7 +60,7 @@ def losses(loss: str, outputs: Float[Tensor, "B n"], y: Float[Tensor, "B n"]) ->
     return (1 - y * outputs).clamp_min(0).sum(-1)
 
 
-def slopes(loss: str, outputs: Float[Tensor, "B n"], y: Float[Tensor, "B n"]) -> Float[Tensor, "B n"]:
+def slopes(loss: str, outputs: Float[Tensor, "*B n"], y: Float[Tensor, "*B n"]) -> Float[Tensor, "*B n"]:
     """The derivative by each output; of the hinge a subgradient."""
     if loss == "squared":
         return outputs - y

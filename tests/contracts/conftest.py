@@ -16,7 +16,6 @@ from optenvs import data
 from optenvs.core.env import OptimizationEnv
 from optenvs.data import cifar, idx
 from optenvs.envs.bilevel import curvature
-from optenvs.envs.convex_relu import interior
 from optenvs.envs.landscapes.curvature import samples
 from optenvs.envs.surrogate import biodiesel
 
@@ -120,14 +119,12 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
 def few_steps_to_a_minimum() -> Iterator[None]:
     """Regressions look for their minimum at each draw: recorded line by line, three steps show as much.
 
-    So do those of the power method, which tell agents of two levels how curved a problem is, and those of the
-    method that proves the optimum of a convex program of rectified units.
+    So do those of the power method, which tell agents of two levels how curved a problem is.
     """
     with pytest.MonkeyPatch.context() as patch:
         for name in ("STEPS", "STEPS_NEAR"):
             patch.setattr(samples, name, 3)
         patch.setattr(curvature, "STEPS", 3)
-        patch.setattr(interior, "STEPS", 3)
         yield
 
 

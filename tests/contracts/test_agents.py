@@ -22,6 +22,7 @@ RATES = (0.5, 0.1, 0.02)
 ENOUGH, AT_ONCE = 1e-5, 20
 STEPS, BATCH = 9, 4
 SETTINGS: dict[str, dict[str, Any]] = {
+    "admm_rbcd": {"thresh": 1e-5, "decay": 1.0},
     "aipod": {"zeta": 0.5, "inner": 3},
     "bic_gaffa": {
         "alpha": 0.3,
