@@ -97,6 +97,7 @@ class Muon(GradientAgent):
         require(self, "method", self.method in METHODS, "one of " + ", ".join(METHODS))
         known = self.scale is None or self.scale in SCALES
         require(self, "scale", known, "one of " + ", ".join(SCALES) + ", or None")
+        require(self, "nesterov", self.nesterov in (None, True, False), "True, False or None")
         fits = self.momentum is None or 0 <= self.momentum < 1
         require(self, "momentum", fits, "a number in [0, 1) or None")
         names = self.adam is None or (not isinstance(self.adam, str) and all(map(_is_name, self.adam)))

@@ -3,7 +3,8 @@
 w_j <- normalise(w_j + lr * grad E(w_j))                  each node by itself
 W   <- normalise(W + lr * polar(grad E(w_1), ...))        coupled: Muon, which drives nodes apart
 
-The environment normalises: a query is a direction.
+The environment normalises: a query is a direction. On Z23, whose eleven irreps are alike, 16 nodes hold 8.7
+of them alone (of a coupon collector's draws the mean is 8.6) and 9.9 together; 24 nodes 10.1 and 10.6.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ class EnergyAscent(Agent):
 
     def __post_init__(self) -> None:
         if self.lr is not None:
-            require(self, "lr", torch.all(torch.as_tensor(self.lr) > 0), "a number > 0 or None")
+            rates = torch.as_tensor(self.lr)
+            fits = bool(((rates > 0) & rates.isfinite()).all())
+            require(self, "lr", fits, "a finite number > 0 or None")
         require(self, "coupling", self.coupling in COUPLINGS, "one of " + ", ".join(COUPLINGS))
 
     @property

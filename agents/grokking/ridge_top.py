@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from optenvs.core.given import is_number
 from optenvs.core.ledger import Ledger
 from optenvs.core.random import Keys
 from optenvs.core.struct import select, static, struct
@@ -61,7 +62,7 @@ class RidgeTop(Agent):
     needs: ClassVar[tuple[str, ...]] = ("minibatch",)
 
     def __post_init__(self) -> None:
-        require(self, "rho", 0 < self.rho < float("inf"), "a number > 0")
+        require(self, "rho", is_number(self.rho) and 0 < self.rho < float("inf"), "a number > 0")
         _ = self._adam  # it checks what is its
 
     @property

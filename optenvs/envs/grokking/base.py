@@ -56,6 +56,11 @@ class Problem:
         assert isinstance(model, GroupNetwork)
         return model
 
+    @property
+    def fixed(self) -> None:
+        """No slots of the model are frozen."""
+        return None
+
     def loss(self, point: Tensor, inputs: Tensor, targets: Tensor) -> Float[Tensor, "B"]:
         """Loss of ``point`` ``(B, D)`` on tuples ``(B, m, operands)`` with products ``(B, m)``."""
         return self.objective.value(point, Part(inputs, targets))
@@ -247,9 +252,8 @@ class Arithmetic(OptimizationEnv):
         if "weights" in self.data:
             weights, size = numbers(self.data["weights"]), self.network.size
             if weights.shape != (size,) or not np.isfinite(weights).all():
-                raise ValueError(
-                    f"data: weights: expected {size} finite numbers, got an array of shape {weights.shape}"
-                )
+                came = f"shape {weights.shape}" if weights.shape != (size,) else "some that are not"
+                raise ValueError(f"data: weights: expected {size} finite numbers, got {came}")
             found["weights"] = torch.tensor(weights, dtype=self.torch_dtype, device=self.torch_device)
         return found
 

@@ -74,7 +74,8 @@ class FeatureEnergy(MultiAgentEnv):
         activation: ``square``, ``relu``, ``silu``, ``relu_squared`` or ``tanh``.
         fraction: the share of the M^2 pairs that E is summed over, drawn by each instance, (0, 1].
         fitted: numbers of irreps (orbits, from 1 on, as ``env.algebra.irreps.orbits`` lists them) that other
-            nodes have fitted: E is what the rest of z has.
+            nodes have fitted: E is what the rest of z has, and only the others can be
+            missing.
         data: ``None``, or a mapping with ``start``, the nodes' first points ``(N, 2M)``.
         budget, reward, tolerance, device, dtype: see :class:`optenvs.core.OptimizationEnv`; the tolerance is
             how much of the irreps may be missing.
@@ -123,8 +124,11 @@ class FeatureEnergy(MultiAgentEnv):
         fits = isinstance(fitted, tuple | list) and all(
             type(k) is int and 0 < k < len(orbits) for k in fitted
         )
-        if not fits or len(set(fitted)) < len(fitted):
-            raise ValueError(f"fitted: expected different numbers in 1 .. {len(orbits) - 1}, got {fitted!r}")
+        if not fits or len(set(fitted)) < len(fitted) or len(fitted) > len(orbits) - 2:
+            raise ValueError(
+                f"fitted: expected different numbers in 1 .. {len(orbits) - 1}, not all of them, "
+                f"got {fitted!r}"
+            )
         check_data(self.data, {"start": (self.nodes, 2 * order)})
         if self.data is not None and not (np.abs(numbers(self.data["start"])).max(1) > 0).all():
             raise ValueError("data: start: expected nodes other than 0")
@@ -146,6 +150,12 @@ class FeatureEnergy(MultiAgentEnv):
             return None
         kept = self.tables.basis * (1 - self.tables.owners[list(self.fitted)].sum(0))
         return kept @ self.tables.basis.mT
+
+    @cached_property
+    def _left(self) -> list[int] | None:
+        """Places, without the trivial one, of the irreps that are not fitted; ``None`` for all."""
+        every = range(1, len(self.algebra.irreps.orbits))
+        return [k - 1 for k in every if k not in self.fitted] if self.fitted else None
 
     @property
     def _exact(self) -> bool:
@@ -196,6 +206,7 @@ class FeatureEnergy(MultiAgentEnv):
         held = shares(self.tables, nodes)
         share, owner = held.max(-1)
         best = held[..., 1:].amax(1)  # of each irrep, over the nodes
+        best = best if self._left is None else best[:, self._left]
         missing = (1 - best).clamp_min(0).sum(-1)
         missing = torch.where(energy.isfinite().all(-1), missing, torch.nan)
         covered = (best > HELD).to(nodes.dtype).sum(-1)

@@ -165,6 +165,13 @@ def test_a_node_without_direction_stays() -> None:
     assert torch.allclose(after.observation["point"], state.observation["point"])
 
 
+def test_what_is_fitted_is_not_missing() -> None:
+    env: Any = optenvs.make("FeatureEnergy", group="Z7", nodes=6, fitted=(2,))
+    run = optenvs.rollout(env, agents.EnergyAscent(), batch=3, steps=400)
+    assert bool(run.state.terminated.all())
+    assert bool((run.metrics["covered"][-1] == 2).all())
+
+
 def test_nodes_follow_an_energy_of_some_pairs_and_activations() -> None:
     for own in ({"fraction": 0.7}, {"activation": "relu"}, {"fraction": 0.9, "fitted": (1,)}):
         env: Any = optenvs.make("FeatureEnergy", group="S3", nodes=4, tolerance=None, **own)
@@ -224,6 +231,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("RidgeTop", {"activation": "product"}, "activation: expected one of"),
     ("FeatureEnergy", {"fitted": (0,)}, "fitted: expected different numbers in 1 .. 3"),
     ("FeatureEnergy", {"fitted": (1, 1)}, "fitted: expected"),
+    ("FeatureEnergy", {"fitted": (1, 2, 3)}, "fitted: expected .*not all of them"),
     ("FeatureEnergy", {"fraction": 2.0}, "fraction: expected"),
     ("FeatureEnergy", {"nodes": 0}, "nodes: expected"),
     ("FeatureEnergy", {"data": {"start": [[0.0] * 14] * 16}}, "data: start: expected nodes other than 0"),
