@@ -26,7 +26,7 @@ from optenvs.models.relu import Gated, cones, from_cones, norms, objective, outp
 
 STEPS = 100
 _ENOUGH, _LEAST, _MOST, _BACK = 1e-11, 0.1, 0.9, 0.95
-_TINY = 1e-300
+_TINY, _RIDGE = 1e-300, 1e-15
 
 
 class Optimum(NamedTuple):
@@ -133,7 +133,10 @@ def _step(program: Gated, at: _Point, mu: Float[Tensor, "B"], open_: Bool[Tensor
     cross = z.unsqueeze(-1) * U.unsqueeze(-2)
     own = torch.eye(X.shape[-1], dtype=X.dtype, device=X.device)
     norm = (beta / t).unsqueeze(-1) * (own - (cross + cross.mT) / (2 * root.unsqueeze(-1)))
-    factor = torch.linalg.cholesky_ex(torch.einsum("bgnp,bnd,bne->bgpde", weight, X, X) + norm).L
+    H = torch.einsum("bgnp,bnd,bne->bgpde", weight, X, X) + norm
+    # as the norms' part tends to be singular, rounding would make it indefinite
+    ridge = _RIDGE * H.diagonal(dim1=-2, dim2=-1).amax(-1)[..., None, None]
+    factor = torch.linalg.cholesky_ex(H + ridge * own).L
     dU = _solved(program, factor, bend, right)
     turned = z * (U * dU).sum(-1, True) + U * (z * dU).sum(-1, True)
     dq = dxi = torch.zeros_like(at.q)
