@@ -37,6 +37,14 @@ def test_methods_are_compared(
     assert example.reached(run, "train_accuracy", 2.0) == np.inf
 
 
+def test_the_boundary_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    example = loaded(FOLDER / "grokking_boundary.py", monkeypatch)
+    assert example.half((0.5, 1.0, 2.0), (0.1, 0.25, 0.75)) == pytest.approx(1.5)
+    assert np.isnan(example.half((0.5, 1.0), (0.1, 0.2)))
+    example.main(["--groups", "Z5", "S3", "--ratios", "0.5", "0.8", "--width", "6", "--epochs", "3"])
+    assert [row.split()[0] for row in capsys.readouterr().out.splitlines()[1:]] == ["Z5", "S3"]
+
+
 def test_networks_at_once_and_one_by_one_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     benchmark = loaded(FOLDER / "benchmarks" / "grokking.py", monkeypatch)
     found = benchmark.measure(batch=2, steps=5, alone=5, repeats=1)

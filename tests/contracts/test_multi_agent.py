@@ -27,7 +27,7 @@ from optenvs.core.struct import replace, tree_map
 MANY = optenvs.list_envs(multi_agent=True)
 SMALL: dict[str, dict[str, Any]] = {
     "bilevel": {"clients": 4, "widths": (3,), "solve_steps": 2},
-    "grokking": {"group": "Z7", "nodes": 3, "tolerance": None, "budget": 300},
+    "grokking": {"group": "Z7", "nodes": 3, "tolerance": None, "budget": 75},
     "network": {"nodes": 4, "t_max": 20.0},
     "particles": {"particles": 5},
 }

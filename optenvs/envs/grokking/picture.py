@@ -61,11 +61,10 @@ def energies(env: FeatureEnergy, states: list[State]) -> np.ndarray:
     left.grid(alpha=0.3)
     with torch.no_grad():
         held = shares(env.tables, states[-1].observation["point"][0])[:, 1:]
-    picture = right.imshow(held.double().cpu().numpy(), aspect="auto", vmin=0, vmax=1, cmap="viridis")
+    right.imshow(held.double().cpu().numpy(), aspect="auto", vmin=0, vmax=1, cmap="viridis")
     right.set_xlabel("irrep (conjugates together)")
     right.set_ylabel("node")
-    right.set_title(f"share in a node's power, after {int(states[-1].k[0])} queries")
-    figure.colorbar(picture, ax=right)
+    right.set_title(f"share in a node's power (yellow: all), after {int(states[-1].k[0])} queries")
     return to_array(figure)
 
 
