@@ -201,7 +201,7 @@ class FeatureEnergy(MultiAgentEnv):
         points = only_part(self.name, action)
         size = torch.linalg.vector_norm(points, dim=-1, keepdim=True)
         before = state.observation.get("point", points)
-        nodes = torch.where(size > 0, points / torch.where(size > 0, size, 1.0), before)
+        nodes = torch.where(size == 0, before, points / torch.where(size == 0, 1.0, size))
         energy, ascent = self._ask(state.hidden, nodes)
         held = shares(self.tables, nodes)
         share, owner = held.max(-1)

@@ -165,6 +165,14 @@ def test_a_node_without_direction_stays() -> None:
     assert torch.allclose(after.observation["point"], state.observation["point"])
 
 
+def test_a_node_that_is_no_number_ends_its_row_alone() -> None:
+    env: Any = optenvs.make("FeatureEnergy", group="Z5", nodes=3)
+    state = env.reset(KEYS)
+    points = state.observation["point"].clone()
+    points[1, 0, 2] = torch.nan
+    assert env.step(state, points).diverged.tolist() == [False, True, False]
+
+
 def test_what_is_fitted_is_not_missing() -> None:
     env: Any = optenvs.make("FeatureEnergy", group="Z7", nodes=6, fitted=(2,))
     run = optenvs.rollout(env, agents.EnergyAscent(), batch=3, steps=400)
