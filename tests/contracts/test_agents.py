@@ -23,7 +23,7 @@ ENOUGH, AT_ONCE = 1e-5, 20
 STEPS, BATCH = 9, 4
 SETTINGS: dict[str, dict[str, Any]] = {
     "admm_rbcd": {"thresh": 1e-5, "decay": 1.0},
-    "aipod": {"zeta": 0.5, "inner": 3},
+    "aipod": {"zeta": 0.5, "inner": 2},
     "bic_gaffa": {
         "alpha": 0.3,
         "beta": 0.3,
@@ -34,9 +34,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "power": 0.0,
     },
     "blocc": {"rounds": 5, "primal": 1, "eta": 0.3},
-    "bvfsm": {"alpha": 0.2, "lower": 5, "inner": 4, "mu": 1e-4, "theta": 1e-4},
+    "bvfsm": {"alpha": 0.2, "lower": 3, "inner": 4, "mu": 1e-4, "theta": 1e-4},
     "cbo": {"dt": 0.1},
-    "e_aipod": {"zeta": 0.4, "p": 0.8, "inner": 3, "outer": 1},
+    "e_aipod": {"zeta": 0.6, "p": 0.9, "inner": 2, "outer": 1},
     "f2sa": {"xi": 4.0, "inner": 4},
     "consensus_hopping": {"schedule": agents.schedules.Growth(0.98)},
     "federated_lv_hba": {"alpha": 0.4, "eta": 0.5, "power": 0.0},
