@@ -52,6 +52,6 @@ def dear_kinds(kinds: Mapping[str, Kind], state: State, query: Query, counts: li
             group.append(name)
     found: dict[str, Apart] = {}
     for which, names in groups:
-        part = Apart(which, Part(state, which), query.among(which, frozenset(names)))
+        part = Apart(which, Part(state, which), query.among(state, which, frozenset(names)))
         found |= dict.fromkeys(names, part)
     return found

@@ -32,10 +32,13 @@ class Query:
         kinds: what is computed now, for these rows: the kinds that one of them pays for, but for those that
             are dear and computed apart; or all of them where nobody may look.
         paid: by kind, whether a row is answered it, ``(B,)``. Prices are asked before it is known.
+        source: of a query of some rows, the state and the query of all, and which rows they are: what is
+            computed there in any case need not be here.
     """
 
     def __init__(self, places: dict[str, Tensor]) -> None:
         self.places = places
+        self.source: tuple[State, Query, Int64[Tensor, "some"]] | None = None
         self.kinds: frozenset[str] = frozenset()
         self.paid: dict[str, Bool[Tensor, "B"]] = {}
         self._made: dict[str, Any] = {}
@@ -45,9 +48,10 @@ class Query:
             raise KeyError(f"query: no place {place!r}{suggest(place, self.places)}")
         return self.places[place]
 
-    def among(self, which: Int64[Tensor, "some"], kinds: frozenset[str]) -> Query:
+    def among(self, state: State, which: Int64[Tensor, "some"], kinds: frozenset[str]) -> Query:
         """The query of some rows, with the ``kinds`` that are computed for these alone."""
         part = Query(rows(self.places, which))
+        part.source = state, self, which
         part.kinds, part.paid = kinds, rows(self.paid, which)
         return part
 

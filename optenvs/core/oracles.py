@@ -257,6 +257,8 @@ def _scalar(value: Any, points: Points) -> Tensor:
 def _pull(outputs: Tensor, leaves: Points, cotangent: Tensor, again: bool = False) -> Points:
     """Pull one cotangent, or a block of them, back to the leaves."""
     block = cotangent.ndim > outputs.ndim
+    if block and cotangent.shape[1] == 1:  # nothing to batch, which takes half as long again
+        return tuple(part.unsqueeze(1) for part in _pull(outputs, leaves, cotangent.squeeze(1), again))
     slopes: Sequence[Tensor | None] = [None] * len(leaves)
     if outputs.requires_grad:
         along = cotangent.movedim(1, 0) if block else cotangent

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import optenvs
-from optenvs.core import keys_from_seed
+from optenvs.core import keys_from_seed, oracles
 from optenvs.core.oracles import (
     gauss_newton,
     hessian,
@@ -265,3 +265,15 @@ def test_what_a_function_tells_besides_has_no_graph() -> None:
         assert torch.equal(slope.reshape(2, 2), 2 * x)
         assert torch.equal(rest["twice"].reshape(2, 2), 2 * x)
         assert not rest["twice"].requires_grad
+
+
+def test_a_block_of_one_is_one() -> None:
+    x = torch.linspace(-1, 1, 6, dtype=torch.float64).reshape(2, 3)
+    vector = torch.cos(x)
+    quartic = lambda y: (y**4).sum(-1) + y[:, 0] * y[:, 1]  # noqa: E731
+    with torch.no_grad():
+        _, alone = oracles.jacobian(lambda y: quartic(y).unsqueeze(-1), x)
+        assert torch.equal(alone[:, 0], oracles.value_and_gradient(quartic, x)[1])
+        _, _, turned = oracles.hvp(quartic, x, vector.unsqueeze(1))
+        assert torch.equal(turned[:, 0], oracles.hvp(quartic, x, vector)[2])
+    assert alone.shape == turned.shape == (2, 1, 3)

@@ -33,6 +33,7 @@ from optenvs.core.menu import Judgement, Kind, MenuEnv, Query
 from optenvs.core.oracles import hessian, hvp, jacobian, value_and_gradient, vjp
 from optenvs.core.oracles import jvp as forward
 from optenvs.core.random import Keys
+from optenvs.core.struct import rows
 
 from .given import shaped, vector
 from .parts import MEANINGS, Draw, Hidden, Problem
@@ -323,7 +324,12 @@ class Constrained(MenuEnv):
             shapes["jacobian"] = (batch, m, self.size)
             return {name: shaped(name, part, shapes[name]) for name, part in seen.items()}
 
-        return query.once("first", make)
+        def picked() -> dict[str, Tensor]:
+            assert query.source is not None
+            all_rows, everywhere, which = query.source  # which are judged in any case
+            return rows(self._first(all_rows, everywhere), which)
+
+        return query.once("first", make if query.source is None else picked)
 
     def _bad(self, state: State, query: Query) -> Bool[Tensor, "B"]:
         """Where something is no finite number."""

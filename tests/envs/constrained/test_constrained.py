@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from optenvs.core.checks.probe import near
 from optenvs.core.env import State
 from optenvs.core.random import keys_from_seed
 from optenvs.envs.constrained.base import Constrained
+from optenvs.envs.constrained.cutest import ConstrainedCutest
 from optenvs.envs.constrained.residual import least_squares
 
 BATCH = 3
@@ -151,6 +153,31 @@ def test_a_point_without_a_value_is_a_hidden_constraint() -> None:
     assert there.done.tolist() == [False, False]
     assert there.best[0] == env().reset(keys).best[0]
     assert asked(env(nan="diverge"), env(nan="diverge").reset(keys), x=x).diverged.tolist() == [True, False]
+
+
+def test_rows_that_ask_a_hessian_do_not_have_their_first_derivatives_made_anew() -> None:
+    sizes: list[int] = []
+
+    @dataclass(frozen=True, eq=False, kw_only=True)
+    class Counting(ConstrainedCutest):
+        def constraint_slopes(self, data: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+            sizes.append(len(x))
+            return super().constraint_slopes(data, x)
+
+    env = Counting(problem="HS7", tolerance=None)
+    state = env.reset(keys_from_seed(0, BATCH))
+    x = state.observation["x"].clone()
+    x[1] = 1e200  # where c is no number, and the Hessian is shown as zeros
+    multipliers = torch.ones_like(x[:, :1])
+    rows = torch.tensor([True, True, False])
+    sizes.clear()
+    query = env.card.offer.query({"hessian": rows, "objective_hessian": rows}, x=x, multipliers=multipliers)
+    seen = env.step(state, query).observation
+    assert sizes == [BATCH]
+    whole = asked(env, state, x=x, multipliers=multipliers).observation
+    for kind in ("hessian", "objective_hessian"):
+        assert torch.equal(seen[kind][0], whole[kind][0]) and seen[kind][0].any()
+        assert not seen[kind][1:].any() and not whole[kind][1].any() and whole[kind][2].any()
 
 
 def test_infeasible_is_never_success() -> None:
