@@ -15,4 +15,12 @@ CONVEX_RELU = (
         reference=_PAPER,
         best_known=0.0,
     ),
+    EnvSpec(
+        id="optenvs/ReluTrain-v0",
+        entry_point=f"{_MODULE}.train:ReluTrain",
+        family="convex_relu",
+        oracles=("value", "gradient", "hvp", "hessian"),
+        summary="Two layers of rectified units trained, not convex, with the global optimum known",
+        reference=_PAPER,
+    ),
 )

@@ -75,6 +75,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "lifetime": 20,
         "tolerance": None,
     },
+    "optenvs/ReluTrain-v0": {"units": 2, "samples": 4},
     "optenvs/ConvexRelu-v0": {"samples": 6, "dim": 2, "patterns": 3},
     "optenvs/ConstrainedLogistic-v0": {"samples": 24, "dim": 6, "rows": 2},
     "optenvs/TrainDigits-v0": {"widths": (4,), "samples": 48, "batch_size": 8},

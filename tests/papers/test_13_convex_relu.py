@@ -195,6 +195,40 @@ def test_conic_solvers_agree(loss: str) -> None:
     assert abs(float(interior.solve(known).value) / expected - 1) < 1e-6
 
 
+@pytest.mark.parametrize("beta", [1.0, 0.1])
+def test_training_ends_no_lower_than_the_certificate(beta: float) -> None:
+    data = first_instance()
+    env = optenvs.make(
+        "ReluTrain", data={"X": data["X"], "y": data["y"]}, units=50, beta=beta, tolerance=None
+    )
+    run = optenvs.rollout(env, agents.make("adam", lr=2e-2), seed=0, batch=4, steps=1500)
+    lowest = run.metrics["value"][-1] - run.metrics["gap"][-1]
+    assert bool(((lowest - EVERY[beta]).abs() < 1e-5).all())
+    gap = run.metrics["gap"]
+    assert bool((gap >= -1e-4).all())
+    assert bool((gap[-1] < 0.05 * EVERY[beta]).all())
+
+
+def test_an_instance_is_solved_alike_in_any_batch() -> None:
+    env = optenvs.make("ConvexRelu")
+    whole, one = (env.reset(keys_from_seed(3, batch)).metrics["optimum"] for batch in (5, 1))
+    torch.testing.assert_close(whole[:1], one, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"gates": np.zeros((0, 3))}, "there is no pattern"),
+        ({"gates": np.zeros((1, 3))}, "on the boundary of its cone"),
+        ({"y": np.zeros(20)}, "labels -1 and 1"),
+        ({"X": np.full((20, 3), np.nan)}, "X: expected finite"),
+    ],
+)
+def test_data_that_do_not_fit_are_named(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        optenvs.make("ConvexRelu", data=first_instance(labels=True) | change, loss="logistic")
+
+
 @pytest.mark.ci
 @pytest.mark.parametrize(("loss", "optimum"), [("logistic", LOGISTIC), ("squared", OPTIMUM[1.0])])
 def test_blocks_reach_the_optimum(loss: str, optimum: float) -> None:

@@ -73,24 +73,26 @@ def solve(program: Gated, steps: int | None = None) -> Optimum:
         xi=2 * ones,
     )
     mu, best = program.beta, Optimum(objective(program, U), torch.zeros_like(program.beta), U)
+    done = torch.zeros_like(mu, dtype=torch.bool)
     for _ in range(STEPS if steps is None else steps):
         move = _step(program, at, mu, open_)
         size = _longest(program, at, move)
         at = _Point(*(x + size.reshape(-1, *[1] * (x.ndim - 1)) * dx for x, dx in zip(at, move, strict=True)))
-        best = _better(best, Optimum(objective(program, at.U), _bound(program, at), at.U))
+        best = _better(best, Optimum(objective(program, at.U), _bound(program, at), at.U), done)
+        done = done | (best.value - best.bound <= _ENOUGH * best.value)
         mu = (1 - size).square().clamp(_LEAST, _MOST) * _left(program, at, open_)
-        if mu.is_cpu and not inside_transform(mu):
-            done = best.value - best.bound <= _ENOUGH * best.value
-            if bool((done | at.U.sum((1, 2, 3)).isnan()).all()):
-                break
+        stopped = done | at.U.sum((1, 2, 3)).isnan()
+        if mu.is_cpu and not inside_transform(mu) and bool(stopped.all()):
+            break
     return best
 
 
-def _better(best: Optimum, new: Optimum) -> Optimum:
-    lower = new.value < best.value
+def _better(best: Optimum, new: Optimum, done: Bool[Tensor, "B"]) -> Optimum:
+    """The better of both; of rows that are done what they had, so that none depends on the others."""
+    lower = (new.value < best.value) & ~done
     return Optimum(
         torch.where(lower, new.value, best.value),
-        torch.maximum(best.bound, new.bound.nan_to_num(0.0)),
+        torch.where(done, best.bound, torch.maximum(best.bound, new.bound.nan_to_num(0.0))),
         torch.where(lower[:, None, None, None], new.U, best.U),
     )
 
