@@ -129,7 +129,7 @@ def recovered(U: Float[Tensor, "B 2 P d"]) -> tuple[Float[Tensor, "B m d"], Floa
     size = norms(U)
     root = torch.where(size > 0, torch.where(size > 0, size, 1.0).sqrt(), 0.0)
     hidden = U / torch.where(root > 0, root, 1.0).unsqueeze(-1)
-    out = root * root.new_tensor([1.0, -1.0]).unsqueeze(-1)
+    out = torch.stack((root[:, 0], -root[:, 1]), 1)
     return hidden.flatten(1, 2), out.flatten(1)
 
 
