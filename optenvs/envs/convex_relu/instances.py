@@ -13,6 +13,7 @@ from torch import Tensor
 from optenvs.core.errors import suggest
 from optenvs.core.given import check_data, given, numbers
 from optenvs.core.random import Keys, normal
+from optenvs.core.shown import shown
 from optenvs.models.relu import Gated, network, patterns
 
 NAMES = ("X", "y", "gates")
@@ -30,7 +31,7 @@ def sizes_of(data: Any, loss: str) -> tuple[int, int, int]:
     for name in data:
         if name not in NAMES:
             raise ValueError(f"data: no {name!r}{suggest(str(name), NAMES)}")
-    shapes = {name: np.shape(data[name]) for name in ("X", "gates") if name in data}
+    shapes = {name: shape_of(data, name) for name in ("X", "gates") if name in data}
     for name, shape in shapes.items():
         if len(shape) != 2 or not all(shape):
             what = "rows of inputs" if name == "X" else "at least one gate, a row each; there is no pattern"
@@ -51,6 +52,18 @@ def sizes_of(data: Any, loss: str) -> tuple[int, int, int]:
             "expected gates inside of their cones"
         )
     return n, d, P
+
+
+def shape_of(data: Mapping[str, Any], name: str) -> tuple[int, ...]:
+    """The shape of an array that is given.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return numbers(data[name]).shape
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"data: {name}: expected a matrix of numbers, got {shown(data[name])}") from error
 
 
 def distinct(data: Mapping[str, Any]) -> Float[np.ndarray, "P d"]:

@@ -33,9 +33,9 @@ from optenvs.envs.landscapes.parts import Draw
 from optenvs.models.relu import LOSSES, Gated, network, network_cost, slopes
 
 from . import interior
-from .instances import all_gates, gated, sizes_of, told
+from .instances import all_gates, gated, shape_of, sizes_of, told
 
-_TEACHER = 3
+_TEACHER, _WIDTH = 3, 1e-10
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -97,10 +97,10 @@ class ReluTrain(Landscape):
             raise ValueError("data: gates: all patterns are counted here; expected X and y alone")
         whole = self.data
         if isinstance(whole, Mapping) and "X" in whole:  # any gate: it is checked beside X and y
-            X = torch.as_tensor(whole["X"])
-            if X.ndim == 2 and X.shape[1] not in (2, 3):
-                raise ValueError(f"data: X: expected 2 or 3 inputs, got {X.shape[1]}")
-            whole = {**whole, "gates": [[math.pi, math.e, 1.2345][: X.shape[-1]]]}
+            shape = shape_of(whole, "X")
+            if len(shape) == 2 and shape[1] not in (2, 3):
+                raise ValueError(f"data: X: expected 2 or 3 inputs, got {shape[1]}")
+            whole = {**whole, "gates": [[math.pi, math.e, 1.2345][: shape[-1]]]}
         return sizes_of(whole, self.loss)[1]
 
     def draw(self, keys: Keys) -> Draw:
@@ -133,7 +133,10 @@ class ReluTrain(Landscape):
         """The same of data that are given: one instance, whatever the batch."""
         assert self.data is not None
         X = torch.as_tensor(numbers(self.data["X"]))
-        gates = sectors(X[None])[0] if X.shape[1] == 2 else all_gates(X)
+        gates = sectors(X[None])[0] if X.shape[1] == 2 else torch.as_tensor(all_gates(X))
+        # parallel inputs leave sectors of no width, which are no patterns
+        size = torch.linalg.vector_norm(X, dim=-1)
+        gates = gates[((X @ gates.mT).abs() > _WIDTH * size[:, None])[size > 0].all(0)]
         one = torch.zeros(1, dtype=torch.int64, device=self.torch_device)
         program = told({**self.data, "gates": gates}, one, self.beta, self.loss)
         return program, interior.solve(program).value
