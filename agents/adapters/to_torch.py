@@ -23,7 +23,7 @@ from optenvs.core.struct import struct, tensors, tree_map
 from ..core import Agent, Observation
 from ._resting import kept, resting
 
-_OWN = ("params", "param_names", "lr", "initial_lr")
+_OWN = ("params", "param_names", "lr", "initial_lr", "max_lr", "min_lr", "base_lr")
 _KINDS = frozenset({"gradient", "value"})
 """What a backward pass answers."""
 
@@ -165,6 +165,8 @@ class AgentOptimizer(torch.optim.Optimizer):
         action, after = next_point(agent, memory, seen)
         if not self._rated and group["lr"] != 1.0:
             action = point + float(group["lr"]) * (action - point)
+        elif group["lr"] == 0:  # as a warm-up begins: what is remembered goes on, and nothing moves
+            action = point
         absent = [p.grad is None for p in parameters]
         if any(absent):  # as in torch.optim: neither they nor what is remembered of them moves
             masks = resting(absent, tuple(tuple(p.shape) for p in parameters), point.device)
@@ -178,7 +180,7 @@ class AgentOptimizer(torch.optim.Optimizer):
     def _agent(self, group: dict[str, Any]) -> Agent:
         """The agent at the hyper-parameters of a group, which a scheduler may change."""
         changes = {name: value for name, value in group.items() if name not in _OWN}
-        if self._rated:
+        if self._rated and group["lr"] != 0:  # which agents refuse
             changes["lr"] = float(group["lr"])
         return self.agent.replace(**changes) if changes else self.agent
 
@@ -193,7 +195,7 @@ class AgentOptimizer(torch.optim.Optimizer):
             places = list(range(first, first + len(parameters)))
             first += len(parameters)
             groups.append({name: v for name, v in group.items() if name != "params"} | {"params": places})
-            memory = self.state.get(parameters[0], {}).get("memory")
+            memory = self.state.get(parameters[0], {}).get("memory") if parameters else None
             if memory is not None:
                 state[number] = tensors(memory)
         return {"state": state, "param_groups": groups, "agent": type(self.agent).__name__}

@@ -112,11 +112,12 @@ def _named(value: Any) -> str:
         return str(configuration(value))
     if isinstance(value, functools.partial):
         return f"{_text(value.func)}{_text(value.args)}{_text(value.keywords)}"
-    if isinstance(value, torch.nn.Module):
-        return f"{_place(type(value))}{_text({k: tuple(v.shape) for k, v in value.state_dict().items()})}"
     if isinstance(value, FunctionType | MethodType):
         return f"{_place(value)} {digest(value)[:16]}"
-    return _place(value if hasattr(value, "__qualname__") else type(value))
+    if hasattr(value, "__qualname__"):
+        return _place(value)
+    # two networks of one form, or two objects of one class, may be two problems
+    return f"{_place(type(value))} {digest(value)[:16]}"
 
 
 def _numbers(value: Tensor | np.ndarray) -> str:

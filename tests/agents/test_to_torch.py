@@ -339,3 +339,29 @@ def test_what_cannot_be_is_refused() -> None:
     assert torch.equal(table.weight, before)
     with pytest.raises(TypeError, match="expected a closure or a loss, got both"):
         agents.to_torch(agents.Adam(), [x]).step(lambda: 1.0, loss=1.0)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop"])
+def test_a_rate_may_begin_at_nothing(name: str) -> None:
+    net = module()
+    optimizer = agents.to_torch(agents.make(name, lr=0.1), net.parameters(), steps=9)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: epoch / 4)
+    before = [p.clone() for p in net.parameters()]
+    trained(net, optimizer, 1)
+    assert all(torch.equal(p, q) for p, q in zip(net.parameters(), before, strict=True))
+    scheduler.step()
+    trained(net, optimizer, 1)
+    assert not any(torch.equal(p, q) for p, q in zip(net.parameters(), before, strict=True))
+
+
+def test_a_group_without_parameters_and_a_rate_that_rises_and_falls() -> None:
+    net = module()
+    groups = [{"params": []}, {"params": list(net.parameters())}]
+    optimizer = agents.to_torch(agents.Adam(), groups, steps=9)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=0.1, total_steps=5, cycle_momentum=False
+    )
+    for _ in range(4):
+        trained(net, optimizer, 1)
+        scheduler.step()
+    assert len(optimizer.state_dict()["state"]) == 1

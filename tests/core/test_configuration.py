@@ -149,3 +149,31 @@ def test_functions_of_one_name_and_other_numbers_are_other_keywords() -> None:
     optenvs.rollout(made[2], agents.SGD(lr=0.01), steps=3, resume=run)
     with pytest.raises(ValueError, match="function"):
         optenvs.rollout(made[0], agents.SGD(lr=0.01), steps=3, resume=run)
+
+
+class Bowl:
+    """A function with a number in it."""
+
+    def __init__(self, centre: float) -> None:
+        self.centre = centre
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return ((x - self.centre) ** 2).sum()
+
+
+def test_objects_of_one_class_with_other_numbers_are_other_problems() -> None:
+    def bowl(centre: float) -> OptimizationEnv:
+        return optenvs.from_function(Bowl(centre), dim=2, bounds=(-5.0, 5.0))
+
+    def affine(weight: float) -> OptimizationEnv:
+        layer = torch.nn.Linear(2, 1)
+        torch.nn.init.constant_(layer.weight, weight)
+        torch.nn.init.zeros_(layer.bias)
+        return optenvs.from_function(lambda x: layer(x).sum(), dim=2, bounds=(-5.0, 5.0))
+
+    for make in (bowl, affine):
+        assert make(1.0).configuration == make(1.0).configuration
+        assert make(1.0).configuration != make(3.0).configuration
+    run = optenvs.rollout(bowl(1.0), agents.make("sgd"), steps=1)
+    with pytest.raises(ValueError, match="resume: the state is of"):
+        optenvs.rollout(bowl(3.0), agents.make("sgd"), steps=1, resume=run)

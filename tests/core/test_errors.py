@@ -25,8 +25,8 @@ def test_unknown_ids_suggest_the_nearest() -> None:
         optenvs.make("nothing like it")
     with pytest.raises(KeyError):
         optenvs.make("nothing like it")
-    with pytest.raises(UnknownName, match="no agent 'adamm'; did you mean 'adam'"):
-        agents.make("adamm")
+    with pytest.raises(UnknownName, match="no agent 'adaam'; did you mean 'adam'"):
+        agents.make("adaam")
 
 
 def test_unknown_keywords_suggest_the_nearest() -> None:

@@ -126,3 +126,27 @@ def test_bad_input_is_named() -> None:
     rolling.reset(seed=0)
     with pytest.raises(ValueError, match="roam"):
         rolling.optimum()
+
+
+def test_some_rows_begin_from_a_seed_of_their_own() -> None:
+    def keys(env: GridWorldVector, **asked: object) -> list[int]:
+        return env.reset(**asked)[1]["key"].tolist()
+
+    env, wanted = GridWorldVector(2, "tiny"), GridWorldVector(2, "tiny")
+    before, seeded = keys(env, seed=3), keys(wanted, seed=[7, 8])
+    mask = {"reset_mask": np.array([True, False])}
+    assert keys(env, seed=[7, 8], options=mask) == [seeded[0], before[1]]
+    assert keys(env, options=mask) == [keys(wanted, options=mask)[0], before[1]]
+    for bad in (np.array([True]), np.array([0.5, 0.0]), np.ones((2, 1), bool)):
+        with pytest.raises(ValueError, match="reset_mask: expected 2 booleans, got"):
+            env.reset(options={"reset_mask": bad})
+
+
+@pytest.mark.parametrize("seed", [[1, 2], np.int64(3), 3])
+def test_what_follows_a_seed_follows_from_it(seed: object) -> None:
+    found = []
+    for _ in range(2):
+        env = GridWorldVector(2, "tiny")
+        env.reset(seed=seed)  # type: ignore[arg-type]
+        found.append(env.reset()[1]["key"].tolist())
+    assert found[0] == found[1]

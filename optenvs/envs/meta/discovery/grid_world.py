@@ -205,19 +205,32 @@ class GridWorldVector(VectorEnv):
     def reset(
         self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begin all episodes, or, by ``options["reset_mask"]``, those of some rows."""
+        """Begin all episodes, or, by ``options["reset_mask"]`` ``(num_envs,)``, those of some rows.
+
+        Raises:
+            ValueError: a mask of another shape or kind, or another number of seeds.
+        """
         mask = (options or {}).get("reset_mask")
-        if mask is not None and self._first is not None:
-            self._renew(torch.as_tensor(mask, dtype=torch.bool))
+        rows = None if mask is None else self._rows(mask)
+        several = isinstance(seed, list | tuple)
+        seeds = None if seed is None else [as_seed(one) for one in (seed if several else [seed])]
+        if several and seeds is not None and len(seeds) != self.num_envs:
+            raise ValueError(f"seed: expected a number or {self.num_envs} of them, got {len(seeds)}")
+        if rows is not None and self._first is not None and seeds is None:
+            self._renew(rows)
             return self.walks.seen(), self._info()
-        super().reset(seed=seed if isinstance(seed, int) else None)
-        if isinstance(seed, list | tuple):
-            keys = torch.cat([keys_from_seed(one, 1) for one in seed])
+        super().reset(seed=None if seeds is None else seeds[0])
+        if several and seeds is not None:
+            keys = torch.cat([keys_from_seed(one, 1) for one in seeds])
         else:
-            drawn = as_seed(seed) if seed is not None else int(self.np_random.integers(1 << 62))
+            drawn = int(self.np_random.integers(1 << 62)) if seeds is None else seeds[0]
             keys = keys_from_seed(drawn, self.num_envs)
-        if len(keys) != self.num_envs:
-            raise ValueError(f"seed: expected a number or {self.num_envs} of them, got {len(keys)}")
+        if rows is not None and self._first is not None:
+            self._first = torch.where(rows, keys, self._first)
+            self._episode = self._episode.masked_fill(rows, 0)
+            self._over = self._over & ~rows
+            self.walks.again(rows, keys)
+            return self.walks.seen(), self._info()
         self._first, self._episode = keys, torch.zeros_like(keys)
         self._over = torch.zeros(self.num_envs, dtype=torch.bool)
         self.walks.begin(keys)
@@ -250,6 +263,14 @@ class GridWorldVector(VectorEnv):
             self._renew(over)
         info |= self._info()
         return self.walks.seen(), reward.numpy(), (over & ~late).numpy(), late.numpy(), info
+
+    def _rows(self, mask: Any) -> Bool[Tensor, "B"]:
+        found = np.asarray(mask)
+        if found.shape != (self.num_envs,) or found.dtype != np.bool_:
+            raise ValueError(
+                f"reset_mask: expected {self.num_envs} booleans, got {found.dtype} of shape {found.shape}"
+            )
+        return torch.from_numpy(found.copy())
 
     def _renew(self, rows: Bool[Tensor, "B"]) -> None:
         """The next episodes of these rows."""
