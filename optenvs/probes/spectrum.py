@@ -109,6 +109,13 @@ def lanczos(operator: Operator, start: Float[Tensor, "B D"], steps: int, keys: K
     return Tridiagonal(diagonal, beside, basis)
 
 
+def _eigh(matrices: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenpairs of symmetric matrices; a row that has no numbers gets none, and harms no other."""
+    known = matrices.isfinite().all(-1).all(-1)[:, None]
+    values, vectors = torch.linalg.eigh(torch.where(known[..., None], matrices, 0))
+    return torch.where(known, values, torch.nan), torch.where(known[..., None], vectors, torch.nan)
+
+
 def _without(vector: Tensor, basis: Tensor) -> Tensor:
     """``vector`` ``(B, D)`` less its part in the span of orthonormal rows; twice, as once leaves a trace."""
     for _ in range(2):
@@ -129,7 +136,7 @@ def quadrature(operator: Operator, keys: Keys, *, steps: int = 80, vectors: int 
     steps, nodes, weights = min(steps, operator.size), [], []
     for r in range(vectors):
         start = rademacher(keys, "start", operator.size, r, operator.dtype)
-        theta, mixed = torch.linalg.eigh(lanczos(operator, start, steps, keys).matrix())
+        theta, mixed = _eigh(lanczos(operator, start, steps, keys).matrix())
         nodes.append(theta)
         weights.append(mixed[:, 0] ** 2)
     return Quadrature(torch.stack(nodes, 1), torch.stack(weights, 1))
@@ -188,7 +195,7 @@ def top_eigenpairs(
         values = (block * image).sum(-1)
         rest = image - values[..., None] * block
         residuals = rest.norm(dim=-1)
-        if not remaining or bool((residuals <= tolerance * values.abs().amax(-1, keepdim=True)).all()):
+        if not remaining or not bool((residuals > tolerance * values.abs().amax(-1, keepdim=True)).any()):
             break
         # each of length one and orthogonal to the block, so that a tiny residual is not lost beside it
         added = torch.cat([rest, change], 1)
@@ -201,7 +208,7 @@ def top_eigenpairs(
         images = torch.cat([image, operator(span[:, count:])], 1)
         asked += span.shape[1] - count
         small = span @ images.mT
-        mixed = torch.linalg.eigh(sign * (small + small.mT) / 2)[1].flip(-1)[..., :count].mT
+        mixed = _eigh(sign * (small + small.mT) / 2)[1].flip(-1)[..., :count].mT
         fresh = mixed @ span
         change, block, image = fresh - (fresh @ block.mT) @ block, fresh, mixed @ images
     return _ordered(values, block, residuals, asked, sign)
@@ -210,7 +217,7 @@ def top_eigenpairs(
 def _by_all(operator: Operator, count: int, sign: float) -> Eigenpairs:
     """Of the whole matrix, where a block of three would fill the space."""
     whole = operator.dense()
-    values, vectors = torch.linalg.eigh(whole)
+    values, vectors = _eigh(whole)
     if sign > 0:
         values, vectors = values.flip(-1), vectors.flip(-1)
     values, rows = values[:, :count], vectors[..., :count].mT
