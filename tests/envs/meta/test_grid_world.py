@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -129,7 +131,7 @@ def test_bad_input_is_named() -> None:
 
 
 def test_some_rows_begin_from_a_seed_of_their_own() -> None:
-    def keys(env: GridWorldVector, **asked: object) -> list[int]:
+    def keys(env: GridWorldVector, **asked: Any) -> list[int]:
         return env.reset(**asked)[1]["key"].tolist()
 
     env, wanted = GridWorldVector(2, "tiny"), GridWorldVector(2, "tiny")
@@ -143,10 +145,10 @@ def test_some_rows_begin_from_a_seed_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("seed", [[1, 2], np.int64(3), 3])
-def test_what_follows_a_seed_follows_from_it(seed: object) -> None:
+def test_what_follows_a_seed_follows_from_it(seed: Any) -> None:
     found = []
     for _ in range(2):
         env = GridWorldVector(2, "tiny")
-        env.reset(seed=seed)  # type: ignore[arg-type]
+        env.reset(seed=seed)
         found.append(env.reset()[1]["key"].tolist())
     assert found[0] == found[1]
