@@ -1,10 +1,11 @@
 """The method of multipliers, its u step by randomised blocks of coordinates (arXiv 2201.01965, Alg. 3.2).
 
     until the mean of the last ceil(8 sqrt(P / block)) decreases of the u step's objective is at most thresh:
-        draw ``block`` patterns; for their pairs (u_i, z_i) with q = l'(F u)
-        gu =  X'(D_i q) + rho (u_i - v_i + lam_i + X'X u_i - S_i),   gz = the same with -q;   S = X'(E (s -
-        nu)) step a: from a0, divided by 2.5 (and a0 by 1.5) until the decrease is >= 1e-3 a |(gu, gz)|^2 or
-        a <= 1e-8 a0 <- 1.05 a0
+        draw ``block`` patterns; for their pairs (u_i, z_i), with q = l'(F u) and S = X'(E (s - nu)):
+        gu =  X'(D_i q) + rho (u_i - v_i + lam_i + X'X u_i - S_i),   gz = the same with -q
+        step a: from a0, divided by 2.5 (and a0 by 1.5) until the decrease is >= 1e-3 a |(gu, gz)|^2
+            or a <= 1e-8
+        a0 <- 1.05 a0
     then v, s and the multipliers as in ADMM;  thresh <- decay thresh
 
 All trial steps of a line search are asked at once. The authors' scripts also have ``ratio`` 0.2 to 0.25 with

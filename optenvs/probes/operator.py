@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from optenvs.core.given import check_whole
 from optenvs.core.oracles import gauss_newton, hvp
 from optenvs.models import LOSSES, Model, Objective, Part
 
@@ -72,7 +73,7 @@ class Operator:
 
     def dense(self, chunk: int = 128) -> Float[Tensor, "B D D"]:
         """The matrices, symmetrised, of products with ``chunk`` columns of the identity at once."""
-        _at_least("chunk", chunk, 1)
+        check_whole("chunk", chunk, 1)
         columns = []
         for first in range(0, self.size, chunk):
             count = min(chunk, self.size - first)
@@ -220,8 +221,3 @@ def _check_module(
         raise ValueError(f"loss: expected a function or one of {', '.join(LOSSES)}, got {loss!r}")
     if kind not in KINDS:
         raise ValueError(f"kind: expected one of {', '.join(KINDS)}, got {kind!r}")
-
-
-def _at_least(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name}: expected a whole number >= {least}, got {value!r}")

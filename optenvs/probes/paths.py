@@ -8,9 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from optenvs.core.given import check_whole
 from optenvs.core.struct import struct
-
-from .operator import _at_least
 
 
 @struct
@@ -56,7 +55,7 @@ def barrier(
     Raises:
         ValueError: ends of other shapes, fewer than two places, or a range without [0, 1].
     """
-    _at_least("points", points, 2)
+    check_whole("points", points, 2)
     if first.ndim != 2 or first.shape != second.shape:
         raise ValueError(f"ends: expected two (B, D), got {tuple(first.shape)} and {tuple(second.shape)}")
     if not (low <= 0 and high >= 1):

@@ -8,10 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from optenvs.core.given import check_whole
 from optenvs.core.random import Keys, normal, rademacher
 from optenvs.core.struct import struct
 
-from .operator import Operator, _at_least
+from .operator import Operator
 
 
 @struct
@@ -80,7 +81,7 @@ def lanczos(operator: Operator, start: Float[Tensor, "B D"], steps: int, keys: K
     Raises:
         ValueError: start vectors of another shape, of no length or no numbers; more steps than D.
     """
-    _at_least("steps", steps, 1)
+    check_whole("steps", steps, 1)
     if steps > operator.size:
         raise ValueError(f"steps: expected at most D = {operator.size}, got {steps}")
     if start.shape != (operator.batch, operator.size):
@@ -132,7 +133,7 @@ def quadrature(operator: Operator, keys: Keys, *, steps: int = 80, vectors: int 
         steps: m Lanczos steps of every vector, cut to D.
         vectors: R.
     """
-    _at_least("vectors", vectors, 1)
+    check_whole("vectors", vectors, 1)
     steps, nodes, weights = min(steps, operator.size), [], []
     for r in range(vectors):
         start = rademacher(keys, "start", operator.size, r, operator.dtype)
@@ -177,8 +178,8 @@ def top_eigenpairs(
     Raises:
         ValueError: ``count`` beyond D, or a tolerance that is no positive number.
     """
-    _at_least("count", count, 1)
-    _at_least("iterations", iterations, 1)
+    check_whole("count", count, 1)
+    check_whole("iterations", iterations, 1)
     if count > operator.size:
         raise ValueError(f"count: expected at most D = {operator.size}, got {count}")
     if not (math.isfinite(tolerance) and tolerance > 0):

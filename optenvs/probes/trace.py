@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from optenvs.core.given import check_whole
 from optenvs.core.random import Keys, rademacher
 from optenvs.core.struct import struct
 
-from .operator import Operator, _at_least
+from .operator import Operator
 
 
 @struct
@@ -34,7 +35,7 @@ def hutchinson(operator: Operator, keys: Keys, vectors: int = 100) -> Trace:
         keys: ``(B,)``.
         vectors: R, at least 2, or there is no standard error.
     """
-    _at_least("vectors", vectors, 2)
+    check_whole("vectors", vectors, 2)
     probes = rademacher(keys, "trace", (vectors, operator.size), None, operator.dtype)
     return _of((probes * operator(probes)).sum(-1), vectors)
 
@@ -48,7 +49,7 @@ def hutch_pp(operator: Operator, keys: Keys, vectors: int = 99) -> Trace:
         vectors: products to spend, at least 6: a third each for the sketch, its exact trace, and the
             complement.
     """
-    _at_least("vectors", vectors, 6)
+    check_whole("vectors", vectors, 6)
     third = min(vectors // 3, operator.size)
     sketch = rademacher(keys, "sketch", (third, operator.size), None, operator.dtype)
     frame = torch.linalg.qr(operator(sketch).mT)[0].mT

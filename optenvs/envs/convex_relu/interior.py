@@ -9,8 +9,7 @@ it costs 2P factorisations of d x d and one of n x n.
 
 Every iterate is strictly feasible: its objective is that of its network, and an upper bound. The slopes of
 the loss, scaled until every |G_i'alpha - F_i'l'| <= beta, give a lower bound by weak duality, whatever the
-method
-did: what the two leave between them is known, with no other solver at hand.
+method did: what the two leave between them is known, with no other solver at hand.
 """
 
 from __future__ import annotations
